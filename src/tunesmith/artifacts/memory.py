@@ -1,0 +1,84 @@
+"""Artifacts in memory: the fake for tests, which passes the same contract tests as the disk."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO
+
+from tunesmith.artifacts.protocol import checked_key
+from tunesmith.domain.errors import ArtifactMissingError
+
+
+class MemoryArtifacts:
+    """Keeps bytes in a dictionary; `fetch_folder` writes them to a temporary folder."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._bytes: dict[str, bytes] = {}
+
+    def put(self, key: str, data: bytes | Iterable[bytes]) -> int:
+        """Store `data` under `key`; see `Artifacts.put`."""
+        content = data if isinstance(data, bytes) else b"".join(data)
+        self._bytes[checked_key(key)] = content
+        return len(content)
+
+    def get(self, key: str) -> bytes:
+        """Return the bytes under `key`; see `Artifacts.get`."""
+        try:
+            return self._bytes[checked_key(key)]
+        except KeyError:
+            raise ArtifactMissingError(f"There are no bytes under '{key}'.") from None
+
+    def open(self, key: str) -> BinaryIO:
+        """Open the bytes under `key`; see `Artifacts.open`."""
+        return io.BytesIO(self.get(key))
+
+    def append(self, key: str, data: bytes) -> None:
+        """Add `data` behind what `key` holds; see `Artifacts.append`."""
+        self._bytes[checked_key(key)] = self._bytes.get(key, b"") + data
+
+    def tail(self, key: str, offset: int) -> bytes:
+        """Return the bytes from `offset` on; see `Artifacts.tail`."""
+        return self._bytes.get(checked_key(key), b"")[offset:]
+
+    def exists(self, key: str) -> bool:
+        """Tell whether `key` holds bytes."""
+        return checked_key(key) in self._bytes
+
+    def list(self, prefix: str) -> list[str]:
+        """Return all keys below `prefix`, sorted."""
+        return sorted(key for key in self._bytes if key.startswith(f"{checked_key(prefix)}/"))
+
+    def copy(self, source: str, target: str) -> None:
+        """Make `target` hold what `source` holds; see `Artifacts.copy`."""
+        self.put(target, self.get(source))
+
+    def delete(self, key: str) -> None:
+        """Remove `key` and everything below it; see `Artifacts.delete`."""
+        self._bytes.pop(checked_key(key), None)
+        for below in self.list(key):
+            del self._bytes[below]
+
+    def put_folder(self, prefix: str, folder: Path) -> None:
+        """Move the files of `folder` under `prefix`; see `Artifacts.put_folder`."""
+        self.delete(prefix)
+        for path in folder.rglob("*"):
+            if path.is_file():
+                self.put(f"{prefix}/{path.relative_to(folder).as_posix()}", path.read_bytes())
+        shutil.rmtree(folder)
+
+    def fetch_folder(self, prefix: str) -> Path:
+        """Write the files below `prefix` to a new folder; see `Artifacts.fetch_folder`."""
+        keys = self.list(prefix)
+        if not keys:
+            raise ArtifactMissingError(f"There are no bytes below '{prefix}'.")
+        folder = Path(tempfile.mkdtemp())
+        for key in keys:
+            path = folder / key.removeprefix(f"{prefix}/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(self.get(key))
+        return folder

@@ -1,0 +1,57 @@
+"""What every keeper of bytes can do, and which keys it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from tunesmith.domain.errors import ArtifactKeyError
+
+
+class Artifacts(Protocol):
+    """Keeps bytes under keys such as `runs/ftjob-1/spec.json`; writes are whole or not at all."""
+
+    def put(self, key: str, data: bytes | Iterable[bytes]) -> int:
+        """Store `data` under `key`, replacing what was there; return the number of bytes."""
+
+    def get(self, key: str) -> bytes:
+        """Return the bytes under `key`. Raises `ArtifactMissingError`."""
+
+    def open(self, key: str) -> BinaryIO:
+        """Return a binary stream over the bytes under `key`. Raises `ArtifactMissingError`."""
+
+    def append(self, key: str, data: bytes) -> None:
+        """Add `data` behind what `key` holds and bring it to the disk; create it where absent."""
+
+    def tail(self, key: str, offset: int) -> bytes:
+        """Return the bytes from `offset` on; nothing where the key is absent or shorter."""
+
+    def exists(self, key: str) -> bool:
+        """Tell whether `key` holds bytes."""
+
+    def list(self, prefix: str) -> list[str]:
+        """Return all keys below `prefix`, sorted."""
+
+    def copy(self, source: str, target: str) -> None:
+        """Make `target` hold what `source` holds. Raises `ArtifactMissingError`."""
+
+    def delete(self, key: str) -> None:
+        """Remove `key` and everything below it; nothing happens where there is nothing."""
+
+    def put_folder(self, prefix: str, folder: Path) -> None:
+        """Move the files of `folder` under `prefix`, all at once, replacing what was there."""
+
+    def fetch_folder(self, prefix: str) -> Path:
+        """Return a folder on this node with the files below `prefix`, to be read only.
+
+        Raises `ArtifactMissingError` where there are none.
+        """
+
+
+def checked_key(key: str) -> str:
+    """Return `key` if it is a plain relative path; raises `ArtifactKeyError` otherwise."""
+    parts = key.split("/")
+    if not key or "\0" in key or "\\" in key or any(part in ("", ".", "..") for part in parts):
+        raise ArtifactKeyError(f"'{key}' is not a plain relative path.")
+    return key

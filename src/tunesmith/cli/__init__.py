@@ -1,0 +1,1 @@
+"""The command line; `serve` is where the processes are wired together."""

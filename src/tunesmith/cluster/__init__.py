@@ -1,0 +1,1 @@
+"""The server's only door to Ray: submissions, their state, their logs, and what is free."""

@@ -1,0 +1,86 @@
+"""What the controller asks of a cluster."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Protocol
+
+from tunesmith.domain.values import Value
+
+
+class Submission(Value):
+    """One command to run on the cluster."""
+
+    id: str
+    """Its name; submitting the same name again changes nothing."""
+    command: tuple[str, ...]
+    """Program and arguments. The program `python` is the cluster's own interpreter."""
+    cpus: float
+    """Processors it holds while it runs."""
+
+
+class SubmissionState(StrEnum):
+    """Where a submission stands, in Ray's words."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    STOPPED = "STOPPED"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+
+    @property
+    def ended(self) -> bool:
+        """Whether the command no longer runs."""
+        return self in (
+            SubmissionState.STOPPED,
+            SubmissionState.SUCCEEDED,
+            SubmissionState.FAILED,
+        )
+
+
+class SubmissionStatus(Value):
+    """What the cluster says of a submission."""
+
+    state: SubmissionState
+    """Where it stands."""
+    message: str = ""
+    """The cluster's own words, for the operator."""
+
+
+class Node(Value):
+    """One machine of the cluster."""
+
+    id: str
+    """Ray's id of it."""
+    cpus: float
+    """Processors it has in all."""
+    memory: float
+    """Bytes of memory that it has for tasks in all."""
+
+
+class Resources(Value):
+    """What the cluster has."""
+
+    nodes: tuple[Node, ...]
+    """The nodes that are alive."""
+    free_cpus: float
+    """Processors that nothing holds, over all nodes."""
+
+
+class Cluster(Protocol):
+    """Runs commands. Each method raises `ClusterUnavailableError` where Ray does not answer."""
+
+    def submit(self, submission: Submission) -> None:
+        """Start `submission`; nothing happens where one of that id exists already."""
+
+    def status(self, submission_id: str) -> SubmissionStatus | None:
+        """Return how it stands, or `None` where the cluster knows none of that id."""
+
+    def stop(self, submission_id: str) -> None:
+        """Ask it to end (SIGTERM, then SIGKILL after seconds); an ended one stays as it is."""
+
+    def logs(self, submission_id: str) -> str:
+        """Return what it has printed so far; nothing for an unknown id."""
+
+    def resources(self) -> Resources:
+        """Return what the cluster has and what is free."""

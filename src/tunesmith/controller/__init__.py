@@ -1,0 +1,1 @@
+"""Makes the world match the store: looks, decides, acts."""

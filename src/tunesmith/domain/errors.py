@@ -1,0 +1,81 @@
+"""Every error that one room raises for another to understand.
+
+    TunesmithError
+    ├── UserError                  the caller can mend it; the message says how
+    │   ├── InvalidRequestError    a field is missing, malformed or out of bounds
+    │   ├── NotFoundError          no such file, job, model or checkpoint
+    │   └── ConflictError          the thing exists, but its state forbids this
+    └── SystemFaultError           the operator (or time) must mend it
+        ├── StaleJobError          somebody else changed the job first
+        ├── ArtifactMissingError   a key holds no bytes
+        ├── ArtifactKeyError       a key would lead out of the data folder
+        ├── ClusterUnavailableError  Ray does not answer; nothing is known of its jobs
+        ├── SettingsError          a setting cannot be used
+        └── FolderInUseError       another service holds the data folder
+
+The first line of a class's docstring is its default message. HTTP codes are
+chosen in `tunesmith.api.app` alone.
+"""
+
+from __future__ import annotations
+
+
+class TunesmithError(Exception):
+    """Something went wrong in Tunesmith."""
+
+    def __init__(self, message: str | None = None) -> None:
+        """Take `message`, or the first line of the class's docstring."""
+        self.message = message or (type(self).__doc__ or "").strip().splitlines()[0]
+        super().__init__(self.message)
+
+
+class UserError(TunesmithError):
+    """The request cannot be carried out as it stands."""
+
+    def __init__(
+        self, message: str | None = None, *, param: str | None = None, code: str | None = None
+    ) -> None:
+        """Take the message, the request's field at fault and a stable machine-readable code."""
+        super().__init__(message)
+        self.param = param
+        self.code = code
+
+
+class InvalidRequestError(UserError):
+    """The request has a field that is missing, malformed or out of bounds."""
+
+
+class NotFoundError(UserError):
+    """There is nothing of that name or id."""
+
+
+class ConflictError(UserError):
+    """The state of the thing forbids the request."""
+
+
+class SystemFaultError(TunesmithError):
+    """The service itself is at fault."""
+
+
+class StaleJobError(SystemFaultError):
+    """The job was changed by somebody else in the meantime."""
+
+
+class ArtifactMissingError(SystemFaultError):
+    """There are no bytes under that key."""
+
+
+class ArtifactKeyError(SystemFaultError):
+    """The key is not a plain relative path."""
+
+
+class ClusterUnavailableError(SystemFaultError):
+    """Ray does not answer."""
+
+
+class SettingsError(SystemFaultError):
+    """A setting cannot be used."""
+
+
+class FolderInUseError(SystemFaultError):
+    """Another Tunesmith service is using this data folder."""

@@ -1,0 +1,115 @@
+"""What happens to a job: the events clients see, and the ones a run writes."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from tunesmith.domain.jobs import JobError
+from tunesmith.domain.values import Value
+
+
+class EventLevel(StrEnum):
+    """How serious an event is, in OpenAI's words."""
+
+    INFO = "info"
+    WARN = "warn"
+    ERROR = "error"
+
+
+class EventType(StrEnum):
+    """What an event carries, in OpenAI's words."""
+
+    MESSAGE = "message"
+    METRICS = "metrics"
+
+
+class Event(Value):
+    """An event as clients see it."""
+
+    id: str
+    """`ftevent-…`."""
+    job_id: str
+    """The job it belongs to."""
+    created_at: int
+    """Unix seconds."""
+    level: EventLevel
+    """How serious it is."""
+    type: EventType
+    """Whether `data` holds metrics."""
+    message: str
+    """One sentence for a person."""
+    data: dict[str, Any] | None = None
+    """The numbers behind the sentence."""
+
+
+class StepMetrics(Value):
+    """The numbers of one optimizer step; OpenAI's names first, then ours."""
+
+    step: int
+    """Optimizer step, from 1."""
+    train_loss: float
+    """Mean cross-entropy over the learnt tokens of the step's whole batch, in nats."""
+    train_mean_token_accuracy: float
+    """Share of the learnt tokens that were the model's first choice."""
+    valid_loss: float | None = None
+    """The same loss on the held-out examples, at the steps that evaluate."""
+    valid_mean_token_accuracy: float | None = None
+    """The same share on the held-out examples."""
+    total_steps: int
+    """Steps of the whole run."""
+    learning_rate: float
+    """The learning rate that this step used."""
+    tokens_per_second: float
+    """Tokens trained on per second of this step, padding not counted."""
+    seconds_left: float
+    """Time to the end of the run at the speed so far, in seconds."""
+
+
+class RunOutcome(Value):
+    """How a run ended, in its own words; a run that was killed has none."""
+
+    error: JobError | None = None
+    """Why it failed; `None` when it succeeded."""
+    trained_tokens: int = 0
+    """See `Job.trained_tokens`."""
+
+
+class RunEvent(Value):
+    """One numbered line of a run directory's event log, written by training."""
+
+    number: int
+    """Position in the log, from 1, without gaps; the reader goes on behind the last it saw."""
+    created_at: int
+    """Unix seconds."""
+    level: EventLevel = EventLevel.INFO
+    """How serious it is."""
+    message: str
+    """One sentence for a person."""
+    metrics: StepMetrics | None = None
+    """The numbers of a step, where the line reports one."""
+    checkpoint: StepMetrics | None = None
+    """The numbers at a checkpoint's step, where the line reports a checkpoint saved."""
+    outcome: RunOutcome | None = None
+    """The end of the run, where the line reports it."""
+    data: dict[str, Any] | None = None
+    """Further numbers."""
+
+
+class Checkpoint(Value):
+    """A saved state of a run that can be used as a model."""
+
+    id: str
+    """`ftckpt_…`."""
+    job_id: str
+    """The job it belongs to."""
+    created_at: int
+    """Unix seconds."""
+    step: int
+    """Optimizer step at which it was saved."""
+    model: str
+    """`<tuned model>:ckpt-step-<step>`."""
+    metrics: StepMetrics
+    """The numbers at its step."""
+    key: str
+    """Prefix under which `artifacts` holds its adapter."""

@@ -1,0 +1,20 @@
+"""The stable codes of a failed job, `error.code` on the wire."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class FailureCode(StrEnum):
+    """Why a job failed; each code is explained in `docs/reference/errors.md`."""
+
+    INVALID_TRAINING_FILE = "invalid_training_file"
+    INVALID_VALIDATION_FILE = "invalid_validation_file"
+    NOTHING_TO_LEARN = "nothing_to_learn"
+    MODEL_UNAVAILABLE = "model_unavailable"
+    LOSS_NOT_FINITE = "loss_not_finite"
+    OUT_OF_MEMORY = "out_of_memory"
+    DISK_FULL = "disk_full"
+    RESOURCES_UNAVAILABLE = "resources_unavailable"
+    WORKER_LOST = "worker_lost"
+    INTERNAL_ERROR = "internal_error"

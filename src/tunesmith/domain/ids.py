@@ -1,0 +1,56 @@
+"""Ids, in the forms that clients of both dialects expect."""
+
+from __future__ import annotations
+
+import secrets
+import string
+import uuid
+from enum import StrEnum
+
+_ALPHABET = string.ascii_letters + string.digits
+
+
+class Dialect(StrEnum):
+    """Which API a job was created through; it decides the job's id and its wire shape."""
+
+    OPENAI = "openai"
+    OPEA = "opea"
+
+
+def _token(length: int) -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(length))
+
+
+def new_file_id() -> str:
+    """Return a fresh file id, `file-` and 24 letters or digits (143 random bits)."""
+    return f"file-{_token(24)}"
+
+
+def new_job_id(dialect: Dialect) -> str:
+    """Return a fresh job id: `ft-job-<uuid4>` for OPEA, `ftjob-` and 24 characters for OpenAI."""
+    return f"ft-job-{uuid.uuid4()}" if dialect is Dialect.OPEA else f"ftjob-{_token(24)}"
+
+
+def new_event_id() -> str:
+    """Return a fresh event id, `ftevent-` and 24 characters."""
+    return f"ftevent-{_token(24)}"
+
+
+def new_checkpoint_id() -> str:
+    """Return a fresh checkpoint id, `ftckpt_` and 24 characters."""
+    return f"ftckpt_{_token(24)}"
+
+
+def tuned_model_name(*, base: str, organization: str, suffix: str | None, job_id: str) -> str:
+    """Return the tuned model's name, `ft:<base>:<organization>:<suffix>:<id>`.
+
+    The id is the last 8 letters or digits of the job's id. Without a suffix the
+    field is empty, which gives a double colon, as OpenAI does.
+    """
+    tail = "".join(c for c in job_id if c in _ALPHABET)[-8:]
+    return f"ft:{base}:{organization}:{suffix or ''}:{tail}"
+
+
+def checkpoint_model_name(tuned_model: str, step: int) -> str:
+    """Return the name under which a checkpoint of a tuned model is known."""
+    return f"{tuned_model}:ckpt-step-{step}"

@@ -1,0 +1,76 @@
+"""Base models of the catalogue and the models tuned from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tunesmith.domain.values import Value
+
+MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$"
+"""What a base model may be called; no colon, since tuned names are split at colons."""
+
+
+class FolderSource(Value):
+    """A model folder in the format that `transformers` saves."""
+
+    kind: Literal["folder"] = "folder"
+    """Tells the sources apart."""
+    path: Path
+    """The folder; it must be readable at the same path on each node of the cluster."""
+
+
+class HubSource(Value):
+    """A model of the Hugging Face hub. A private one needs `HF_TOKEN` where Ray runs."""
+
+    kind: Literal["hub"] = "hub"
+    """Tells the sources apart."""
+    repo: str
+    """`owner/name`."""
+    revision: str = "main"
+    """Branch, tag or commit."""
+    offline: bool = False
+    """Use only what the node's hub cache already holds."""
+
+
+class PackageSource(Value):
+    """A GGUF file inside an installed Python package."""
+
+    kind: Literal["package"] = "package"
+    """Tells the sources apart."""
+    package: str
+    """The package's import name; it is located, never imported."""
+    file: str
+    """The GGUF file's path inside the package."""
+
+
+Source = Annotated[FolderSource | HubSource | PackageSource, Field(discriminator="kind")]
+"""Where a base model's weights come from."""
+
+
+class CatalogueEntry(Value):
+    """A base model that the operator offers."""
+
+    name: Annotated[str, Field(pattern=MODEL_NAME)]
+    """The name that clients give as `model`."""
+    source: Source
+    """Where its weights come from."""
+    trust_remote_code: bool = False
+    """Whether Python code that comes with the model may be run on the workers."""
+
+
+class TunedModel(Value):
+    """The model that a succeeded job made."""
+
+    name: str
+    """`ft:<base>:<organization>:<suffix>:<id>`."""
+    base: str
+    """Name of the base model."""
+    job_id: str
+    """The job that made it."""
+    created_at: int
+    """Unix seconds."""
+    key: str
+    """Prefix under which `artifacts` holds the adapter."""

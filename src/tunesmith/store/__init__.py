@@ -1,0 +1,1 @@
+"""The only SQL: files, jobs, events, checkpoints and tuned models."""

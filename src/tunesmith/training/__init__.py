@@ -1,0 +1,1 @@
+"""Runs on Ray: one `TrainSpec` in, one model out."""
