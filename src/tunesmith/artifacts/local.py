@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -52,6 +53,10 @@ class LocalArtifacts:
         """Add `data` behind what `key` holds; see `Artifacts.append`."""
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and path.stat().st_nlink > 1:
+            # Another key was made of this one by `copy`, and must not grow with it.
+            with self._replacing(key) as aside:
+                shutil.copyfile(path, aside)
         with path.open("ab") as file:
             file.write(data)
             file.flush()
@@ -72,12 +77,13 @@ class LocalArtifacts:
 
     def list(self, prefix: str) -> list[str]:
         """Return all keys below `prefix`, sorted."""
-        folder = self._path(prefix)
-        files = (path for path in folder.rglob("*") if path.is_file())
+        # Unlike a glob, a walk passes over a folder that another process deletes meanwhile.
+        walk = os.walk(self._path(prefix))
+        files = (Path(folder, name) for folder, _, names in walk for name in names)
         return sorted(path.relative_to(self._root).as_posix() for path in files)
 
     def copy(self, source: str, target: str) -> None:
-        """Link `target` to the bytes of `source`: no key's bytes are ever changed in place.
+        """Link `target` to the bytes of `source`; neither follows what becomes of the other.
 
         Where the file system has no hard links, the bytes are copied.
         """
@@ -88,29 +94,29 @@ class LocalArtifacts:
                 os.link(self._path(source), aside)
             except OSError:
                 shutil.copyfile(self._path(source), aside)
+                _sync(aside)
 
     def delete(self, key: str) -> None:
         """Remove `key` and everything below it; see `Artifacts.delete`."""
         path = self._path(key)
         if path.is_dir():
             # Out of sight first, so that nobody meets half of a folder.
-            aside = self._new_aside()
-            path.rename(aside)
-            shutil.rmtree(aside, ignore_errors=True)
-        else:
+            shutil.rmtree(path.rename(self._new_aside()), ignore_errors=True)
+        elif path.is_file():
             path.unlink(missing_ok=True)
 
     def put_folder(self, prefix: str, folder: Path) -> None:
         """Move the files of `folder` under `prefix`; see `Artifacts.put_folder`."""
-        aside = self._new_aside()
-        shutil.copytree(folder, aside)
-        for path in aside.rglob("*"):
-            if path.is_file():
+        target, new = self._path(prefix), self._new_aside()
+        try:
+            shutil.copytree(folder, new)
+            for path in (new, *new.rglob("*")):
                 _sync(path)
-        target = self._path(prefix)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        self.delete(prefix)
-        aside.rename(target)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._swap(new, target)
+        except BaseException:
+            shutil.rmtree(new, ignore_errors=True)
+            raise
         _sync(target.parent)
         shutil.rmtree(folder)
 
@@ -123,6 +129,21 @@ class LocalArtifacts:
 
     def _path(self, key: str) -> Path:
         return self._root / checked_key(key)
+
+    def _swap(self, new: Path, target: Path) -> None:
+        """Let the folder `new` take the place of `target`, whoever else does the same just now."""
+        placed = False
+        while not placed:
+            old = self._new_aside()
+            with suppress(FileNotFoundError):
+                target.rename(old)
+            try:
+                new.rename(target)
+                placed = True
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            shutil.rmtree(old, ignore_errors=True)
 
     def _new_aside(self) -> Path:
         return self._aside_folder / uuid.uuid4().hex

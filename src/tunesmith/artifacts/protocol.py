@@ -50,8 +50,12 @@ class Artifacts(Protocol):
 
 
 def checked_key(key: str) -> str:
-    """Return `key` if it is a plain relative path; raises `ArtifactKeyError` otherwise."""
+    """Return `key` if it is a plain relative path; raises `ArtifactKeyError` otherwise.
+
+    A first part that begins with a dot is the keeper's own, and refused as well.
+    """
     parts = key.split("/")
-    if not key or "\0" in key or "\\" in key or any(part in ("", ".", "..") for part in parts):
-        raise ArtifactKeyError(f"'{key}' is not a plain relative path.")
+    plain = key.isprintable() and "\\" not in key and not key.startswith(".")
+    if not plain or any(part in ("", ".", "..") for part in parts):
+        raise ArtifactKeyError(f"{key!a} is not a plain relative path.")
     return key

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tunesmith.domain.values import Value
 
@@ -19,7 +19,14 @@ class FolderSource(Value):
     kind: Literal["folder"] = "folder"
     """Tells the sources apart."""
     path: Path
-    """The folder; it must be readable at the same path on each node of the cluster."""
+    """The folder's absolute path, at which each node of the cluster can read it."""
+
+    @field_validator("path")
+    @classmethod
+    def _absolute(cls, path: Path) -> Path:
+        if not path.is_absolute():
+            raise ValueError("the path must be absolute: the nodes work in folders of their own")
+        return path
 
 
 class HubSource(Value):

@@ -80,6 +80,8 @@ class JobRequest(Value):
 class ResolvedHyperparameters(Value):
     """What the three hyperparameters that clients see really are."""
 
+    examples: int
+    """Examples in the training file."""
     n_epochs: int
     """How often each example is seen."""
     batch_size: int

@@ -13,7 +13,9 @@ Item = TypeVar("Item")
 class Value(BaseModel):
     """A frozen value; an unknown field is refused, so that a misspelt one cannot be lost."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), use_attribute_docstrings=True
+    )
 
 
 class Page(Value, Generic[Item]):

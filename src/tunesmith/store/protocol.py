@@ -15,8 +15,10 @@ from tunesmith.domain.values import Page
 class Store(Protocol):
     """Keeps the service's state. Each method is one transaction.
 
-    Lists are paged by cursor: `after` is the id of the last row that the caller has.
-    An unknown `after` raises `InvalidRequestError`, an unknown id `NotFoundError`.
+    Lists are paged by cursor: `after` is the id of the last row that the caller has,
+    `limit` the most rows of a page, at least 1. Their order is that of insertion.
+    An `after` that is not in the list raises `InvalidRequestError`, an unknown id
+    `NotFoundError`.
     """
 
     def add_file(self, file: File) -> None:
@@ -26,7 +28,10 @@ class Store(Protocol):
         """Return the file of that id."""
 
     def newest_file_named(self, filename: str) -> File:
-        """Return the newest file with purpose `fine-tune` and that name."""
+        """Return the newest file with purpose `fine-tune` and that name.
+
+        Raises `NotFoundError` with OPEA's words: "Training file '…' not found!".
+        """
 
     def list_files(
         self,
@@ -39,7 +44,10 @@ class Store(Protocol):
         """Return files in the order of their creation, optionally of one purpose."""
 
     def delete_file(self, file_id: str) -> File:
-        """Remove the file and return it. Raises `ConflictError` if an unfinished job needs it."""
+        """Remove the file and return it; its bytes are the caller's to delete.
+
+        Raises `ConflictError` with code `file_in_use` if an unfinished job needs it.
+        """
 
     def add_job(self, job: Job) -> None:
         """Add a job, with its first event."""
@@ -66,18 +74,37 @@ class Store(Protocol):
         `seen` is the job as the caller read it: if its status or attempt has
         changed since, nothing happens and `StaleJobError` is raised. Raises
         `ConflictError` where the change is not allowed.
+
+        Without a `message` there is no event, but a change of status always has
+        one. A job that ends is dated by the store's clock unless `change` names
+        `finished_at`; one that is not running has no `estimated_finish`.
         """
 
     def finish_job(self, seen: Job, change: JobChange, *, model: TunedModel, results: File) -> Job:
-        """Like `change_job` to succeeded, together with the tuned model and its metrics table."""
+        """Like `change_job` to succeeded, together with the tuned model and its metrics table.
+
+        The job's `fine_tuned_model` and `result_files` are those of `model` and
+        `results`; two events tell of the model and of the end.
+        """
 
     def cancel_job(self, job_id: str, *, now: int) -> Job:
-        """Cancel the job at the time `now`. Raises `ConflictError` if it has ended already."""
+        """Cancel the job at the time `now`, in unix seconds, with an event that says so.
+
+        A submission that is open stays so, for the controller to stop. Raises
+        `ConflictError` if the job has ended already.
+        """
 
     def ingest(
         self, job_id: str, events: Sequence[RunEvent], checkpoints: Sequence[Checkpoint]
     ) -> None:
-        """Add a run's events and checkpoints; those ingested before are passed over."""
+        """Add a run's events and checkpoints; those ingested before are passed over.
+
+        Events are known by their number, in ascending order; checkpoints by their
+        step. An event that brings nothing but the run's outcome is counted in
+        `Job.run_events_seen` and not shown. The newest metrics set a running job's
+        `estimated_finish`. The job's status does not matter: the end of a cancelled
+        run is ingested too.
+        """
 
     def list_events(self, job_id: str, *, after: str | None, limit: int) -> Page[Event]:
         """Return the job's events, newest first."""

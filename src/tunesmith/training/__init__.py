@@ -1,1 +1,1 @@
-"""Runs on Ray: one `TrainSpec` in, one model out."""
+"""Runs on Ray: one frozen `TrainSpec` in, one adapter out; `run.py` reads from top to bottom."""

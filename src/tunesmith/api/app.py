@@ -1,0 +1,135 @@
+"""Compose the API, and map each error to its HTTP status and its dialect's body."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+
+from tunesmith.api import files, jobs, models, opea
+from tunesmith.api.codes import FORBIDDEN, TOO_LARGE, WRONG_CONTENT_TYPE
+from tunesmith.api.openapi import describe_api
+from tunesmith.api.request_id import HEADER, RequestIds
+from tunesmith.api.services import Services
+from tunesmith.domain.errors import (
+    ConflictError,
+    InvalidRequestError,
+    NotFoundError,
+    SystemFaultError,
+    UserError,
+)
+from tunesmith.protocol.errors import ErrorBody, ErrorDetail, OpeaErrorBody
+from tunesmith.protocol.reading import complaint, shortened
+
+_log = logging.getLogger(__name__)
+
+_STATUS_OF_CODE = {
+    TOO_LARGE: 413,
+    WRONG_CONTENT_TYPE: 415,
+    FORBIDDEN: 403,
+    # OpenAI answers 400 to the cancellation of a job that has ended.
+    "job_already_ended": 400,
+}
+"""Statuses of the errors whose kind alone does not decide it."""
+
+_STATUS_OF_KIND: tuple[tuple[type[UserError], int], ...] = (
+    (NotFoundError, 404),
+    (ConflictError, 409),
+    (InvalidRequestError, 400),
+)
+"""Statuses of the other errors of the caller; OPEA's own routes answer 422 for the last."""
+
+_ERROR_OPENAI: dict[int | str, dict[str, Any]] = {
+    "default": {"model": ErrorBody, "description": "The error, in OpenAI's shape"}
+}
+_ERROR_OPEA: dict[int | str, dict[str, Any]] = {
+    "default": {"model": OpeaErrorBody, "description": "The error, in OPEA's shape"}
+}
+
+
+def create_app(services: Services) -> FastAPI:
+    """Return the API over `services`."""
+    app = FastAPI(
+        title="Tunesmith",
+        version=services.version,
+        docs_url=None,
+        redoc_url=None,
+        middleware=[Middleware(RequestIds)],
+    )
+    app.state.services = services
+    app.include_router(opea.router, responses=_ERROR_OPEA)
+    for router in (files.router, jobs.router, models.router, opea.health_router):
+        app.include_router(router, responses=_ERROR_OPENAI)
+    app.add_exception_handler(UserError, _answer_user_error)
+    app.add_exception_handler(RequestValidationError, _answer_bad_parameter)
+    app.add_exception_handler(HTTPException, _answer_no_route)
+    app.add_exception_handler(SystemFaultError, _answer_fault)
+    app.add_exception_handler(Exception, _answer_fault)
+    app.openapi = lambda: describe_api(app)  # type: ignore[method-assign]
+    return app
+
+
+async def _answer_user_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, UserError)  # noqa: S101
+    return _answer(request, error, _status(request, error))
+
+
+async def _answer_bad_parameter(request: Request, error: Exception) -> JSONResponse:
+    """Answer a query parameter that FastAPI itself found wrong."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    return await _answer_user_error(request, complaint(error.errors()[0], skip=1))
+
+
+async def _answer_no_route(request: Request, error: Exception) -> JSONResponse:
+    """Answer an unknown path or a method that the path does not take."""
+    assert isinstance(error, HTTPException)  # noqa: S101
+    path = shortened(request.url.path)
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        message = f"{path} does not take {request.method}; it takes {allowed}."
+        fault = UserError(message, code="method_not_allowed")
+    else:
+        message = f"There is no {request.method} {path}; '/openapi.json' lists what there is."
+        fault = UserError(message, code="unknown_url")
+    answer = _answer(request, fault, error.status_code)
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+async def _answer_fault(request: Request, error: Exception) -> JSONResponse:
+    """Answer a fault of the service, without its details, which go to the log."""
+    request_id: str = request.state.request_id
+    _log.error("%s %s (%s) failed", request.method, request.url.path, request_id, exc_info=error)
+    message = f"The service failed; its log tells why under the request id '{request_id}'."
+    answer = _body(
+        request, ErrorDetail(message=message, type="server_error", param=None, code=None)
+    )
+    # An error of no known kind is answered outside of the middleware that adds the id.
+    headers = {HEADER: request_id}
+    return JSONResponse(answer, status_code=500, headers=headers)
+
+
+def _status(request: Request, error: UserError) -> int:
+    if error.code in _STATUS_OF_CODE:
+        return _STATUS_OF_CODE[error.code]
+    status = next(status for kind, status in _STATUS_OF_KIND if isinstance(error, kind))
+    return 422 if status == 400 and request.url.path in opea.PATHS else status
+
+
+def _answer(request: Request, error: UserError, status: int) -> JSONResponse:
+    detail = ErrorDetail(
+        message=error.message, type="invalid_request_error", param=error.param, code=error.code
+    )
+    return JSONResponse(_body(request, detail), status_code=status)
+
+
+def _body(request: Request, detail: ErrorDetail) -> dict[str, Any]:
+    """Return the error in the dialect of the path."""
+    if request.url.path in opea.PATHS:
+        return OpeaErrorBody(detail=detail.message).model_dump()
+    return ErrorBody(error=detail).model_dump()

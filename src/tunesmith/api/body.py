@@ -1,0 +1,153 @@
+"""Receive a request's body: whole for JSON, spooled to disk for an upload."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Annotated, Any, BinaryIO
+
+from fastapi import Depends, Request
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
+
+from tunesmith.api.codes import TOO_LARGE, WRONG_CONTENT_TYPE
+from tunesmith.api.services import Serviced
+from tunesmith.domain.errors import InvalidRequestError
+from tunesmith.domain.files import UPLOADABLE, Purpose
+from tunesmith.protocol.reading import describe, read_object, shortened
+
+_MAX_JSON_BYTES = 1024 * 1024
+"""Largest JSON body; a job's request is a few kilobytes."""
+
+_FORM_BYTES = 64 * 1024
+"""What a multipart body may add to its file: boundaries, headers and the other parts."""
+
+_MAX_NAME_BYTES = 255
+"""Longest file name, as on common file systems."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """The parts of an upload's form."""
+
+    filename: str
+    """A plain name without any folder."""
+    purpose: Purpose
+    """What the file is for."""
+    stream: BinaryIO
+    """The content, from its first byte."""
+
+
+async def _json_object(request: Request) -> dict[str, Any]:
+    content_type = _media_type(request)
+    if content_type not in ("", "application/json"):
+        raise InvalidRequestError(
+            f"The body's content type is '{shortened(content_type)}'; "
+            "send JSON with 'Content-Type: application/json'.",
+            code=WRONG_CONTENT_TYPE,
+        )
+    return read_object(b"".join([chunk async for chunk in _limited(request, _MAX_JSON_BYTES)]))
+
+
+JsonBody = Annotated[dict[str, Any], Depends(_json_object)]
+"""A handler's parameter that receives the body's JSON object."""
+
+
+async def _upload(request: Request, services: Serviced) -> AsyncGenerator[Upload]:
+    if _media_type(request) != "multipart/form-data":
+        raise InvalidRequestError(
+            "A file is uploaded as 'multipart/form-data' with the parts 'file' and 'purpose'.",
+            code=WRONG_CONTENT_TYPE,
+        )
+    stream = _limited(request, services.max_upload_bytes + _FORM_BYTES)
+    try:
+        form = await MultiPartParser(request.headers, stream, max_files=8, max_fields=8).parse()
+    except MultiPartException as error:
+        raise InvalidRequestError(f"The form cannot be read: {error.message}") from None
+    try:
+        yield _checked_upload(form, services.max_upload_bytes)
+    finally:
+        await form.close()
+
+
+UploadBody = Annotated[Upload, Depends(_upload)]
+"""A handler's parameter that receives an upload."""
+
+
+def checked_filename(name: str) -> str:
+    """Return `name` if it is a plain file name; raises `InvalidRequestError` otherwise."""
+    faults = {
+        "is empty": not name.strip(),
+        "has path parts": "/" in name or "\\" in name or name in (".", ".."),
+        "has control or invisible characters": not name.isprintable(),
+        f"is longer than {_MAX_NAME_BYTES} bytes": len(name.encode()) > _MAX_NAME_BYTES,
+    }
+    for fault, found in faults.items():
+        if found:
+            raise InvalidRequestError(
+                f"The file name '{shortened(name)}' {fault}; send a plain name such as "
+                "'train.jsonl'.",
+                param="file",
+            )
+    return name
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes]:
+    """Yield the body's chunks; raises `InvalidRequestError` at the first byte beyond `limit`."""
+    seen = 0
+    try:
+        async for chunk in request.stream():
+            seen += len(chunk)
+            if seen > limit:
+                raise InvalidRequestError(f"The body is larger than {limit} bytes.", code=TOO_LARGE)
+            yield chunk
+    except ClientDisconnect:
+        raise InvalidRequestError("The connection ended before the body did.") from None
+
+
+def _checked_upload(form: FormData, limit: int) -> Upload:
+    file, purpose = _part(form, "file"), _part(form, "purpose")
+    for name in form:
+        if name not in ("file", "purpose"):
+            raise InvalidRequestError(
+                f"'{shortened(name)}' is no known part of the form; leave it out.", param=name
+            )
+    if not isinstance(file, UploadFile):
+        raise InvalidRequestError(
+            "'file' is a plain value; send it as a file, with a file name.", param="file"
+        )
+    filename = checked_filename(file.filename or "")
+    if not file.size:
+        raise InvalidRequestError(
+            f"The file '{filename}' is empty; send one with content.", param="file"
+        )
+    if file.size > limit:
+        raise InvalidRequestError(
+            f"The file '{filename}' has {file.size} bytes; at most {limit} are taken.",
+            param="file",
+            code=TOO_LARGE,
+        )
+    return Upload(filename, _checked_purpose(purpose), file.file)
+
+
+def _part(form: FormData, name: str) -> UploadFile | str:
+    parts = form.getlist(name)
+    if len(parts) != 1:
+        fault = "is missing; it is required" if not parts else "is given more than once"
+        raise InvalidRequestError(f"The form's part '{name}' {fault}.", param=name)
+    return parts[0]
+
+
+def _checked_purpose(part: UploadFile | str) -> Purpose:
+    if isinstance(part, UploadFile) or part not in UPLOADABLE:
+        found = "a file" if isinstance(part, UploadFile) else describe(part)
+        known = ", ".join(f"'{purpose}'" for purpose in UPLOADABLE)
+        raise InvalidRequestError(
+            f"'purpose' must be one of {known}; found {found}.", param="purpose"
+        )
+    return Purpose(part)

@@ -1,0 +1,10 @@
+"""The stable error codes that only HTTP knows of; `app.py` gives each its status."""
+
+TOO_LARGE = "request_too_large"
+"""The body is larger than the service takes."""
+
+WRONG_CONTENT_TYPE = "unsupported_content_type"
+"""The body is of another kind than the route takes."""
+
+FORBIDDEN = "model_not_deletable"
+"""The operator alone can take away a base model."""

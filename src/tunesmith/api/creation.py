@@ -1,0 +1,113 @@
+"""Turn a request for a job into the job that is stored, or refuse it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+
+from tunesmith.api.services import Services
+from tunesmith.domain.errors import InvalidRequestError, NotFoundError
+from tunesmith.domain.files import File, Purpose
+from tunesmith.domain.ids import Dialect, new_job_id
+from tunesmith.domain.jobs import Job, JobStatus
+from tunesmith.domain.models import CatalogueEntry
+from tunesmith.domain.spec import JobRequest
+from tunesmith.protocol.jobs import CreateJob
+from tunesmith.protocol.opea_create import OpeaCreateJob
+from tunesmith.protocol.reading import shortened
+from tunesmith.store.protocol import Store
+
+
+def new_job(services: Services, wanted: CreateJob | OpeaCreateJob) -> Job:
+    """Return a fresh job for what is `wanted`; it is not stored yet.
+
+    Raises `InvalidRequestError` or `NotFoundError` that names the key at fault.
+    """
+    request = wanted.to_request()
+    _check_model(wanted.model, services.catalogue)
+    training, validation = _files(services.store, wanted)
+    if validation and validation.id == training.id:
+        raise InvalidRequestError(
+            "'validation_file' is the training file itself; give another file, or none.",
+            param="validation_file",
+        )
+    return _job(services, wanted, request, (training, validation))
+
+
+def _job(
+    services: Services,
+    wanted: CreateJob | OpeaCreateJob,
+    request: JobRequest,
+    files: tuple[File, File | None],
+) -> Job:
+    dialect = Dialect.OPEA if isinstance(wanted, OpeaCreateJob) else Dialect.OPENAI
+    training, validation = files
+    return Job(
+        id=new_job_id(dialect),
+        dialect=dialect,
+        created_at=services.now(),
+        status=JobStatus.VALIDATING_FILES,
+        model=wanted.model,
+        training_file=training.id,
+        training_filename=training.filename,
+        validation_file=validation.id if validation else None,
+        validation_filename=validation.filename if validation else None,
+        request=request,
+        seed=secrets.randbelow(2**31) if wanted.seed is None else wanted.seed,
+        organization=services.organization,
+    )
+
+
+def _check_model(name: str, catalogue: Mapping[str, CatalogueEntry]) -> None:
+    if name in catalogue:
+        return
+    known = ", ".join(f"'{model}'" for model in sorted(catalogue)) or "none"
+    if name.startswith("ft:"):
+        raise InvalidRequestError(
+            f"'{shortened(name)}' is a tuned model, and this version tunes base models only. "
+            f"The base models are: {known}.",
+            param="model",
+            code="unsupported_value",
+        )
+    raise NotFoundError(
+        f"The model '{shortened(name)}' does not exist. The base models are: {known}.",
+        param="model",
+        code="model_not_found",
+    )
+
+
+def _files(store: Store, wanted: CreateJob | OpeaCreateJob) -> tuple[File, File | None]:
+    """Return the training file and the validation file, if there is one."""
+    if isinstance(wanted, OpeaCreateJob):
+        name = wanted.to_validation_name()
+        training = _named(store, "training_file", wanted.training_file)
+        return training, None if name is None else _named(store, "validation_file", name)
+    file_id = wanted.validation_file
+    training = _identified(store, "training_file", wanted.training_file)
+    return training, None if file_id is None else _identified(store, "validation_file", file_id)
+
+
+def _identified(store: Store, key: str, file_id: str) -> File:
+    try:
+        file = store.file(file_id)
+    except NotFoundError:
+        raise NotFoundError(
+            f"No such File object: {shortened(file_id)}. Upload the file with purpose 'fine-tune' "
+            f"and give its id as '{key}'.",
+            param=key,
+        ) from None
+    if file.purpose is not Purpose.FINE_TUNE:
+        raise InvalidRequestError(
+            f"The file '{file.id}' has the purpose '{file.purpose}'; '{key}' takes one that was "
+            "uploaded with purpose 'fine-tune'.",
+            param=key,
+        )
+    return file
+
+
+def _named(store: Store, key: str, name: str) -> File:
+    try:
+        return store.newest_file_named(name)
+    except NotFoundError:
+        kind = "Training" if key == "training_file" else "Validation"
+        raise NotFoundError(f"{kind} file '{shortened(name)}' not found!", param=key) from None

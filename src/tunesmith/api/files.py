@@ -1,0 +1,106 @@
+"""`/v1/files`: upload, list, retrieve, download and delete files, in both dialects."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Annotated, BinaryIO, Literal
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
+
+from tunesmith.api.body import UploadBody
+from tunesmith.api.openapi import UPLOAD_FORM
+from tunesmith.api.services import Serviced
+from tunesmith.domain.files import File, Purpose
+from tunesmith.domain.ids import new_file_id
+from tunesmith.protocol.files import FileDeleted, FileList, FileObject, FilePurpose
+
+router = APIRouter(prefix="/v1/files", tags=["files"])
+"""The routes of this resource."""
+
+_CHUNK = 1024 * 1024
+"""Bytes that are held at a time."""
+
+
+@router.post("", openapi_extra=UPLOAD_FORM)
+def create_file(services: Serviced, upload: UploadBody) -> FileObject:
+    """Upload a file: a form with the parts `file` and `purpose`."""
+    file_id = new_file_id()
+    key, digest = f"files/{file_id}", hashlib.sha256()
+    size = services.artifacts.put(key, _hashed(upload.stream, digest))
+    file = File(
+        id=file_id,
+        filename=upload.filename,
+        purpose=upload.purpose,
+        bytes=size,
+        sha256=digest.hexdigest(),
+        created_at=services.now(),
+        key=key,
+    )
+    with ExitStack() as undo:
+        undo.callback(services.artifacts.delete, key)
+        services.store.add_file(file)
+        undo.pop_all()
+    return FileObject.to_wire(file)
+
+
+@router.get("")
+def list_files(
+    services: Serviced,
+    *,
+    purpose: FilePurpose | None = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
+    order: Literal["asc", "desc"] = "desc",
+    after: str | None = None,
+) -> FileList:
+    """List files by their time of creation, newest first by default."""
+    page = services.store.list_files(
+        purpose=Purpose(purpose) if purpose else None, after=after, limit=limit, order=order
+    )
+    return FileList.to_wire(page)
+
+
+@router.get("/{file_id}")
+def retrieve_file(services: Serviced, file_id: str) -> FileObject:
+    """Retrieve a file's description."""
+    return FileObject.to_wire(services.store.file(file_id))
+
+
+@router.delete("/{file_id}")
+def delete_file(services: Serviced, file_id: str) -> FileDeleted:
+    """Delete a file, unless an unfinished job needs it."""
+    file = services.store.delete_file(file_id)
+    services.artifacts.delete(file.key)
+    return FileDeleted(id=file.id)
+
+
+@router.get("/{file_id}/content", response_class=StreamingResponse)
+def download_file(services: Serviced, file_id: str) -> StreamingResponse:
+    """Download a file's content."""
+    file = services.store.file(file_id)
+    stream = services.artifacts.open(file.key)
+    headers = {
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(file.filename, safe='')}",
+        "Content-Length": str(file.bytes),
+        "X-Content-Type-Options": "nosniff",
+    }
+    return StreamingResponse(
+        _chunks(stream), media_type="application/octet-stream", headers=headers
+    )
+
+
+def _hashed(stream: BinaryIO, digest: hashlib._Hash) -> Iterator[bytes]:
+    """Yield the stream's chunks, adding each to `digest`."""
+    for chunk in _chunks(stream):
+        digest.update(chunk)
+        yield chunk
+
+
+def _chunks(stream: BinaryIO) -> Iterator[bytes]:
+    """Yield the stream's chunks and close it at the end."""
+    with stream:
+        while chunk := stream.read(_CHUNK):
+            yield chunk

@@ -1,0 +1,65 @@
+"""`/v1/fine_tuning/jobs`: create, list, retrieve, cancel; events and checkpoints."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from tunesmith.api.body import JsonBody
+from tunesmith.api.creation import new_job
+from tunesmith.api.openapi import json_body
+from tunesmith.api.services import Serviced
+from tunesmith.protocol.dialects import JobList, job_to_wire, read_create
+from tunesmith.protocol.events import CheckpointList, EventList
+from tunesmith.protocol.jobs import CreateJob, JobObject
+from tunesmith.protocol.opea import OpeaJobObject
+from tunesmith.protocol.opea_create import OpeaCreateJob
+
+router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
+"""The routes of this resource."""
+
+Limit = Annotated[int, Query(ge=1, le=1000)]
+"""Rows of a page, 1 to 1000."""
+
+
+@router.post("", openapi_extra=json_body(CreateJob, OpeaCreateJob))
+def create_job(services: Serviced, body: JsonBody) -> JobObject | OpeaJobObject:
+    """Create a job, in either dialect; the answer is in the same one."""
+    job = new_job(services, read_create(body))
+    services.store.add_job(job)
+    return job_to_wire(job)
+
+
+@router.get("")
+def list_jobs(services: Serviced, limit: Limit = 20, after: str | None = None) -> JobList:
+    """List jobs, newest first, each in the shape of its own dialect."""
+    return JobList.to_wire(services.store.list_jobs(after=after, limit=limit))
+
+
+@router.get("/{job_id}")
+def retrieve_job(services: Serviced, job_id: str) -> JobObject:
+    """Retrieve a job in OpenAI's shape."""
+    return JobObject.to_wire(services.store.job(job_id))
+
+
+@router.post("/{job_id}/cancel")
+def cancel_job(services: Serviced, job_id: str) -> JobObject:
+    """Cancel a job that has not ended."""
+    return JobObject.to_wire(services.store.cancel_job(job_id, now=services.now()))
+
+
+@router.get("/{job_id}/events")
+def list_events(
+    services: Serviced, job_id: str, *, limit: Limit = 20, after: str | None = None
+) -> EventList:
+    """List a job's events, newest first."""
+    return EventList.to_wire(services.store.list_events(job_id, after=after, limit=limit))
+
+
+@router.get("/{job_id}/checkpoints")
+def list_checkpoints(
+    services: Serviced, job_id: str, *, limit: Limit = 10, after: str | None = None
+) -> CheckpointList:
+    """List a job's checkpoints, newest first."""
+    return CheckpointList.to_wire(services.store.list_checkpoints(job_id, after=after, limit=limit))

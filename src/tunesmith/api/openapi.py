@@ -1,0 +1,53 @@
+"""The description of the API, `/openapi.json`, with the bodies that handlers read themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+
+from tunesmith.protocol.jobs import CreateJob
+from tunesmith.protocol.opea import OpeaJobId
+from tunesmith.protocol.opea_create import OpeaCreateJob
+from tunesmith.protocol.wire import Wire
+
+_REF = "#/components/schemas/{model}"
+
+_BODIES: tuple[type[Wire], ...] = (CreateJob, OpeaCreateJob, OpeaJobId)
+"""The shapes that handlers read themselves."""
+
+UPLOAD_FORM = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file", "purpose"],
+                    "properties": {
+                        "file": {"type": "string", "format": "binary"},
+                        "purpose": {"type": "string"},
+                    },
+                }
+            }
+        },
+    }
+}
+"""Describes the form of an upload, for a route's `openapi_extra`."""
+
+
+def json_body(*shapes: type[Wire]) -> dict[str, Any]:
+    """Return the description of a JSON body in one of `shapes`, for a route's `openapi_extra`."""
+    schemas = [{"$ref": _REF.format(model=shape.__name__)} for shape in shapes]
+    content = {"application/json": {"schema": {"anyOf": schemas}}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def describe_api(app: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI description of `app`."""
+    description = get_openapi(title=app.title, version=app.version, routes=app.routes)
+    _, shapes = models_json_schema([(shape, "validation") for shape in _BODIES], ref_template=_REF)
+    description["components"]["schemas"].update(shapes["$defs"])
+    return description

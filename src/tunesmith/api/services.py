@@ -1,0 +1,47 @@
+"""What the API works with; the composition root fills it in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from tunesmith.artifacts.protocol import Artifacts
+from tunesmith.domain.clock import Clock
+from tunesmith.domain.models import CatalogueEntry
+from tunesmith.store.protocol import Store
+
+
+@dataclass(frozen=True)
+class Services:
+    """The doors and settings that handlers need."""
+
+    store: Store
+    """Files, jobs, events, checkpoints and tuned models."""
+    artifacts: Artifacts
+    """The bytes behind them."""
+    catalogue: Mapping[str, CatalogueEntry]
+    """The base models by their names."""
+    organization: str
+    """Third part of tuned models' names, and their owner."""
+    clock: Clock
+    """Dates what is created."""
+    max_upload_bytes: int
+    """Largest upload, in bytes."""
+    version: str
+    """Version of the service."""
+
+    def now(self) -> int:
+        """Return the time in whole unix seconds."""
+        return int(self.clock.now())
+
+
+async def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+Serviced = Annotated[Services, Depends(_services)]
+"""A handler's parameter that receives the services."""

@@ -1,0 +1,53 @@
+"""The `tunesmith` command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tunesmith import __version__
+from tunesmith.cli.serve import serve_service
+from tunesmith.domain.errors import TunesmithError
+from tunesmith.settings import load_settings
+
+app = typer.Typer(
+    help="A self-hosted fine-tuning service that speaks OpenAI's and OPEA's APIs.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def tunesmith() -> None:
+    """Carry one command out; `tunesmith COMMAND --help` explains each."""
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+@app.command()
+def serve(
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on (127.0.0.1; TUNESMITH_HOST).")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port to listen on, 0 for any (8015; TUNESMITH_PORT).")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of all state (TUNESMITH_DATA).")] = None,
+) -> None:
+    """Run the whole service on this machine: the API, the controller and Ray."""
+    given = {"host": host, "port": port, "data": data}
+    try:
+        serve_service(load_settings({k: v for k, v in given.items() if v is not None}))
+    except TunesmithError as error:
+        typer.echo(f"tunesmith: {error.message}", err=True)
+        raise typer.Exit(1) from None
+
+
+if __name__ == "__main__":
+    app()

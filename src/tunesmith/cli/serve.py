@@ -1,0 +1,251 @@
+"""The composition root: wires the rooms into the two processes of `tunesmith serve`.
+
+The command's own process answers HTTP. It starts the controller as a child,
+starts it again if it dies, and tells it the settings and its own being alive
+through a pipe to the child's standard input: when the pipe closes without a
+SIGTERM, the API died, and the controller leaves Ray and its jobs running for
+the next `tunesmith serve` to find.
+
+Each process imports only what it needs, so that the API answers at once.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from tunesmith import __version__
+from tunesmith.artifacts.local import LocalArtifacts
+from tunesmith.cli.folder import holding, open_folder
+from tunesmith.domain.clock import SystemClock
+from tunesmith.domain.errors import ClusterUnavailableError, SettingsError
+from tunesmith.settings import Settings
+from tunesmith.store.sql import SqlStore
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from tunesmith.cluster.local_head import LocalRay
+    from tunesmith.cluster.ray_jobs import RayJobs
+    from tunesmith.controller.loop import Controller
+    from tunesmith.store.protocol import Store
+
+RESTART_PAUSE = 1.0
+"""Seconds before a controller that died is started again."""
+LEAVE_PATIENCE = 40.0
+"""Seconds that the controller gets to end its jobs and Ray before it is killed."""
+
+logger = logging.getLogger(__name__)
+
+
+def serve_service(settings: Settings) -> None:
+    """Run the service until SIGINT or SIGTERM.
+
+    Raises `SettingsError` where the folder or the address cannot be used, and
+    `FolderInUseError` where another service holds the folder.
+    """
+    folder = open_folder(settings.data)
+    _log_to_stderr(settings)
+    with holding(folder / "serve.lock", patience=3.0), _bind(settings) as listener:
+        _serve_api(settings, listener)
+
+
+def _serve_api(settings: Settings, listener: socket.socket) -> None:
+    import uvicorn
+
+    from tunesmith.api.app import create_app
+    from tunesmith.api.services import Services
+
+    services = Services(
+        store=_open_store(settings),
+        artifacts=LocalArtifacts(settings.data),
+        catalogue=settings.catalogue,
+        organization=settings.organization,
+        clock=SystemClock(),
+        max_upload_bytes=settings.max_upload_bytes,
+        version=__version__,
+    )
+    config = uvicorn.Config(
+        create_app(services), log_config=None, access_log=False, timeout_graceful_shutdown=5
+    )
+    server = uvicorn.Server(config)
+    # uvicorn raises the signal again once it has shut down; the controller is still to be ended.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    controller = ControllerProcess(settings)
+    watch = threading.Thread(target=controller.keep_alive, args=(server,), daemon=True)
+    watch.start()
+    _announce(settings, listener)
+    try:
+        server.run(sockets=[listener])
+    finally:
+        controller.end()
+        watch.join(timeout=5)
+
+
+class ControllerProcess:
+    """The controller as a child process that is kept alive."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Start nothing yet."""
+        self._settings = settings
+        self._child: subprocess.Popen[bytes] | None = None
+        self._leaving = threading.Event()
+        self._lock = threading.Lock()
+
+    def keep_alive(self, server: uvicorn.Server) -> None:
+        """Start the child once `server` has started, and again whenever it dies."""
+        while not server.started and not self._leaving.wait(0.01):
+            pass
+        while not self._leaving.is_set():
+            with self._lock:
+                if self._leaving.is_set():
+                    return
+                child = self._child = self._start()
+            code = child.wait()
+            if not self._leaving.wait(RESTART_PAUSE):
+                logger.error("The controller ended with code %d; it is started again.", code)
+
+    def end(self) -> None:
+        """Ask the child to end its jobs and Ray, and wait for it."""
+        self._leaving.set()
+        with self._lock:
+            child = self._child
+        if child is None:
+            return
+        child.terminate()
+        try:
+            child.wait(LEAVE_PATIENCE)
+        except subprocess.TimeoutExpired:
+            logger.warning("The controller did not end in %.0f s; killing it.", LEAVE_PATIENCE)
+            child.kill()
+            child.wait()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        # A session of its own: a terminal's Ctrl-C reaches the API alone, which then ends the rest.
+        child = subprocess.Popen(
+            [sys.executable, "-m", "tunesmith.cli.serve"],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+        if child.stdin is not None:
+            child.stdin.write(self._settings.model_dump_json().encode() + b"\n")
+            child.stdin.flush()
+        return child
+
+
+def run_controller(settings: Settings) -> None:
+    """Run the controller until SIGTERM or the end of standard input."""
+    from tunesmith.controller.doors import Doors
+    from tunesmith.controller.launch import Launcher
+    from tunesmith.controller.loop import Controller
+
+    _log_to_stderr(settings)
+    artifacts = LocalArtifacts(settings.data)
+    stop, deserted = threading.Event(), threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_watch_parent, args=(stop, deserted), daemon=True).start()
+    with holding(settings.data / "controller.lock", patience=30.0):
+        cluster = _open_cluster(settings)
+        doors = Doors(
+            store=_open_store(settings), cluster=cluster, artifacts=artifacts, clock=SystemClock()
+        )
+        launcher = Launcher(
+            artifacts,
+            location=str(settings.data),
+            catalogue=settings.catalogue,
+            keep_checkpoints=settings.keep_checkpoints,
+        )
+        controller = Controller(doors, launcher, crash_retries=settings.crash_retries)
+        controller.run(stop)
+        if not deserted.is_set():
+            _end_cluster(cluster, controller)
+
+
+def _watch_parent(stop: threading.Event, deserted: threading.Event) -> None:
+    """Set both events when the API's end of the pipe closes without a SIGTERM before."""
+    sys.stdin.buffer.read()
+    if not stop.is_set():
+        deserted.set()
+    stop.set()
+
+
+def _open_cluster(settings: Settings) -> LocalRay | RayJobs:
+    if settings.ray_address:
+        from tunesmith.cluster.ray_jobs import RayJobs
+
+        return RayJobs(settings.ray_address, python=settings.ray_python)
+    from tunesmith.cluster.local_head import LocalRay
+
+    head = LocalRay(settings.data / "ray")
+    head.start()
+    return head
+
+
+def _end_cluster(cluster: LocalRay | RayJobs, controller: Controller) -> None:
+    """End our own Ray and the attempts on it; those on somebody else's cluster go on."""
+    from tunesmith.cluster.local_head import LocalRay
+
+    if not isinstance(cluster, LocalRay):
+        return
+    try:
+        controller.pause_all()
+    except ClusterUnavailableError:
+        logger.info("Ray does not answer; there is nothing to stop.")
+    cluster.shutdown()
+
+
+def _open_store(settings: Settings) -> Store:
+    return SqlStore(f"sqlite:///{settings.data / 'tunesmith.db'}", SystemClock())
+
+
+def _bind(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        listener.close()
+        raise SettingsError(
+            f"Cannot listen on {settings.host} port {settings.port}: {error.strerror}. "
+            "Name another with --host and --port (0 takes any free port)."
+        ) from None
+    return listener
+
+
+def _announce(settings: Settings, listener: socket.socket) -> None:
+    host, port = listener.getsockname()[:2]
+    address = f"[{host}]" if ":" in host else host
+    print(f"Tunesmith {__version__} at http://{address}:{port}/v1, data in {settings.data}")
+    if not ipaddress.ip_address(host).is_loopback:
+        print("Anyone who reaches this address can use the service: it asks for no keys yet.")
+    print("Ctrl-C ends it.", flush=True)
+
+
+def _log_to_stderr(settings: Settings) -> None:
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    logging.Formatter.converter = time.gmtime
+    # They tell of every start what the first line printed says already.
+    for chatty in ("alembic", "uvicorn.error"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def main() -> None:
+    """Run the controller with the settings on the first line of standard input."""
+    run_controller(Settings.model_validate_json(sys.stdin.buffer.readline()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""Ray behind its Jobs API: one HTTP request for each question, nothing kept in between."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shlex
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from tunesmith.cluster.protocol import (
+    Node,
+    Resources,
+    Submission,
+    SubmissionState,
+    SubmissionStatus,
+)
+from tunesmith.domain.errors import ClusterUnavailableError
+
+_TIMEOUT = 10.0
+"""Seconds that Ray has for an answer: on a machine whose processors all train, it is slow."""
+_LONGEST_WORDS = 300
+"""Characters of an answer that an error repeats."""
+
+
+class RayJobs:
+    """Runs commands on the Ray cluster at one address.
+
+    The requests are those of Ray's Jobs REST API
+    (https://docs.ray.io/en/latest/cluster/running-applications/job-submission/rest.html)
+    and, for `resources`, of its dashboard. Ray's own client sends the same ones, but without
+    a timeout, and with an address and a token that the environment can change for all.
+    """
+
+    def __init__(self, address: str, *, python: str, token: str | None = None) -> None:
+        """Take the cluster's address, its Python, and its token where it asks for one.
+
+        `address` is the dashboard's (`http://host:8265`) or any that `ray.init` takes
+        (`auto`, `host:6379`, `ray://host:10001`); nothing is asked yet. `python` is what
+        the program `python` of a submission becomes.
+        """
+        self._address = address
+        self._python = python
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._dashboard: str | None = None
+
+    def submit(self, submission: Submission) -> None:
+        """Start `submission`; see `Cluster.submit`."""
+        code, text = self._ask(
+            "POST",
+            "/api/jobs/",
+            {
+                "submission_id": submission.id,
+                "entrypoint": self._entrypoint(submission.command),
+                "entrypoint_num_cpus": submission.cpus,
+            },
+        )
+        # Ray refuses an id that it knows as a server's fault, like any other.
+        if code != 200 and self.status(submission.id) is None:
+            raise self._fault(f"it refused submission {submission.id}: {_last_words(text)}")
+
+    def status(self, submission_id: str) -> SubmissionStatus | None:
+        """Return how it stands; see `Cluster.status`."""
+        job = self._ask_about(submission_id)
+        if job is None:
+            return None
+        return SubmissionStatus(
+            state=SubmissionState(job["status"]), message=job.get("message") or ""
+        )
+
+    def stop(self, submission_id: str) -> None:
+        """Ask it to end; see `Cluster.stop`."""
+        self._ask_about(submission_id, "/stop", method="POST")
+
+    def logs(self, submission_id: str) -> str:
+        """Return what it has printed, behind Ray's own lines; see `Cluster.logs`."""
+        answer = self._ask_about(submission_id, "/logs")
+        return str(answer["logs"]) if answer else ""
+
+    def resources(self) -> Resources:
+        """Return what there is and what is free, which Ray counts every few seconds."""
+        nodes = self._retrieve("/api/v0/nodes")["data"]["result"]["result"]
+        report = self._retrieve("/api/cluster_status")["data"]["clusterStatus"]
+        try:
+            used, total = report["loadMetricsReport"]["usage"].get("CPU", (0.0, 0.0))
+        except (KeyError, TypeError):
+            raise self._fault("it has not counted its resources yet") from None
+        return Resources(
+            nodes=tuple(_to_node(node) for node in nodes if node["state"] == "ALIVE"),
+            free_cpus=total - used,
+        )
+
+    def _entrypoint(self, command: tuple[str, ...]) -> str:
+        """Return the shell line for `command`.
+
+        It replaces the shell by the program, so that a signal reaches the program and the
+        exit code that Ray sees is the program's own.
+        """
+        program, *arguments = command
+        return shlex.join(["exec", self._python if program == "python" else program, *arguments])
+
+    def _ask_about(
+        self, submission_id: str, what: str = "", *, method: str = "GET"
+    ) -> dict[str, Any] | None:
+        """Return Ray's answer on one submission, `None` where Ray says that it knows none."""
+        code, text = self._ask(method, f"/api/jobs/{quote(submission_id, safe='')}{what}")
+        # Anything may answer 404; only these words are Ray's that it looked and found none.
+        if code == 404 and "does not exist" in text:
+            return None
+        return self._content(code, text)
+
+    def _retrieve(self, path: str) -> dict[str, Any]:
+        return self._content(*self._ask("GET", path))
+
+    def _content(self, code: int, text: str) -> dict[str, Any]:
+        if code != 200:
+            raise self._fault(f"it answers {code} {_last_words(text)}")
+        try:
+            content = json.loads(text)
+        except ValueError:
+            raise self._fault("its answer is not JSON, so it is not Ray's") from None
+        if not isinstance(content, dict):
+            raise self._fault("its answer is no JSON object, so it is not Ray's")
+        return content
+
+    def _ask(
+        self, method: str, path: str, content: dict[str, Any] | None = None
+    ) -> tuple[int, str]:
+        """Send one request; return the answer's code and text."""
+        url = urlsplit(self._find_dashboard())
+        secure = url.scheme == "https"
+        connect = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        connection = connect(url.netloc, timeout=_TIMEOUT)
+        try:
+            body = None if content is None else json.dumps(content)
+            headers = self._headers | {"Content-Type": "application/json"}
+            connection.request(method, url.path.rstrip("/") + path, body, headers)
+            answer = connection.getresponse()
+            text = answer.read().decode(errors="replace")
+        except (OSError, http.client.HTTPException) as error:
+            raise self._fault(str(error) or type(error).__name__) from error
+        finally:
+            connection.close()
+        if answer.status in (401, 403):
+            raise self._fault(f"it wants another token ({_last_words(text)})")
+        return answer.status, text
+
+    def _find_dashboard(self) -> str:
+        """Return the dashboard's URL, which the other kinds of address only lead to."""
+        if self._dashboard is None:
+            url = self._address
+            if not url.startswith(("http://", "https://")):
+                url = _look_up_dashboard(url)
+            self._dashboard = url
+        return self._dashboard
+
+    def _fault(self, words: str) -> ClusterUnavailableError:
+        return ClusterUnavailableError(f"Ray at {self._address} does not answer: {words}.")
+
+
+def _look_up_dashboard(address: str) -> str:
+    # Two seconds and a hundred megabytes, which a plain URL saves.
+    from ray.dashboard.utils import get_address_for_submission_client  # noqa: PLC0415
+
+    try:
+        return str(get_address_for_submission_client(address))
+    except (OSError, RuntimeError, ValueError) as error:
+        words = _last_words(str(error))
+        raise ClusterUnavailableError(f"There is no Ray at {address}: {words}.") from error
+
+
+def _to_node(node: dict[str, Any]) -> Node:
+    total = node["resources_total"]
+    return Node(id=node["node_id"], cpus=total.get("CPU", 0.0), memory=total.get("memory", 0.0))
+
+
+def _last_words(text: str) -> str:
+    """Return the last line, where a traceback says what was wrong, without its full stop."""
+    lines = text.strip().splitlines() or ["nothing"]
+    return lines[-1].strip()[:_LONGEST_WORDS].rstrip(".")

@@ -1,0 +1,24 @@
+"""The controller's doors to everything outside of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tunesmith.artifacts.protocol import Artifacts
+from tunesmith.cluster.protocol import Cluster
+from tunesmith.domain.clock import Clock
+from tunesmith.store.protocol import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """What the controller works through; each has a fake for tests."""
+
+    store: Store
+    """The jobs."""
+    cluster: Cluster
+    """Where they run."""
+    artifacts: Artifacts
+    """Their files and run directories."""
+    clock: Clock
+    """The time."""

@@ -1,0 +1,76 @@
+"""Freezes a job's spec and hands the job to the cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tunesmith.artifacts.protocol import Artifacts
+from tunesmith.artifacts.runs import RunDirectory
+from tunesmith.cluster.protocol import Resources, Submission
+from tunesmith.controller.resolve import resolve_cpus, resolve_spec
+from tunesmith.domain.errors import ArtifactMissingError, InvalidRequestError
+from tunesmith.domain.files import File
+from tunesmith.domain.jobs import Job
+from tunesmith.domain.models import CatalogueEntry
+from tunesmith.domain.spec import TrainSpec
+
+
+class Launcher:
+    """Knows how a job becomes a command on the cluster."""
+
+    def __init__(
+        self,
+        artifacts: Artifacts,
+        *,
+        location: str,
+        catalogue: Mapping[str, CatalogueEntry],
+        keep_checkpoints: int,
+    ) -> None:
+        """Take where `artifacts` are for the nodes, the base models, and a spec's last value."""
+        self._artifacts = artifacts
+        self._location = location
+        self._catalogue = catalogue
+        self._keep_checkpoints = keep_checkpoints
+
+    def freeze(self, job: Job, files: tuple[File, File | None], resources: Resources) -> TrainSpec:
+        """Return the job's spec, written beside its run at the first launch.
+
+        A later attempt takes the frozen one, but for the processors: where the
+        request left them open and the cluster has become smaller, they are
+        chosen anew. Raises `InvalidRequestError` if no node can hold the job.
+        """
+        cpus = resolve_cpus(job.request, resources)
+        run = RunDirectory(self._artifacts, job.id)
+        try:
+            spec = run.read_spec()
+        except ArtifactMissingError:
+            spec = resolve_spec(
+                job,
+                entry=self._entry(job.model),
+                files=files,
+                cpus=cpus,
+                keep=self._keep_checkpoints,
+            )
+            run.write_spec(spec)
+        if spec.cpus > cpus:
+            spec = spec.model_copy(update={"cpus": cpus})
+            run.write_spec(spec)
+        return spec
+
+    def submission(self, job: Job) -> Submission:
+        """Return the command for the job's latest attempt, and let no older one write any more."""
+        run = RunDirectory(self._artifacts, job.id)
+        run.claim(job.attempt)
+        command = ("python", "-m", "tunesmith.training", "--artifacts", self._location)
+        own = ("--job", job.id, "--attempt", str(job.attempt))
+        return Submission(id=job.submission_id, command=command + own, cpus=run.read_spec().cpus)
+
+    def _entry(self, model: str) -> CatalogueEntry:
+        try:
+            return self._catalogue[model]
+        except KeyError:
+            known = ", ".join(sorted(self._catalogue))
+            raise InvalidRequestError(
+                f"The model '{model}' is no longer offered here. Known models: {known}.",
+                param="model",
+            ) from None

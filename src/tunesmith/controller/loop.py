@@ -1,0 +1,119 @@
+"""The controller's loop: look at each open job, decide, act."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from tunesmith.cluster.protocol import Resources
+from tunesmith.controller.act import Actor
+from tunesmith.controller.decide import Seen, decide
+from tunesmith.controller.doors import Doors
+from tunesmith.controller.ingest import Ingester
+from tunesmith.controller.launch import Launcher
+from tunesmith.domain.errors import (
+    ClusterUnavailableError,
+    ConflictError,
+    NotFoundError,
+    StaleJobError,
+)
+from tunesmith.domain.jobs import Job, JobStatus
+
+PAUSE = 0.25
+"""Seconds between two passes; with Ray's own second or so, a cancelled job ends within 5 s."""
+
+logger = logging.getLogger(__name__)
+
+
+class Controller:
+    """Makes the world match the store. One controller at a time works on a store."""
+
+    def __init__(self, doors: Doors, launcher: Launcher, *, crash_retries: int) -> None:
+        """Work through `doors`; launch a crashed job again `crash_retries` times."""
+        self._doors = doors
+        self._crash_retries = crash_retries
+        self._ingester = Ingester(doors.store, doors.artifacts)
+        self._actor = Actor(doors, launcher, self._ingester)
+        self._reasons: dict[str, str] = {}
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until `stop` is set. A fault in one pass is logged, and the next pass tries anew."""
+        while not stop.wait(PAUSE):
+            try:
+                self.step()
+            except Exception:
+                logger.exception("A pass of the controller failed; the next one tries again.")
+        self._actor.close()
+
+    def step(self) -> None:
+        """Make one pass over the open jobs, oldest first."""
+        resources = self._resources()
+        jobs = self._doors.store.open_jobs()
+        self._reasons = {job.id: self._reasons.get(job.id, "") for job in jobs}
+        room = _Room(resources, jobs)
+        for job in jobs:
+            try:
+                self._care_for(job, room, up=resources is not None)
+            except (StaleJobError, ConflictError, NotFoundError):
+                # Somebody changed the job under our hands; the next pass sees how it is now.
+                logger.debug("Job %s changed meanwhile.", job.id)
+            except ClusterUnavailableError as error:
+                logger.warning("Job %s waits: %s", job.id, error.message)
+
+    def pause_all(self) -> None:
+        """Ask every attempt to end; each job goes on from its checkpoint when we come back."""
+        for job in self._doors.store.open_jobs():
+            if job.submission_open:
+                self._doors.cluster.stop(job.submission_id)
+
+    def _resources(self) -> Resources | None:
+        try:
+            return self._doors.cluster.resources()
+        except ClusterUnavailableError:
+            return None
+
+    def _care_for(self, job: Job, room: _Room, *, up: bool) -> None:
+        # The attempt's state is read before its events: what it wrote before it ended is then seen.
+        held = job.submission_open and up
+        submission = self._doors.cluster.status(job.submission_id) if held else None
+        seen = Seen(
+            job=job,
+            now=int(self._doors.clock.now()),
+            cluster_up=up,
+            submission=submission,
+            outcome=self._ingester.ingest(job) if job.attempt else None,
+            fits=room.admits(job),
+            crash_retries=self._crash_retries,
+        )
+        decision = decide(seen)
+        if self._reasons[job.id] != decision.reason:
+            logger.info("Job %s: %s (%s)", job.id, decision.verb, decision.reason)
+            self._reasons[job.id] = decision.reason
+        self._actor.act(seen, decision)
+
+
+class _Room:
+    """Admits jobs in the order in which they came, as far as the free processors reach."""
+
+    def __init__(self, resources: Resources | None, jobs: list[Job]) -> None:
+        self._free = resources.free_cpus if resources else 0.0
+        self._largest = max((n.cpus for n in resources.nodes), default=0.0) if resources else 0.0
+        # Ray counts a submission's processors a moment after it was taken; until it runs, we do.
+        for job in jobs:
+            if job.submission_open and job.status is JobStatus.QUEUED:
+                self._free -= self._need(job)
+
+    def admits(self, job: Job) -> bool:
+        """Tell whether `job` may be launched now; if not, none behind it may either."""
+        if job.status is not JobStatus.QUEUED or job.submission_open:
+            return False
+        need = self._need(job)
+        # What no node could ever hold goes ahead, to be refused with the reason.
+        if need > self._largest:
+            return True
+        admitted = need <= self._free
+        self._free = self._free - need if admitted else -1.0
+        return admitted
+
+    def _need(self, job: Job) -> float:
+        return float(job.request.cpus or int(self._largest))

@@ -1,0 +1,42 @@
+"""What becomes of a job whose attempt ended without an outcome."""
+
+from __future__ import annotations
+
+from tunesmith.cluster.protocol import SubmissionState, SubmissionStatus
+from tunesmith.domain.failures import FailureCode
+from tunesmith.domain.jobs import Job, JobError
+from tunesmith.domain.values import Value
+
+
+class Recovery(Value):
+    """How a job goes on after its attempt was lost."""
+
+    reason: str
+    """What happened to the attempt, for the job's events."""
+    crashed: bool = False
+    """Whether the training process died by itself, which counts against the retries."""
+    error: JobError | None = None
+    """Why the job cannot go on; `None` if it is launched again."""
+
+
+def after_loss(job: Job, submission: SubmissionStatus | None, *, retries: int) -> Recovery:
+    """Return how `job` goes on, whose attempt the cluster calls `submission`.
+
+    An attempt that the cluster forgot (its head died) or that was stopped from
+    outside is no fault of the job, and is repeated as often as it happens. One
+    that died by itself is repeated `retries` times.
+    """
+    if submission is None:
+        return Recovery(reason=f"The cluster lost attempt {job.attempt}.")
+    if submission.state is SubmissionState.STOPPED:
+        return Recovery(reason=f"Attempt {job.attempt} was stopped from outside.")
+    died = f"The training process of attempt {job.attempt} died ({submission.message.strip()})."
+    if job.crashes < retries:
+        return Recovery(reason=died, crashed=True)
+    message = (
+        f"{died} It was launched {job.crashes + 1} times. Most often the node ran out of memory: "
+        "a smaller batch size or maximum length needs less."
+    )
+    return Recovery(
+        reason=died, error=JobError(code=FailureCode.WORKER_LOST, message=message), crashed=True
+    )

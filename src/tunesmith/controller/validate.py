@@ -1,0 +1,75 @@
+"""Checks a job's files aside the loop, so that the loop stays responsive."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Literal
+
+from tunesmith.artifacts.protocol import Artifacts
+from tunesmith.controller.resolve import resolve_hyperparameters
+from tunesmith.dataset.check import MINIMUM_EXAMPLES, Report, check
+from tunesmith.domain.errors import ArtifactMissingError
+from tunesmith.domain.failures import FailureCode
+from tunesmith.domain.files import File
+from tunesmith.domain.jobs import Job, JobError
+from tunesmith.domain.spec import ResolvedHyperparameters
+from tunesmith.domain.values import Value
+
+
+class Verdict(Value):
+    """What became of the check: the resolved hyperparameters, or why the job fails."""
+
+    resolved: ResolvedHyperparameters | None = None
+    """What each `"auto"` becomes; `None` if a file is bad."""
+    error: JobError | None = None
+    """What is wrong with the files."""
+
+
+class FileChecks:
+    """Runs one check at a time in a thread of its own, and remembers its verdict until taken."""
+
+    def __init__(self, artifacts: Artifacts) -> None:
+        """Read the files from `artifacts`."""
+        self._artifacts = artifacts
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="validate")
+        self._running: dict[str, Future[Verdict]] = {}
+
+    def verdict(self, job: Job, training: File, validation: File | None) -> Verdict | None:
+        """Return the verdict on `job`'s files; begin the check where none runs yet."""
+        future = self._running.get(job.id)
+        if future is None:
+            self._running[job.id] = self._threads.submit(self._check, job, training, validation)
+            return None
+        if not future.done():
+            return None
+        del self._running[job.id]
+        try:
+            return future.result()
+        except ArtifactMissingError as error:
+            return Verdict(error=JobError(code=FailureCode.INTERNAL_ERROR, message=error.message))
+
+    def close(self) -> None:
+        """Forget the checks; the next controller begins them again."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _check(self, job: Job, training: File, validation: File | None) -> Verdict:
+        report = self._report(training, minimum=MINIMUM_EXAMPLES)
+        if not report.ok:
+            return _refuse("training_file", training, report.summary())
+        if validation is not None:
+            held_out = self._report(validation, minimum=1)
+            if not held_out.ok:
+                return _refuse("validation_file", validation, held_out.summary())
+        examples = min(report.examples, job.request.max_examples or report.examples)
+        return Verdict(resolved=resolve_hyperparameters(job.request, examples=examples))
+
+    def _report(self, file: File, *, minimum: int) -> Report:
+        with self._artifacts.open(file.key) as stream:
+            return check(stream, minimum=minimum)
+
+
+def _refuse(param: Literal["training_file", "validation_file"], file: File, why: str) -> Verdict:
+    message = f"The {param.replace('_', ' ')} '{file.filename}' cannot be used. {why}"
+    return Verdict(
+        error=JobError(code=FailureCode(f"invalid_{param}"), message=message, param=param)
+    )

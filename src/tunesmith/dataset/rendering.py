@@ -1,0 +1,262 @@
+"""Renders examples through a model's chat template and marks the tokens that are learnt.
+
+What is learnt of an answer: everything that the model would have to write
+itself at inference, that is from the end of the generation prompt up to and
+including the token that ends its turn. The prompt, the other roles' turns and
+the line break that a template puts behind the end of a turn are not.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, Protocol
+
+from tunesmith.dataset.formats import Example, Message
+from tunesmith.domain.values import Value
+
+DEFAULT_TEMPLATE = (
+    "{{ bos_token or '' }}"
+    "{% for message in messages %}"
+    "{{ '### ' + message['role'] | capitalize + ':\n' + message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token or '' }}{% endif %}"
+    "{{ '\n\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '### Assistant:\n' }}{% endif %}"
+)
+"""The chat template of models that have none: a heading and plain text for each turn.
+
+`bos_token` stands at the start where there is one, and each answer ends with
+`eos_token`, so that the model learns to stop.
+"""
+
+
+class Tokenizer(Protocol):
+    """The part of transformers' fast tokenizers that is used here."""
+
+    chat_template: Any
+    """The Jinja template of a conversation; `None` where the model has none."""
+
+    @property
+    def eos_token(self) -> str | None:
+        """The token that ends a text."""
+
+    @property
+    def all_special_tokens(self) -> Sequence[str]:
+        """The tokens that are no text, in their written form."""
+
+    def apply_chat_template(
+        self, conversation: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool
+    ) -> Any:
+        """Return the text of the conversation, where `tokenize` is false."""
+
+    def __call__(
+        self, text: str, *, add_special_tokens: bool, return_offsets_mapping: bool
+    ) -> Mapping[str, Any]:
+        """Return `input_ids` and, as pairs of characters, `offset_mapping`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A text to train on; it ends with the last token that is learnt from."""
+
+    line: int
+    """Line of the file on which its example begins, from 1."""
+    tokens: array[int]
+    """Token ids, never more than `max_length`; no padding."""
+    learn: bytearray
+    """For each token, 1 where it is learnt, else 0."""
+    cut: bool
+    """Whether answers of its example, or a part of one, lay beyond `max_length`."""
+
+    @property
+    def learnt(self) -> int:
+        """Number of tokens that are learnt, at least 1."""
+        return self.learn.count(1)
+
+
+class SetAsideRule(StrEnum):
+    """Why an example is not trained on: stable ids, for programs."""
+
+    ANSWER_CUT_AWAY = "answer_cut_away"
+    """All that is to be learnt lies beyond the longest length."""
+    TEMPLATE_REFUSED = "template_refused"
+    """The model's chat template does not take such a conversation."""
+    ANSWER_NOT_FOUND = "answer_not_found"
+    """The template's text does not show where the answer begins."""
+
+
+class SetAside(Value):
+    """An example that is not trained on, and why."""
+
+    line: int
+    """Line of the file on which it begins, from 1."""
+    rule: SetAsideRule
+    """What it is about."""
+    reason: str
+    """The place, what is wrong, and how to mend it."""
+
+
+def ensure_template(tokenizer: Tokenizer) -> bool:
+    """Give `tokenizer` the `DEFAULT_TEMPLATE` if it has none; return whether it had none."""
+    if tokenizer.chat_template:
+        return False
+    tokenizer.chat_template = DEFAULT_TEMPLATE
+    return True
+
+
+def encode(
+    example: Example, tokenizer: Tokenizer, *, max_length: int
+) -> tuple[Encoded, ...] | SetAside:
+    """Return what of `example` is trained on: one text, or one text for each answer.
+
+    One text for each answer, with the conversation up to it, is returned where
+    the template writes earlier turns otherwise than the last one (Qwen3 drops
+    their reasoning), so that each answer is learnt behind the prompt that
+    inference would give. The end of a text that is longer than `max_length`
+    tokens is cut off.
+    """
+    try:
+        texts = _texts(example.messages, tokenizer)
+    except _UnfitError as error:
+        reason = f"Line {example.line}: {error.reason}"
+        return SetAside(line=example.line, rule=error.rule, reason=reason)
+    encoded = [_encoded(example.line, text, tokenizer, max_length) for text in texts]
+    kept = [item for item in encoded if item.learnt]
+    if not kept:
+        return _answer_cut_away(example.line, encoded[0], max_length)
+    if len(kept) < len(encoded):
+        kept[-1] = replace(kept[-1], cut=True)
+    return tuple(kept)
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    text: str
+    """A conversation up to the end of its last answer that is learnt."""
+    spans: tuple[tuple[int, int], ...]
+    """Characters that are learnt, from and to, ascending."""
+
+
+class _UnfitError(Exception):
+    """The template cannot render the conversation so that it can be learnt from."""
+
+    def __init__(self, rule: SetAsideRule, reason: str) -> None:
+        super().__init__(reason)
+        self.rule, self.reason = rule, reason
+
+
+def _texts(messages: tuple[Message, ...], tokenizer: Tokenizer) -> list[_Text]:
+    answers = [at for at, message in enumerate(messages) if message.learn]
+    whole = _text(messages, answers, tokenizer)
+    if whole is not None:
+        return [whole]
+    single = [_text(messages[: at + 1], [at], tokenizer) for at in answers]
+    texts = [text for text in single if text is not None]
+    if len(texts) < len(answers):
+        reason = (
+            "the model's chat template writes this conversation otherwise than its prompt, "
+            "so that the answer's beginning is unknown. Change the example or the template."
+        )
+        raise _UnfitError(SetAsideRule.ANSWER_NOT_FOUND, reason)
+    return texts
+
+
+def _text(
+    messages: tuple[Message, ...], answers: Sequence[int], tokenizer: Tokenizer
+) -> _Text | None:
+    """Render `messages` with the spans of `answers`; `None` where a span cannot be told."""
+    full = _render(messages, tokenizer, prompt=False)
+    spans: list[tuple[int, int]] = []
+    closed = False
+    for at in answers:
+        before = _render(messages[:at], tokenizer, prompt=True)
+        behind = _render(messages[: at + 1], tokenizer, prompt=False)
+        if not full.startswith(behind) or not behind.startswith(before):
+            return None
+        turn = behind[len(before) :]
+        size, closed = _learnt_size(turn, messages[at].content, tokenizer)
+        spans.append((len(before), len(before) + size))
+    begin, end = spans[-1]
+    text = full[:end]
+    if not closed and tokenizer.eos_token:
+        # A model that never sees an end never stops; the template gives none here.
+        text += tokenizer.eos_token
+        spans[-1] = (begin, len(text))
+    return _Text(text, tuple(spans))
+
+
+def _render(messages: tuple[Message, ...], tokenizer: Tokenizer, *, prompt: bool) -> str:
+    conversation = [{"role": item.role, "content": item.content} for item in messages]
+    try:
+        text = tokenizer.apply_chat_template(
+            conversation, tokenize=False, add_generation_prompt=prompt
+        )
+    # A template is the model's own program: it may raise anything, mostly on purpose.
+    except Exception as error:  # noqa: BLE001
+        reason = f"the model's chat template does not take this conversation ({error})."
+        raise _UnfitError(SetAsideRule.TEMPLATE_REFUSED, reason) from None
+    return str(text)
+
+
+def _learnt_size(turn: str, content: str, tokenizer: Tokenizer) -> tuple[int, bool]:
+    """Return how much of an answer's `turn` is learnt, and whether a special token ends it.
+
+    The turn's end is the first special token behind the content, or the last one
+    where the template rewrote the content, so that it cannot be found. Where
+    there is none, it is the last character that is no blank.
+    """
+    tokens = {*tokenizer.all_special_tokens, tokenizer.eos_token or ""} - {""}
+    found = sorted(
+        (match.start(), match.end())
+        for token in tokens
+        for match in re.finditer(re.escape(token), turn)
+    )
+    last = found[-1][0] if found else len(turn)
+    behind = _content_end(turn, content.strip(), last)
+    ends = [end for start, end in found if start >= (last if behind is None else behind)]
+    if ends:
+        return ends[0], True
+    return max(len(turn.rstrip()), behind or 0), False
+
+
+def _content_end(turn: str, content: str, last: int) -> int | None:
+    """Return where `content` ends in `turn`, whose last special token begins at `last`.
+
+    A short content may also be found by chance in what surrounds it, such as an
+    "e" in "<|im_end|>", so that the places to look at are ordered.
+    """
+    blanks = len(turn) - len(turn.lstrip())
+    at = blanks if turn.startswith(content, blanks) else turn.rfind(content, 0, last)
+    return at + len(content) if at >= 0 else None
+
+
+def _encoded(line: int, text: _Text, tokenizer: Tokenizer, max_length: int) -> Encoded:
+    """Encode `text` at once and mark the tokens that begin inside a span.
+
+    A token that begins before a span and reaches into it mixes prompt and
+    answer: at inference the prompt ends with another token, behind which the
+    model could never write this one, so it is not learnt. A token that begins
+    inside a span and reaches beyond it is learnt, as the answer's end is in it.
+    """
+    # Templates write the tokens that begin a text themselves.
+    encoding = tokenizer(text.text, add_special_tokens=False, return_offsets_mapping=True)
+    tokens = array("i", encoding["input_ids"])
+    learn = bytearray(len(tokens))
+    for begin, end in text.spans:
+        for at, (start, _) in enumerate(encoding["offset_mapping"]):
+            if begin <= start < end:
+                learn[at] = 1
+    cut = 1 in learn[max_length:]
+    return Encoded(line, tokens[:max_length], learn[:max_length], cut)
+
+
+def _answer_cut_away(line: int, encoded: Encoded, max_length: int) -> SetAside:
+    reason = (
+        f"Line {line}: what comes before the answer fills all {len(encoded.tokens)} tokens of "
+        f"the longest length, {max_length}. Shorten the prompt, or raise max_length."
+    )
+    return SetAside(line=line, rule=SetAsideRule.ANSWER_CUT_AWAY, reason=reason)

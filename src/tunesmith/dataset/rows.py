@@ -1,0 +1,357 @@
+"""Reads a JSON array or JSON Lines row by row, in constant memory, and names each fault's place.
+
+Whether a file is one array or one object a line is decided by its first byte
+that is no blank. JSON is taken as RFC 8259 has it, in UTF-8; `NaN`, `Infinity`
+and a key that occurs twice are refused. After a broken line reading goes on
+with the next line; a broken array cannot be read beyond the place.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import count
+from typing import BinaryIO
+
+from tunesmith.domain.values import Value
+
+MAX_ROW_SIZE = 16 * 2**20
+"""Longest row that is read: bytes of a line, or characters of an array's element."""
+
+CHUNK_SIZE = 2**18
+"""Bytes that are read at once from an array."""
+_MAX_DIGITS = 4000
+# A literal, number or \u escape that the end of a window cuts is complained of at its beginning,
+# which is never further than this from the end.
+_LONGEST_CUT = 16
+_BLANK = " \t\r\n"
+_BLANKS = re.compile(f"[{_BLANK}]*")
+
+
+class Rule(StrEnum):
+    """What a problem is about: stable ids, for programs."""
+
+    NOT_UTF8 = "not_utf8"
+    """A byte is not UTF-8."""
+    INVALID_JSON = "invalid_json"
+    """The text is not JSON."""
+    PRETTY_PRINTED = "pretty_printed"
+    """One object is spread over several lines, outside an array."""
+    DUPLICATE_KEY = "duplicate_key"
+    """An object has the same key twice."""
+    NUMBER_TOO_LONG = "number_too_long"
+    """A whole number has more than 4,000 digits."""
+    NESTED_TOO_DEEPLY = "nested_too_deeply"
+    """Arrays or objects are nested hundreds of levels deep."""
+    ROW_TOO_LONG = "row_too_long"
+    """A row exceeds `MAX_ROW_SIZE`."""
+    NOT_AN_OBJECT = "not_an_object"
+    """A row is JSON, but no object."""
+    UNKNOWN_FORMAT = "unknown_format"
+    """A row's keys are of no known format."""
+    MIXED_FORMATS = "mixed_formats"
+    """A row is of another format than the file's first one."""
+    MISSING_KEY = "missing_key"
+    """A required key is absent."""
+    UNKNOWN_KEY = "unknown_key"
+    """A key has no meaning here."""
+    NOT_SUPPORTED = "not_supported"
+    """A key, role or part that OpenAI knows, but that cannot be trained on yet."""
+    WRONG_TYPE = "wrong_type"
+    """A value is of the wrong type."""
+    WRONG_VALUE = "wrong_value"
+    """A value is of the right type, but not one of those allowed."""
+    EMPTY = "empty"
+    """A text that must not be empty is."""
+    NOT_UNICODE = "not_unicode"
+    r"""An escape such as `\ud800` stands for half a character."""
+    ROLE_ORDER = "role_order"
+    """A message stands where its role cannot."""
+    NOTHING_LEARNT = "nothing_learnt"
+    """No answer of the conversation has weight 1."""
+    NO_EXAMPLES = "no_examples"
+    """The file holds no row at all."""
+    TOO_FEW_EXAMPLES = "too_few_examples"
+    """The file holds fewer examples than a job needs."""
+
+
+class Problem(Value):
+    """A fault of a data file, its place and its mend."""
+
+    line: int
+    """Line of the fault, from 1; 0 where the file as a whole is meant."""
+    pointer: str
+    """Place inside the row as a JSON pointer (RFC 6901); empty for the row itself."""
+    rule: Rule
+    """What it is about."""
+    message: str
+    """The place, what is wrong there, and how to mend it, in one or two sentences."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One JSON value of the file."""
+
+    line: int
+    """Line on which it begins, from 1."""
+    value: object
+    """The value, decoded."""
+
+
+def read_rows(file: BinaryIO) -> Iterator[Row | Problem]:
+    """Yield each row of `file`, or what is wrong with it, in order.
+
+    No more than one row and a chunk is held in memory. Nothing is raised for
+    bad content.
+    """
+    for number in count(1):
+        line = file.readline(MAX_ROW_SIZE + 1)
+        head = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+        if not line or head.strip():
+            break
+    if head.lstrip().startswith(b"["):
+        yield from _array_rows(_Window(file, head, number))
+    else:
+        yield from _line_rows(file, head, number)
+
+
+class _Decoder:
+    """JSON's own decoder, which notes what JSON forbids but Python lets pass."""
+
+    def __init__(self) -> None:
+        self._faults: list[tuple[Rule, str]] = []
+        self._json = json.JSONDecoder(
+            object_pairs_hook=self._object, parse_constant=self._constant, parse_int=self._integer
+        )
+
+    def decode(self, text: str, start: int) -> tuple[object, int]:
+        """Return the value at `start` and where it ends; raises `JSONDecodeError`."""
+        self._faults.clear()
+        return self._json.raw_decode(text, start)
+
+    def row(self, line: int, value: object) -> Row | Problem:
+        """Return the row that was just decoded, or the first fault that was noted in it."""
+        if not self._faults:
+            return Row(line, value)
+        rule, fault = self._faults[0]
+        return _problem(line, rule, f"Line {line}: {fault}")
+
+    def _object(self, pairs: list[tuple[str, object]]) -> dict[str, object]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            twin = Counter(key for key, _ in pairs).most_common(1)[0][0]
+            fault = f"the key {json.dumps(twin[:80])} occurs twice in one object. Remove one."
+            self._faults.append((Rule.DUPLICATE_KEY, fault))
+        return found
+
+    def _constant(self, name: str) -> float:
+        fault = f"{name} is not JSON. Write null or a number instead."
+        self._faults.append((Rule.INVALID_JSON, fault))
+        return 0.0
+
+    def _integer(self, digits: str) -> int:
+        if len(digits) <= _MAX_DIGITS:
+            return int(digits)
+        fault = f"a number has {len(digits):,} digits. Write it as a string."
+        self._faults.append((Rule.NUMBER_TOO_LONG, fault))
+        return 0
+
+
+def _line_rows(file: BinaryIO, line: bytes, number: int) -> Iterator[Row | Problem]:
+    decoder = _Decoder()
+    while line:
+        if len(line) > MAX_ROW_SIZE:
+            yield _too_long(number)
+            while line and not line.endswith(b"\n"):
+                line = file.readline(MAX_ROW_SIZE)
+        elif line := line.strip(_BLANK.encode()):
+            row = _line_row(decoder, line, number)
+            yield row
+            if isinstance(row, Problem) and row.rule is Rule.PRETTY_PRINTED:
+                return
+        line = file.readline(MAX_ROW_SIZE + 1)
+        number += 1
+
+
+def _line_row(decoder: _Decoder, line: bytes, number: int) -> Row | Problem:
+    try:
+        text = line.decode()
+        value, end = decoder.decode(text, 0)
+    except UnicodeDecodeError as error:
+        column = len(line[: error.start].decode()) + 1
+        return _not_utf8(number, column, line[error.start])
+    except json.JSONDecodeError as error:
+        if error.pos >= len(text) - 1 and text.endswith(("{", "[", ",")):
+            return _pretty_printed(number)
+        return _invalid_json(number, error.colno, error.msg)
+    except RecursionError:
+        return _too_deep(number)
+    if end < len(text):
+        return _invalid_json(number, end + 1, "Nothing may follow the value on its line")
+    return decoder.row(number, value)
+
+
+class _Window:
+    """The part of an array's text that is being decoded, and its place in the file."""
+
+    def __init__(self, file: BinaryIO, head: bytes, line: int) -> None:
+        """Begin with `head`, which was read from `file` already and begins on `line`."""
+        self._file = file
+        self._utf8 = codecs.getincrementaldecoder("utf-8")()
+        self.at = 0
+        """Position in `text` up to which the array has been understood."""
+        self.ended = False
+        """Whether no more can be read."""
+        self.bad_byte: int | None = None
+        """The byte behind `text` that is not UTF-8, where that is why no more can be read."""
+        self._marked, self._line, self._column = 0, line, 1
+        self.text = self._decoded(head)
+        """What of the text has been read and is not yet done with."""
+
+    def grow(self) -> None:
+        """Drop what is done with and read on, at least doubling what is left."""
+        self.mark()
+        parts = [self.text[self.at :]]
+        size = len(parts[0])
+        wanted = size + max(CHUNK_SIZE, size)
+        while not self.ended and size < wanted:
+            chunk = self._file.read(wanted - size)
+            parts.append(self._decoded(chunk))
+            size += len(parts[-1])
+        self.text, self.at, self._marked = "".join(parts), 0, 0
+
+    def peek(self) -> str:
+        """Go on to the next character that is no blank and return it; nothing at the end."""
+        while True:
+            blanks = _BLANKS.match(self.text, self.at)
+            self.at = blanks.end() if blanks else self.at
+            if self.at < len(self.text) or self.ended:
+                return self.text[self.at : self.at + 1]
+            self.grow()
+
+    def mark(self) -> int:
+        """Remember which line and column `at` is on; return the line."""
+        self._line, self._column = self._place(self.at)
+        self._marked = self.at
+        return self._line
+
+    def broken(self, complaint: str, at: int, *, cut: bool) -> _BrokenArrayError:
+        """Return the error to raise for a fault at position `at`.
+
+        `cut` tells that the text's end may be the cause: then a byte that is not
+        UTF-8 behind it is the real fault.
+        """
+        if cut and self.bad_byte is not None:
+            line, column = self._place(len(self.text))
+            return _BrokenArrayError(_not_utf8(line, column, self.bad_byte))
+        if at >= len(self.text):
+            complaint = "The file ends before the array is closed by ']'"
+        return _BrokenArrayError(_invalid_json(*self._place(at), complaint))
+
+    def _place(self, at: int) -> tuple[int, int]:
+        # No line break can be part of a JSON string, so that counting them is enough.
+        breaks = self.text.count("\n", self._marked, at)
+        if breaks:
+            return self._line + breaks, at - self.text.rfind("\n", self._marked, at)
+        return self._line, self._column + at - self._marked
+
+    def _decoded(self, chunk: bytes) -> str:
+        try:
+            text = self._utf8.decode(chunk, final=not chunk)
+        except UnicodeDecodeError as error:
+            self.ended, self.bad_byte = True, error.object[error.start]
+            return error.object[: error.start].decode()
+        self.ended = not chunk
+        return text
+
+
+class _BrokenArrayError(Exception):
+    """An array cannot be read beyond this problem."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+
+
+def _array_rows(window: _Window) -> Iterator[Row | Problem]:
+    try:
+        yield from _elements(window)
+    except _BrokenArrayError as error:
+        yield error.problem
+
+
+def _elements(window: _Window) -> Iterator[Row | Problem]:
+    decoder = _Decoder()
+    window.peek()
+    window.at += 1
+    closed = window.peek() == "]"
+    while not closed:
+        window.peek()
+        yield _element(window, decoder)
+        following = window.peek()
+        if following not in (",", "]") or not following:
+            raise window.broken("Expected ',' or ']'", window.at, cut=not following)
+        closed = following == "]"
+        window.at += not closed
+    window.at += 1
+    if window.peek() or window.bad_byte is not None:
+        complaint = "Nothing may follow the array's closing ']'"
+        raise window.broken(complaint, window.at, cut=True)
+
+
+def _element(window: _Window, decoder: _Decoder) -> Row | Problem:
+    """Decode the element at the window's position, growing the window until it is whole."""
+    while True:
+        line = window.mark()
+        try:
+            value, end = decoder.decode(window.text, window.at)
+        except json.JSONDecodeError as error:
+            near = error.pos >= len(window.text) - _LONGEST_CUT
+            cut = near or error.msg.startswith("Unterminated string")
+            if window.ended or not cut:
+                raise window.broken(error.msg, error.pos, cut=cut) from None
+        except RecursionError:
+            raise _BrokenArrayError(_too_deep(line)) from None
+        else:
+            # A number that touches the window's end may go on behind it.
+            if end < len(window.text) or window.ended:
+                size, window.at = end - window.at, end
+                return _too_long(line) if size > MAX_ROW_SIZE else decoder.row(line, value)
+        if len(window.text) - window.at > MAX_ROW_SIZE:
+            raise _BrokenArrayError(_too_long(line))
+        window.grow()
+
+
+def _problem(line: int, rule: Rule, message: str) -> Problem:
+    return Problem(line=line, pointer="", rule=rule, message=message)
+
+
+def _not_utf8(line: int, column: int, byte: int) -> Problem:
+    message = f"Line {line}, column {column}: the byte 0x{byte:02x} is not UTF-8 here."
+    return _problem(line, Rule.NOT_UTF8, f"{message} Save the file as UTF-8.")
+
+
+def _invalid_json(line: int, column: int, complaint: str) -> Problem:
+    message = f"Line {line}, column {column}: not valid JSON. {complaint}."
+    return _problem(line, Rule.INVALID_JSON, message)
+
+
+def _pretty_printed(line: int) -> Problem:
+    message = f"Line {line}: the object does not end on its line."
+    mend = "Write each example on one line (JSON Lines), or all of them in one array [...]."
+    return _problem(line, Rule.PRETTY_PRINTED, f"{message} {mend}")
+
+
+def _too_deep(line: int) -> Problem:
+    message = f"Line {line}: arrays or objects are nested too deeply. Make the example flat."
+    return _problem(line, Rule.NESTED_TOO_DEEPLY, message)
+
+
+def _too_long(line: int) -> Problem:
+    message = f"Line {line}: the example is longer than {MAX_ROW_SIZE // 2**20} MiB. Shorten it."
+    return _problem(line, Rule.ROW_TOO_LONG, message)

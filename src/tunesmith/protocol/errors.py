@@ -1,0 +1,34 @@
+"""The error bodies of both dialects."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from tunesmith.protocol.wire import Wire
+
+
+class ErrorDetail(Wire):
+    """What OpenAI's clients read of an error."""
+
+    message: str
+    """What is wrong, where, and the mend."""
+    type: Literal["invalid_request_error", "server_error"]
+    """Whose fault it is: the request's or the service's."""
+    param: str | None
+    """Dotted path of the request's field at fault."""
+    code: str | None
+    """A stable code for programs, where there is one."""
+
+
+class ErrorBody(Wire):
+    """An error in OpenAI's shape."""
+
+    error: ErrorDetail
+    """The error."""
+
+
+class OpeaErrorBody(Wire):
+    """An error in OPEA's shape."""
+
+    detail: str
+    """What is wrong, where, and the mend."""

@@ -1,0 +1,123 @@
+"""The three hyperparameters that both dialects share, as requests give and answers show them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BeforeValidator, Field
+
+from tunesmith.domain.errors import InvalidRequestError
+from tunesmith.domain.jobs import Job
+from tunesmith.protocol.wire import Wire, expecting
+
+
+def _auto_is_none(value: object) -> object:
+    return None if value == "auto" else value
+
+
+_AUTO = BeforeValidator(_auto_is_none, json_schema_input_type=Literal["auto"] | float | None)
+
+Epochs = Annotated[
+    Annotated[int, Field(ge=1, le=50)] | None,
+    _AUTO,
+    expecting('"auto" or an integer from 1 to 50'),
+]
+"""`"auto"` or 1 to 50 epochs."""
+
+BatchSize = Annotated[
+    Annotated[int, Field(ge=1, le=256)] | None,
+    _AUTO,
+    expecting('"auto" or an integer from 1 to 256'),
+]
+"""`"auto"` or 1 to 256 examples."""
+
+Multiplier = Annotated[
+    Annotated[float, Field(gt=0)] | None, _AUTO, expecting('"auto" or a number above 0')
+]
+"""`"auto"` or a factor above 0."""
+
+LearningRate = Annotated[
+    Annotated[float, Field(gt=0, le=1)] | None,
+    _AUTO,
+    expecting('"auto" or, as the learning rate itself, a number above 0 and at most 1'),
+]
+"""`"auto"` or an absolute learning rate."""
+
+Suffix = Annotated[str, Field(min_length=1, max_length=64)]
+"""Fourth part of the tuned model's name."""
+
+Seed = Annotated[int, Field(ge=0, le=2_147_483_647)]
+"""Seed of the run."""
+
+Number = TypeVar("Number", int, float)
+"""The type of a hyperparameter."""
+
+
+class HyperparametersRequest(Wire):
+    """What a request says of the three; `None` means `"auto"`."""
+
+    n_epochs: Epochs = None
+    """How often each example is seen, 1 to 50."""
+    batch_size: BatchSize = None
+    """Examples behind one optimizer step, 1 to 256."""
+    learning_rate_multiplier: Multiplier = None
+    """Factor on the base learning rate."""
+
+
+class HyperparametersObject(Wire):
+    """What the three are; `"auto"` until the files are validated."""
+
+    batch_size: int | Literal["auto"]
+    """Examples behind one optimizer step."""
+    learning_rate_multiplier: float | Literal["auto"]
+    """Factor on the base learning rate; OPEA's shape puts the absolute learning rate here."""
+    n_epochs: int | Literal["auto"]
+    """How often each example is seen."""
+
+    @classmethod
+    def to_wire(cls, job: Job) -> HyperparametersObject:
+        """Return the hyperparameters of `job` in OpenAI's meaning."""
+        known = job.resolved or job.request
+        return cls(
+            batch_size=known.batch_size or "auto",
+            learning_rate_multiplier=known.learning_rate_multiplier or "auto",
+            n_epochs=known.n_epochs or "auto",
+        )
+
+    @classmethod
+    def to_opea(cls, job: Job) -> HyperparametersObject:
+        """Return the hyperparameters of `job` in OPEA's meaning."""
+        known = job.resolved or job.request
+        return cls(
+            batch_size=known.batch_size or "auto",
+            learning_rate_multiplier=known.learning_rate or "auto",
+            n_epochs=known.n_epochs or "auto",
+        )
+
+
+def agreed(first: tuple[str, Number | None], second: tuple[str, Number | None]) -> Number | None:
+    """Return the value that two keys of a request give, either of which may be silent (`None`).
+
+    Raises `InvalidRequestError` where they contradict each other.
+    """
+    (first_key, first_value), (second_key, second_value) = first, second
+    if first_value is None or second_value is None:
+        return second_value if first_value is None else first_value
+    if first_value != second_value:
+        raise InvalidRequestError(
+            f"'{first_key}' is {first_value} but '{second_key}' is {second_value}; give only one.",
+            param=first_key,
+        )
+    return first_value
+
+
+def check_suffix(suffix: str | None) -> None:
+    """Raise `InvalidRequestError` if `suffix` cannot be a part of a model's name."""
+    if suffix is None:
+        return
+    if any(not char.isprintable() or char in " :/\\" for char in suffix):
+        raise InvalidRequestError(
+            "'suffix' becomes a part of the tuned model's name, so it takes no whitespace, "
+            "control character, colon, slash or backslash; leave them out.",
+            param="suffix",
+        )

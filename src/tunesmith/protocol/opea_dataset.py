@@ -1,0 +1,100 @@
+"""The `Dataset` section of OPEA's request: every key with OPEA's default.
+
+A key that this version cannot honour takes only the values that ask nothing of it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tunesmith.protocol.hyperparameters import agreed
+from tunesmith.protocol.wire import Wire, expecting, only
+
+Length = Annotated[int, Field(ge=8, le=1_048_576)]
+"""A length in tokens, 8 to 1048576."""
+
+Switch = Annotated[bool | str, expecting("true, false or a string")]
+"""A switch that some clients give as a strategy's name."""
+
+_ANSWER_ONLY = "the loss is always on the answer only; leave it out"
+
+
+class DatasetSection(Wire):
+    """How the training file is read."""
+
+    train_file: str | None = None
+    """No effect, as in OPEA: the request's `training_file` stands above it."""
+    validation_file: str | None = None
+    """Name of the uploaded validation file, like the request's own `validation_file`."""
+    validation_split_percentage: Annotated[int, Field(ge=0, le=99)] = 5
+    """Share held out for evaluation where there is no validation file, 0 to 99 percent."""
+    max_length: Length = 512
+    """Tokens of the longest example; what is beyond is cut."""
+    group: bool = True
+    """No effect: it concatenates texts for pretraining; examples are never mixed here."""
+    block_size: Length = 512
+    """No effect: the length of what `group` concatenates."""
+    shuffle: bool = False
+    """No effect, as in OPEA: the order is drawn anew each epoch, by the seed."""
+    max_source_length: Annotated[
+        int, only(384, mend="a prompt has no limit of its own; set 'Dataset.max_length'")
+    ] = 384
+    """384 only; it is without effect."""
+    max_prompt_length: Length = 512
+    """No effect: for DPO alone."""
+    padding_side: Literal["left", "right"] = "right"
+    """No effect: padding is never learnt from nor attended to."""
+    truncation_side: Annotated[
+        Literal["left", "right"],
+        only("right", mend="a long example is cut at its end; shorten it in the file"),
+    ] = "right"
+    """`right` only."""
+    max_seq_length: Length = 512
+    """Another name of `max_length`, which it must not contradict."""
+    truncation: Annotated[
+        Switch, only(True, mend="a long example is always cut; raise 'Dataset.max_length'")
+    ] = True
+    """True only."""
+    padding: Switch = True
+    """No effect: padding is never learnt from nor attended to."""
+    pad_to_max: bool = False
+    """No effect: padding is never learnt from nor attended to."""
+    mask_input: Annotated[bool, only(True, mend=_ANSWER_ONLY)] = True
+    """True only."""
+    mask_response: Annotated[bool, only(True, mend=_ANSWER_ONLY)] = True
+    """True only; in OPEA it masks the heading before the answer."""
+    data_preprocess_type: Annotated[
+        str, only("neural_chat", mend="the file's format is found by itself; leave it out")
+    ] = "neural_chat"
+    """`neural_chat` only; the format is detected."""
+    max_train_samples: Annotated[int, Field(ge=0, le=2_147_483_647)] = 0
+    """Train on the first this many examples only; 0 means all."""
+    max_eval_samples: Annotated[
+        int, only(0, mend="an evaluation covers all held-out examples; leave it out")
+    ] = 0
+    """0 only, which means all."""
+    train_group_size: Annotated[int, Field(ge=1)] = 8
+    """No effect: for embedding and rerank alone."""
+    query_max_len: Annotated[int, Field(ge=1)] = 128
+    """No effect: for embedding and rerank alone."""
+    passage_max_len: Annotated[int, Field(ge=1)] = 128
+    """No effect: for embedding and rerank alone."""
+    query_instruction_for_retrieval: str | None = None
+    """No effect: for embedding alone."""
+    passage_instruction_for_retrieval: str | None = None
+    """No effect: for embedding alone."""
+    reasoning_dataset_keys: list[str] = Field(
+        default_factory=lambda: ["Question", "Complex_CoT", "Response"]
+    )
+    """No effect: for reasoning alone."""
+
+    def to_max_length(self) -> int:
+        """Return the longest example in tokens; raises where its two keys contradict each other."""
+        given = self.model_fields_set
+        length = agreed(
+            ("Dataset.max_length", self.max_length if "max_length" in given else None),
+            ("Dataset.max_seq_length", self.max_seq_length if "max_seq_length" in given else None),
+        )
+        return self.max_length if length is None else length

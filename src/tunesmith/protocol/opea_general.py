@@ -1,0 +1,127 @@
+"""The `General` section of OPEA's request: every key with OPEA's default.
+
+A key that this version cannot honour takes only the values that ask nothing of it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tunesmith.domain.spec import LoraSpec
+from tunesmith.protocol.wire import Wire, not_null, only
+
+_NO_XTUNE = only("", mend="this version has no xtune; leave 'General.xtune_config' out")
+
+
+class ModelConfig(Wire):
+    """How the base model is fetched."""
+
+    trust_remote_code: Annotated[
+        bool,
+        only(False, mend="the operator alone allows a model's code, in the catalogue"),
+    ] = False
+    """False only."""
+    token: Annotated[
+        str | None,
+        only(None, "", mend="a secret has no place in a job; the operator sets HF_TOKEN"),
+    ] = None
+    """Null or empty only."""
+
+
+class LoraConfig(Wire):
+    """The adapter's shape, in the words of peft's `LoraConfig`."""
+
+    task_type: Annotated[
+        str, only("CAUSAL_LM", mend="this version tunes models of type 'CAUSAL_LM' only")
+    ] = "CAUSAL_LM"
+    """`CAUSAL_LM` only."""
+    r: Annotated[int, Field(ge=1, le=1024)] = 8
+    """Inner dimension of the two factors, 1 to 1024."""
+    lora_alpha: Annotated[float, Field(gt=0)] = 32
+    """The product is scaled by `lora_alpha / r`."""
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the adapter's inputs zeroed while training, from 0 to below 1."""
+    target_modules: (
+        Annotated[
+            list[Annotated[str, Field(min_length=1, max_length=200)]],
+            Field(min_length=1, max_length=100),
+        ]
+        | None
+    ) = None
+    """Names of the modules that are adapted; null means every linear layer but the head."""
+
+    def to_spec(self) -> LoraSpec:
+        """Return the adapter's shape in domain terms."""
+        return LoraSpec(
+            rank=self.r,
+            alpha=self.lora_alpha,
+            dropout=self.lora_dropout,
+            targets=tuple(self.target_modules) if self.target_modules else None,
+        )
+
+
+class XtuneConfig(Wire):
+    """Settings of xtune, which this version does not have; empty strings only."""
+
+    tool: Annotated[str, _NO_XTUNE] = ""
+    """Empty only."""
+    trainer: Annotated[str, _NO_XTUNE] = ""
+    """Empty only."""
+    model: Annotated[str, _NO_XTUNE] = ""
+    """Empty only."""
+    config_file: Annotated[str, _NO_XTUNE] = ""
+    """Empty only."""
+    dataset: Annotated[str, _NO_XTUNE] = ""
+    """Empty only."""
+    dataset_root: Annotated[str, _NO_XTUNE] = ""
+    """Empty only."""
+    device: Annotated[str, _NO_XTUNE] = ""
+    """Empty only."""
+
+
+class GeneralSection(Wire):
+    """What is tuned, and how."""
+
+    base_model: str | None = None
+    """No effect, as in OPEA: the request's `model` stands above it."""
+    tokenizer_name: Annotated[
+        str | None, only(None, mend="the model's own tokenizer is used; leave it out")
+    ] = None
+    """Null only."""
+    gaudi_config_name: Annotated[
+        str | None, only(None, mend="this version trains on processors only; leave it out")
+    ] = None
+    """Null only."""
+    gpt_base_model: bool = False
+    """No effect: in OPEA it asks for a transformers version that is older than ours."""
+    output_dir: str = "./tmp"
+    """No effect, as in OPEA: the result is always under `output/<job id>`."""
+    report_to: Annotated[
+        Literal["none", "tensorboard"],
+        only("none", mend="read the job's events, or its metrics table in 'result_files'"),
+    ] = "none"
+    """`none` only."""
+    resume_from_checkpoint: Annotated[
+        str | None, only(None, mend="this version starts each job from the base model")
+    ] = None
+    """Null only."""
+    save_strategy: Literal["no", "epoch", "steps"] = "no"
+    """`steps` saves a checkpoint every 500 optimizer steps, as OPEA does; the others leave it to
+    the service, which saves one each epoch or more often."""
+    config: ModelConfig = ModelConfig()
+    """How the base model is fetched."""
+    lora_config: Annotated[
+        LoraConfig, not_null("this version tunes adapters only; leave it out, or give its keys")
+    ] = LoraConfig()
+    """The adapter's shape; null would mean full fine-tuning, which this version does not do."""
+    xtune_config: XtuneConfig = XtuneConfig()
+    """Settings of xtune; defaults only."""
+    enable_gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass to save memory."""
+    task: Annotated[
+        Literal["instruction_tuning", "pretraining", "dpo", "rerank", "embedding", "reasoning"],
+        only("instruction_tuning", mend="this version does 'instruction_tuning' only"),
+    ] = "instruction_tuning"
+    """`instruction_tuning` only."""

@@ -1,0 +1,116 @@
+"""The `Training` section of OPEA's request: every key with OPEA's default.
+
+A key that this version cannot honour takes only the values that ask nothing of it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from tunesmith.domain.spec import Precision
+from tunesmith.protocol.wire import Wire, only
+
+_CPU_ONLY = "this version trains on processors only"
+
+Rate = Annotated[float, Field(gt=0, le=1)]
+"""An absolute learning rate, above 0 and at most 1."""
+
+
+def _lowered(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+class Resources(Wire):
+    """What one worker gets."""
+
+    CPU: Annotated[int, Field(ge=1, le=65_536)] = 32
+    """Processors to train on; honoured only if given, else all of the largest node are used."""
+    GPU: Annotated[float, only(0, mend=_CPU_ONLY)] = 0
+    """0 only."""
+    HPU: Annotated[float, only(0, mend=_CPU_ONLY)] = 0
+    """0 only."""
+
+
+class EmbeddingConfig(Wire):
+    """Settings of the embedding task, which this version does not have: without effect."""
+
+    negatives_cross_device: bool = False
+    """No effect."""
+    temperature: float = 0.02
+    """No effect."""
+    sentence_pooling_method: Literal["cls", "mean"] = "cls"
+    """No effect."""
+    normalized: bool = True
+    """No effect."""
+    use_inbatch_neg: bool = True
+    """No effect."""
+
+
+class TrainingSection(Wire):
+    """How it is learnt."""
+
+    optimizer: Annotated[
+        str, only("adamw_torch", mend="this version learns with 'adamw_torch' only")
+    ] = "adamw_torch"
+    """`adamw_torch` only."""
+    batch_size: Annotated[int, Field(ge=1, le=256)] = 2
+    """Examples of one forward pass, 1 to 256; see `gradient_accumulation_steps`."""
+    epochs: Annotated[int, Field(ge=1, le=50)] = 1
+    """How often each example is seen, 1 to 50."""
+    max_train_steps: Annotated[int, Field(ge=1, le=2_147_483_647)] | None = None
+    """End after this many optimizer steps, whatever the epochs."""
+    learning_rate: Rate = 5e-5
+    """The highest learning rate of the schedule, above 0 and at most 1."""
+    lr_scheduler: Literal["linear", "cosine", "constant"] = "linear"
+    """Course of the learning rate after warm-up."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """AdamW's decoupled weight decay."""
+    device: Annotated[
+        Literal["cpu", "gpu", "hpu", "cuda"],
+        only("cpu", mend=_CPU_ONLY),
+        BeforeValidator(_lowered),
+    ] = "cpu"
+    """`cpu` only, in any case."""
+    hpu_execution_mode: Literal["lazy", "eager", "eager.compile"] = "lazy"
+    """No effect: for Gaudi alone."""
+    num_training_workers: Annotated[
+        int, only(1, mend="this version trains with one worker, which uses all its processors")
+    ] = 1
+    """1 only."""
+    resources_per_worker: Resources = Resources()
+    """What the worker gets."""
+    accelerate_mode: Annotated[
+        Literal["DDP", "FSDP", "DEEPSPEED"],
+        only("DDP", mend="this version trains with one worker, which shares nothing"),
+    ] = "DDP"
+    """`DDP` only, which is without effect on one worker."""
+    mixed_precision: Annotated[
+        Literal["bf16", "fp16", "no"],
+        only("bf16", "no", mend="processors multiply 'bf16' or, with 'no', 32-bit numbers"),
+    ] = "no"
+    """`bf16`, or `no` for 32 bits; where it is not given, `bf16` if the processor has it."""
+    gradient_accumulation_steps: Annotated[int, Field(ge=1, le=256)] = 1
+    """Batches behind one optimizer step; at most 256 examples in all."""
+    logging_steps: Annotated[int, Field(ge=1)] = 10
+    """No effect: each step is logged."""
+    deepspeed_config_file: Annotated[
+        str, only("", mend="this version has no DeepSpeed; leave it out")
+    ] = ""
+    """Empty only."""
+    embedding_training_config: EmbeddingConfig = EmbeddingConfig()
+    """No effect: for embedding alone."""
+    dpo_beta: float = 0.1
+    """No effect: for DPO alone."""
+
+    def to_precision(self) -> Precision:
+        """Return the number format that the request asks for."""
+        if "mixed_precision" not in self.model_fields_set:
+            return Precision.AUTO
+        return Precision.BF16 if self.mixed_precision == "bf16" else Precision.FP32
+
+    def to_cpus(self) -> int | None:
+        """Return the processors that the request itself asks for; OPEA's default is none."""
+        given = self.resources_per_worker.model_fields_set
+        return self.resources_per_worker.CPU if "CPU" in given else None

@@ -1,0 +1,141 @@
+"""Read a request's bytes into a wire shape, and say in plain words what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import from_json
+
+from tunesmith.domain.errors import InvalidRequestError
+from tunesmith.protocol.wire import Wire
+
+Shape = TypeVar("Shape", bound=Wire)
+"""The wire shape that is read."""
+
+_SHOWN = 60
+"""Longest part of a value that a message repeats, in characters."""
+
+_SECRET_KEYS = frozenset({"token"})
+"""Keys whose values no message repeats."""
+
+_EXPECTED = {
+    "string_type": "must be a string",
+    "int_type": "must be an integer",
+    "int_parsing": "must be an integer",
+    "int_parsing_size": "must be an integer of reasonable size",
+    "int_from_float": "must be an integer",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "dict_type": "must be an object",
+    "list_type": "must be a list",
+    "literal_error": "must be {expected}",
+    "enum": "must be {expected}",
+    "none_required": "must be null",
+    "greater_than": "must be greater than {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than": "must be less than {lt:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "too_short": "must have at least {min_length} entries",
+    "too_long": "must have at most {max_length} entries",
+}
+"""Our words for pydantic's error types; see https://docs.pydantic.dev/latest/errors/."""
+
+
+def read_object(raw: bytes) -> dict[str, Any]:
+    """Return the JSON object that `raw` holds, UTF-8 without a byte order mark.
+
+    Raises `InvalidRequestError` that names the place. NaN and infinities, which
+    JSON (RFC 8259) does not have, are refused.
+    """
+    if not raw:
+        raise InvalidRequestError("The request has no body; send a JSON object.")
+    _check_encoding(raw)
+    try:
+        value = from_json(raw, allow_inf_nan=False)
+    except ValueError as error:
+        raise InvalidRequestError(f"The body is not JSON: {error}. Correct it there.") from None
+    if not isinstance(value, dict):
+        raise InvalidRequestError(f"The body must be a JSON object; found {describe(value)}.")
+    return value
+
+
+def read_shape(shape: type[Shape], value: Mapping[str, Any]) -> Shape:
+    """Return `value` as `shape`; raises `InvalidRequestError` that names the key at fault."""
+    try:
+        return shape.model_validate(value)
+    except ValidationError as error:
+        raise complaint(error.errors(include_url=False)[0]) from None
+
+
+def complaint(error: Mapping[str, Any], *, skip: int = 0) -> InvalidRequestError:
+    """Return one of pydantic's error entries as an error of ours.
+
+    `param` is the dotted path to the field, without the first `skip` parts of its location.
+    """
+    parts = [str(part) for part in error["loc"][skip:]]
+    path = ".".join(parts)
+    name = f"'{shortened(path)}'"
+    message, code = f"{name} {_fault(error)}", None
+    if error["type"] == "missing":
+        message = f"{name} is missing; it is required."
+    elif error["type"] == "extra_forbidden":
+        message, code = f"{name} is no known key; remove it or correct its spelling.", "unknown_key"
+    elif error["type"] == "unsupported":
+        found = "its value" if _secret(parts) else describe(error["input"])
+        message, code = f"{name} does not support {found}: {error['msg']}.", "unsupported_value"
+    elif not _secret(parts):
+        message += f"; found {describe(error['input'])}."
+    return InvalidRequestError(message, param=path or None, code=code)
+
+
+def describe(value: object) -> str:
+    """Return the JSON kind of `value` and, if it is no object or list, its shortened text."""
+    if value is None:
+        return "null"
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list | tuple):
+        return "a list"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    kind = "the string" if isinstance(value, str) else "the number"
+    return f"{kind} {shortened(json.dumps(value, ensure_ascii=False))}"
+
+
+def shortened(text: str) -> str:
+    """Return `text` fit for a message: without control characters and not too long."""
+    seen = "".join(char if char.isprintable() else "�" for char in text[:_SHOWN])
+    return seen if len(text) <= _SHOWN else f"{seen}…"
+
+
+def _check_encoding(raw: bytes) -> None:
+    if raw.startswith(b"\xef\xbb\xbf"):
+        raise InvalidRequestError(
+            "The body starts with a byte order mark (byte 1); send UTF-8 without one."
+        )
+    try:
+        raw.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidRequestError(
+            f"The body is not UTF-8: byte {error.start + 1} is 0x{raw[error.start]:02x}. "
+            "Encode it as UTF-8."
+        ) from None
+
+
+def _fault(error: Mapping[str, Any]) -> str:
+    words = _EXPECTED.get(error["type"])
+    return words.format_map(error.get("ctx", {})) if words else error["msg"]
+
+
+def _secret(parts: list[str]) -> bool:
+    return bool(parts) and parts[-1] in _SECRET_KEYS

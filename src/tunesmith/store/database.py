@@ -1,0 +1,46 @@
+"""How the database is opened; what is peculiar to SQLite stands here alone."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import AbstractContextManager
+
+from sqlalchemy import Connection, Engine, create_engine, event
+
+_WRITES = "tunesmith_writes"
+"""Execution option of a connection whose transactions write."""
+
+
+def open_database(url: str) -> Engine:
+    """Return the engine for `url`, such as `sqlite:////srv/tunesmith.db`; it connects on use."""
+    engine = create_engine(url)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def reading(engine: Engine) -> AbstractContextManager[Connection]:
+    """Open a transaction that sees one state of the database and changes nothing."""
+    return engine.begin()
+
+
+def writing(engine: Engine) -> AbstractContextManager[Connection]:
+    """Open a transaction that commits at the block's end, or undoes all where it raises."""
+    return engine.execution_options(**{_WRITES: True}).begin()
+
+
+def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    # The driver would begin transactions late, at the first write; `_begin_sqlite` does it.
+    connection.isolation_level = None
+    connection.execute("PRAGMA busy_timeout = 10000")
+    connection.execute("PRAGMA journal_mode = WAL")
+    # Every commit reaches the disk before the answer goes out.
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A writer locks before it reads: what it has compared cannot change until it sets.
+    writes = connection.get_execution_options().get(_WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

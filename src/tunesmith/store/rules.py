@@ -1,0 +1,181 @@
+"""The rules that every store keeps, as pure functions of values; the stores only read and write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from tunesmith.domain.errors import (
+    ConflictError,
+    InvalidRequestError,
+    NotFoundError,
+    StaleJobError,
+)
+from tunesmith.domain.events import Checkpoint, Event, EventLevel, EventType, RunEvent
+from tunesmith.domain.files import File
+from tunesmith.domain.ids import new_event_id
+from tunesmith.domain.jobs import Job, JobChange, JobStatus, apply_change
+from tunesmith.domain.models import TunedModel
+
+UNFINISHED = tuple(status for status in JobStatus if not status.terminal)
+"""The statuses of a job that has not ended."""
+
+
+def check_seen(job: Job, seen: Job) -> None:
+    """Raise `StaleJobError` unless `job` has the status and attempt that the caller has seen."""
+    if (job.status, job.attempt) != (seen.status, seen.attempt):
+        raise StaleJobError(
+            f"Job '{job.id}' is {job.status} in attempt {job.attempt} by now; "
+            f"it was {seen.status} in attempt {seen.attempt} when it was read."
+        )
+
+
+def changed(job: Job, change: JobChange, *, now: int) -> Job:
+    """Return `job` after `change` at the unix second `now`.
+
+    Only an ended job has a `finished_at`, which is `now` unless `change` names
+    one, and only a running job has an `estimated_finish`. Raises what
+    `apply_change` raises.
+    """
+    after = apply_change(job, change)
+    running = after.status is JobStatus.RUNNING
+    times = {
+        "finished_at": (after.finished_at or now) if after.status.terminal else None,
+        "estimated_finish": after.estimated_finish if running else None,
+    }
+    return after.model_copy(update=times)
+
+
+def finishing(change: JobChange, model: TunedModel, results: File) -> JobChange:
+    """Return `change` with all that success adds: status, the model's name, the results' id."""
+    success = {
+        "status": JobStatus.SUCCEEDED,
+        "fine_tuned_model": model.name,
+        "result_files": (results.id,),
+    }
+    return change.model_copy(update=success)
+
+
+def new_event(job_id: str, message: str, *, at: int, level: EventLevel = EventLevel.INFO) -> Event:
+    """Return a new event of type `message`; `at` is in unix seconds."""
+    return Event(
+        id=new_event_id(),
+        job_id=job_id,
+        created_at=at,
+        level=level,
+        type=EventType.MESSAGE,
+        message=message,
+    )
+
+
+def creation_event(job: Job) -> Event:
+    """Return the first event of a job."""
+    return new_event(job.id, f"Created fine-tuning job: {job.id}", at=job.created_at)
+
+
+def change_events(
+    job_id: str, change: JobChange, *, message: str | None, level: EventLevel, at: int
+) -> list[Event]:
+    """Return the event of `change`, dated `at` in unix seconds.
+
+    Without a `message` there is none, except that no change of status goes without its event.
+    """
+    if message is None and change.status is not None:
+        message = f"The job is now {change.status}"
+    return [new_event(job_id, message, at=at, level=level)] if message is not None else []
+
+
+def cancellation_event(job_id: str, *, at: int) -> Event:
+    """Return the event of a cancellation; `at` is in unix seconds."""
+    return new_event(job_id, "Fine-tuning job cancelled", at=at)
+
+
+def finish_events(job_id: str, model: TunedModel, *, at: int) -> list[Event]:
+    """Return the two events of a success, in their order; `at` is in unix seconds."""
+    return [
+        new_event(job_id, f"New fine-tuned model created: {model.name}", at=at),
+        new_event(job_id, "The job has successfully completed", at=at),
+    ]
+
+
+def ingested(job: Job, run_events: Iterable[RunEvent]) -> tuple[Job, list[Event]]:
+    """Return `job` with the run's events taken in, and the events that clients will see.
+
+    Run events up to `job.run_events_seen` were taken in before and are passed
+    over. The newest metrics give a running job its `estimated_finish`.
+    """
+    fresh = [event for event in run_events if event.number > job.run_events_seen]
+    if not fresh:
+        return job, []
+    seen: dict[str, int] = {"run_events_seen": fresh[-1].number}
+    measured = [(event.created_at, event.metrics) for event in fresh if event.metrics]
+    if measured and job.status is JobStatus.RUNNING:
+        created_at, metrics = measured[-1]
+        seen["estimated_finish"] = created_at + round(metrics.seconds_left)
+    shown = [_shown(job.id, event) for event in fresh if not _only_outcome(event)]
+    return job.model_copy(update=seen), shown
+
+
+def new_checkpoints(
+    known_steps: Iterable[int], checkpoints: Iterable[Checkpoint]
+) -> list[Checkpoint]:
+    """Return the checkpoints, one a step, at steps that are not among `known_steps`."""
+    known = set(known_steps)
+    fresh = {new.step: new for new in checkpoints if new.step not in known}
+    return list(fresh.values())
+
+
+def _only_outcome(event: RunEvent) -> bool:
+    return event.outcome is not None and event.metrics is None and event.checkpoint is None
+
+
+def _shown(job_id: str, event: RunEvent) -> Event:
+    numbers = event.metrics.model_dump(exclude_none=True) if event.metrics else {}
+    return Event(
+        id=new_event_id(),
+        job_id=job_id,
+        created_at=event.created_at,
+        level=event.level,
+        type=EventType.METRICS if event.metrics else EventType.MESSAGE,
+        message=event.message,
+        data={**numbers, **(event.data or {})} or None,
+    )
+
+
+def file_in_use(file_id: str, job_ids: Sequence[str]) -> ConflictError:
+    """Return the error for deleting a file that the unfinished jobs `job_ids` need."""
+    return ConflictError(
+        f"File '{file_id}' is needed by unfinished fine-tuning jobs: {', '.join(job_ids)}. "
+        "Cancel them or wait until they have ended.",
+        param="file_id",
+        code="file_in_use",
+    )
+
+
+def no_file(file_id: str) -> NotFoundError:
+    """Return the error for an unknown file id."""
+    return NotFoundError(f"No such File object: {file_id}", param="file_id")
+
+
+def no_file_named(filename: str) -> NotFoundError:
+    """Return the error for an unknown name of a training file, in OPEA's words."""
+    return NotFoundError(f"Training file '{filename}' not found!", param="training_file")
+
+
+def no_job(job_id: str) -> NotFoundError:
+    """Return the error for an unknown job id."""
+    return NotFoundError(f"No such fine-tuning job: {job_id}", param="fine_tuning_job_id")
+
+
+def no_model(name: str) -> NotFoundError:
+    """Return the error for an unknown tuned model."""
+    return NotFoundError(
+        f"The model '{name}' does not exist", param="model", code="model_not_found"
+    )
+
+
+def unknown_cursor(after: str) -> InvalidRequestError:
+    """Return the error for a cursor that is no row of the list."""
+    return InvalidRequestError(
+        f"'after' names nothing in this list: {after}. Give the id of a row that it returned.",
+        param="after",
+    )

@@ -1,0 +1,144 @@
+"""The tables. Each has the fields of one domain value as its columns, behind a sequence.
+
+The sequence `seq` numbers the rows in the order of their insertion; lists are
+sorted and paged by it. `tests/unit/store/test_schema.py` holds the columns to
+the fields, and the migrations to these tables.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+METADATA = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+"""All tables. Names of constraints follow a rule, so that migrations can name them anywhere."""
+
+
+def _sequence() -> Column[int]:
+    # SQLite numbers only columns of the type INTEGER by itself.
+    return Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+
+
+def _json(name: str, *, nullable: bool = False) -> Column[Any]:
+    return Column(name, JSON(none_as_null=True), nullable=nullable)
+
+
+def _job_id() -> Column[str]:
+    return Column("job_id", String, ForeignKey("jobs.id"), nullable=False)
+
+
+# Without `sqlite_autoincrement`, SQLite would give the number of a deleted last row again.
+FILES = Table(
+    "files",
+    METADATA,
+    _sequence(),
+    Column("id", String, nullable=False, unique=True),
+    Column("filename", Text, nullable=False),
+    Column("purpose", String, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("sha256", String, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("key", Text, nullable=False),
+    Index(None, "purpose", "seq"),
+    Index(None, "filename", "seq"),
+    sqlite_autoincrement=True,
+)
+"""One `File` a row."""
+
+JOBS = Table(
+    "jobs",
+    METADATA,
+    _sequence(),
+    Column("id", String, nullable=False, unique=True),
+    Column("dialect", String, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("status", String, nullable=False, index=True),
+    Column("model", Text, nullable=False),
+    Column("training_file", String, nullable=False),
+    Column("training_filename", Text, nullable=False),
+    Column("validation_file", String),
+    Column("validation_filename", Text),
+    _json("request"),
+    _json("resolved", nullable=True),
+    Column("seed", BigInteger, nullable=False),
+    Column("organization", Text, nullable=False),
+    Column("fine_tuned_model", Text),
+    Column("trained_tokens", BigInteger),
+    Column("finished_at", BigInteger),
+    Column("estimated_finish", BigInteger),
+    _json("result_files"),
+    _json("error", nullable=True),
+    Column("attempt", Integer, nullable=False),
+    Column("crashes", Integer, nullable=False),
+    Column("submission_open", Boolean, nullable=False, index=True),
+    Column("run_events_seen", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""One `Job` a row. Its files may be deleted once it has ended, so their ids are no foreign keys."""
+
+EVENTS = Table(
+    "events",
+    METADATA,
+    _sequence(),
+    Column("id", String, nullable=False, unique=True),
+    _job_id(),
+    Column("created_at", BigInteger, nullable=False),
+    Column("level", String, nullable=False),
+    Column("type", String, nullable=False),
+    Column("message", Text, nullable=False),
+    _json("data", nullable=True),
+    Index(None, "job_id", "seq"),
+    sqlite_autoincrement=True,
+)
+"""One `Event` a row."""
+
+CHECKPOINTS = Table(
+    "checkpoints",
+    METADATA,
+    _sequence(),
+    Column("id", String, nullable=False, unique=True),
+    _job_id(),
+    Column("created_at", BigInteger, nullable=False),
+    Column("step", BigInteger, nullable=False),
+    Column("model", Text, nullable=False),
+    _json("metrics"),
+    Column("key", Text, nullable=False),
+    UniqueConstraint("job_id", "step"),
+    Index(None, "job_id", "seq"),
+    sqlite_autoincrement=True,
+)
+"""One `Checkpoint` a row."""
+
+TUNED_MODELS = Table(
+    "tuned_models",
+    METADATA,
+    _sequence(),
+    Column("name", String, nullable=False, unique=True),
+    Column("base", Text, nullable=False),
+    _job_id(),
+    Column("created_at", BigInteger, nullable=False),
+    Column("key", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""One `TunedModel` a row."""

@@ -1,0 +1,80 @@
+"""The entrypoint of a submission: `python -m tunesmith.training --artifacts … --job … --attempt …`.
+
+Exit codes: 0 succeeded, 1 failed (the outcome says why), 3 replaced by another
+attempt, 143 stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from pathlib import Path
+
+from tunesmith.artifacts.local import LocalArtifacts
+from tunesmith.artifacts.runs import RunDirectory
+from tunesmith.domain.errors import StaleJobError
+from tunesmith.training.stopping import StopFlag, watch_parent, watch_sigterm
+from tunesmith.training.telemetry import RunLog
+
+_log = logging.getLogger("tunesmith.training")
+
+EXIT_FAILED = 1
+"""Exit code of a run whose outcome is a failure."""
+
+EXIT_REPLACED = 3
+"""Exit code of an attempt that found the run claimed by another one."""
+
+
+def main() -> int:
+    """Train the run that the command line names and return the exit code."""
+    arguments = _parse()
+    stop = StopFlag()
+    watch_sigterm(stop)
+    watch_parent(stop)
+    artifacts = LocalArtifacts(arguments.artifacts)
+    run = RunDirectory(artifacts, arguments.job)
+    _start_log(RunLog(run, artifacts, arguments.attempt))
+    _quiet_libraries()
+    # Behind the watches, since torch takes seconds to import and a stop must not wait for it.
+    steps = importlib.import_module("tunesmith.training.run")
+    try:
+        outcome = steps.train(run, artifacts, attempt=arguments.attempt, stop=stop)
+    except StaleJobError as error:
+        _log.info("%s", error)
+        return EXIT_REPLACED
+    return EXIT_FAILED if outcome.error else 0
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="tunesmith.training", description="Train one run.")
+    parser.add_argument("--artifacts", type=Path, required=True, help="the data folder")
+    parser.add_argument("--job", required=True, help="the job's id")
+    parser.add_argument("--attempt", type=int, required=True, help="number of this launch")
+    return parser.parse_args()
+
+
+def _start_log(kept: RunLog) -> None:
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+        stream=sys.stdout,
+    )
+    logging.getLogger().addHandler(kept)
+    logging.captureWarnings(capture=True)
+    for talkative in ("httpx", "urllib3", "filelock"):
+        logging.getLogger(talkative).setLevel(logging.WARNING)
+
+
+def _quiet_libraries() -> None:
+    """Keep progress bars out of the log."""
+    os.environ["TQDM_DISABLE"] = "1"
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    os.environ["TRANSFORMERS_VERBOSITY"] = "warning"
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

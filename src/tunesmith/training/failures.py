@@ -1,0 +1,72 @@
+"""Says why a run failed, in the stable codes that clients see."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from tunesmith.domain.errors import TunesmithError
+from tunesmith.domain.failures import FailureCode
+from tunesmith.domain.jobs import JobError
+from tunesmith.domain.spec import TrainSpec
+
+
+class RunFailedError(TunesmithError):
+    """The run cannot go on.
+
+    It never leaves this room: it becomes the run's outcome.
+    """
+
+    def __init__(self, code: FailureCode, message: str, *, param: str | None = None) -> None:
+        """Take a stable code, what went wrong with the mend, and the request's field at fault."""
+        super().__init__(message)
+        self.error = JobError(code=code, message=message, param=param)
+        """What the client is told."""
+
+
+def explain(error: Exception) -> JobError:
+    """Return what the client is told of `error`; a traceback is for the log alone."""
+    if isinstance(error, RunFailedError):
+        return error.error
+    if disk_is_full(error):
+        return JobError(
+            code=FailureCode.DISK_FULL,
+            message="The disk of the data folder is full. Free some space and create the job anew.",
+        )
+    return JobError(
+        code=FailureCode.INTERNAL_ERROR,
+        message=f"Training ended with {type(error).__name__}: {error}",
+    )
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Tell whether `error` says that a disk or a quota has no room left."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def naming_memory(spec: TrainSpec) -> Iterator[None]:
+    """Turn a refused allocation inside the block into a failure that names a smaller setting."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not _is_memory(error):
+            raise
+        raise RunFailedError(FailureCode.OUT_OF_MEMORY, _smaller(spec)) from error
+
+
+def _is_memory(error: BaseException) -> bool:
+    # The processor's allocator raises a plain RuntimeError, unlike the ones of graphics cards.
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        "can't allocate memory" in str(error)
+    )
+
+
+def _smaller(spec: TrainSpec) -> str:
+    mends = [f"max_length to {max(spec.max_length // 2, 8)} (it is {spec.max_length})"]
+    if not spec.gradient_checkpointing:
+        mends.append("gradient_checkpointing to true")
+    return f"The model and its longest examples do not fit into memory. Set {' or '.join(mends)}."

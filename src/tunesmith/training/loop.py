@@ -1,0 +1,213 @@
+"""The steps of a run: learn from a batch, evaluate, tell, save; and again from where it stopped."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from tunesmith.artifacts.protocol import Artifacts
+from tunesmith.artifacts.runs import RunDirectory
+from tunesmith.domain.events import StepMetrics
+from tunesmith.domain.failures import FailureCode
+from tunesmith.domain.spec import TrainSpec
+from tunesmith.training import checkpoints
+from tunesmith.training.checkpoints import Learner
+from tunesmith.training.examples import (
+    Examples,
+    Indices,
+    MicroBatch,
+    batch_of_step,
+    micro_batches,
+    seed_of_step,
+    steps_per_epoch,
+)
+from tunesmith.training.failures import RunFailedError
+from tunesmith.training.loss import evaluate, measure
+from tunesmith.training.stopping import StopFlag
+from tunesmith.training.telemetry import EventLog
+
+
+@dataclass(frozen=True)
+class Course:
+    """All that the loop works with."""
+
+    spec: TrainSpec
+    """What was asked for."""
+    run: RunDirectory
+    """Where the result goes."""
+    artifacts: Artifacts
+    """Behind `run`."""
+    events: EventLog
+    """What the run says."""
+    stop: StopFlag
+    """Ends the process between two writes."""
+    learner: Learner
+    """What learns."""
+    learnt: Examples
+    """What is learnt from."""
+    held_out: Examples
+    """What the learner is evaluated on; may be empty."""
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return total_steps(self.spec, len(self.learnt))
+
+
+def total_steps(spec: TrainSpec, count: int) -> int:
+    """Return the optimizer steps of a run on `count` examples."""
+    steps = spec.n_epochs * steps_per_epoch(count, spec.batch_size)
+    return steps if spec.max_steps is None else min(steps, spec.max_steps)
+
+
+def learning_rate(step: int, spec: TrainSpec, total: int) -> float:
+    """Return the learning rate of `step` (from 1) of `total`.
+
+    It rises by equal parts to its full value at the last warm-up step, then
+    falls from there so that it would be 0 one step behind the end: in a line,
+    or along half a cosine wave (Loshchilov and Hutter 2016, arXiv:1608.03983).
+    """
+    warmup = math.ceil(spec.warmup_ratio * total)
+    if step <= warmup:
+        return spec.learning_rate * step / warmup
+    if spec.schedule == "constant":
+        return spec.learning_rate
+    fallen = (step - 1 - warmup) / (total - warmup)
+    share = 1 - fallen if spec.schedule == "linear" else (1 + math.cos(math.pi * fallen)) / 2
+    return spec.learning_rate * share
+
+
+def make_optimizer(model: torch.nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
+    """Return AdamW (Loshchilov and Hutter 2017, arXiv:1711.05101) over what can be trained."""
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    return torch.optim.AdamW(trained, lr=spec.learning_rate, weight_decay=spec.weight_decay)
+
+
+def run_loop(course: Course) -> None:
+    """Take all steps that are still to do, and settle each.
+
+    The last step of an earlier attempt is settled first: it may have been
+    stopped between the step and the words about it.
+    """
+    started, first = time.monotonic(), course.learner.progress.step
+    course.stop.save_with(lambda: save_for_resume(course))
+    if first:
+        settle(course)
+    for step in range(first + 1, course.total_steps + 1):
+        learn(course, step)
+        _estimate(course, seconds_per_step=(time.monotonic() - started) / (step - first))
+        settle(course)
+
+
+def learn(course: Course, step: int) -> None:
+    """Take one optimizer step on the whole batch of `step`.
+
+    The loss is the mean over the learnt tokens of the batch, so that its
+    division into micro-batches changes nothing.
+    """
+    began = time.monotonic()
+    spec, learner = course.spec, course.learner
+    chosen = batch_of_step(
+        step, count=len(course.learnt), batch_size=spec.batch_size, seed=spec.seed
+    )
+    batches = list(micro_batches(course.learnt, chosen))
+    loss, accuracy = _accumulate(course, step, batches, chosen)
+    rate = learning_rate(step, spec, course.total_steps)
+    tokens = sum(batch.tokens for batch in batches)
+    with course.stop.whole():
+        for group in learner.optimizer.param_groups:
+            group["lr"] = rate
+        learner.optimizer.step()
+        learner.optimizer.zero_grad(set_to_none=True)
+        learner.progress.step = step
+        learner.progress.trained_tokens += tokens
+        learner.progress.metrics = StepMetrics(
+            step=step,
+            train_loss=loss,
+            train_mean_token_accuracy=accuracy,
+            total_steps=course.total_steps,
+            learning_rate=rate,
+            tokens_per_second=tokens / (time.monotonic() - began),
+            seconds_left=0.0,
+        )
+
+
+def settle(course: Course) -> None:
+    """Evaluate, tell and save after a step what is due and was not done before."""
+    spec, events, progress = course.spec, course.events, course.learner.progress
+    step, last = progress.step, progress.step == course.total_steps
+    if step not in events.steps:
+        metrics = _metrics(course)
+        if len(course.held_out) and (last or step % spec.evaluate_every == 0):
+            score = evaluate(course.learner.model, course.held_out)
+            metrics = metrics.model_copy(
+                update={"valid_loss": score.loss, "valid_mean_token_accuracy": score.accuracy}
+            )
+        with course.stop.whole():
+            events.step(metrics)
+    if last or step % spec.checkpoint_every == 0:
+        with course.stop.whole():
+            save_for_resume(course)
+
+
+def save_for_resume(course: Course) -> None:
+    """Save the last whole step; tell and hand it out if its numbers are told already.
+
+    A step that is not told yet is still to be evaluated: the next attempt does that.
+    Raises `StaleJobError` if another attempt has claimed the run.
+    """
+    step, events = course.learner.progress.step, course.events
+    if step == 0:
+        return
+    events.check_claim()
+    if step not in course.run.checkpoint_steps():
+        checkpoints.save(course.run, course.learner)
+    if step in events.steps and step not in events.checkpoints:
+        target = course.run.published_checkpoint(step)
+        checkpoints.publish(course.run, course.artifacts, step, target)
+        events.checkpoint(events.steps[step])
+        checkpoints.drop_old(course.run, keep=course.spec.keep_checkpoints)
+        course.run.write_metrics(events.table())
+
+
+def _accumulate(
+    course: Course, step: int, batches: Sequence[MicroBatch], chosen: Indices
+) -> tuple[float, float]:
+    """Add up the clipped gradient of the batch; return its mean loss and token accuracy."""
+    learner, spec = course.learner, course.spec
+    learnt_tokens = sum(batch.learnt_tokens for batch in batches)
+    loss, correct = 0.0, 0
+    torch.manual_seed(seed_of_step(step, seed=spec.seed))
+    for batch in batches:
+        measured = measure(learner.model, batch)
+        loss += measured.loss.item() / learnt_tokens
+        correct += measured.correct
+        torch.autograd.backward(measured.loss / learnt_tokens)
+    norm = torch.nn.utils.clip_grad_norm_(learner.model.parameters(), spec.max_grad_norm)
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        raise _not_finite(step, sorted(course.learnt.lines[chosen].tolist()), spec)
+    return loss, correct / learnt_tokens
+
+
+def _not_finite(step: int, lines: list[int], spec: TrainSpec) -> RunFailedError:
+    named = ", ".join(str(line) for line in lines)
+    return RunFailedError(
+        FailureCode.LOSS_NOT_FINITE,
+        f"The loss of step {step} is not a finite number (lines {named} of the training file). "
+        f"Set a smaller learning rate than {spec.learning_rate:g}, or look at these lines.",
+    )
+
+
+def _estimate(course: Course, *, seconds_per_step: float) -> None:
+    left = (course.total_steps - course.learner.progress.step) * seconds_per_step
+    course.learner.progress.metrics = _metrics(course).model_copy(update={"seconds_left": left})
+
+
+def _metrics(course: Course) -> StepMetrics:
+    metrics = course.learner.progress.metrics
+    assert metrics is not None  # noqa: S101  a step was taken
+    return metrics

@@ -1,0 +1,64 @@
+"""The receipt of a run: what was learnt from, token by token, and what with."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.metadata import version
+
+from tunesmith.domain.spec import DataFile, Precision
+from tunesmith.domain.values import Value
+from tunesmith.training.examples import FileReport
+
+_LIBRARIES = ("tunesmith", "torch", "transformers", "tokenizers", "peft", "numpy")
+
+
+class FileReceipt(Value):
+    """A data file and what became of it."""
+
+    file: DataFile
+    """The file, with the SHA-256 of its content."""
+    report: FileReport
+    """What became of its lines."""
+
+
+class Receipt(Value):
+    """What a result was made from."""
+
+    job_id: str
+    """The job."""
+    base_model: str
+    """Name of the base model in the catalogue."""
+    training: FileReceipt
+    """What was learnt from, any held-out share included."""
+    validation: FileReceipt | None
+    """What the run was evaluated on, where that was a file of its own."""
+    held_out_examples: int
+    """Examples that the run was evaluated on."""
+    chat_template_sha256: str
+    """SHA-256 of the chat template that rendered the examples, in hex."""
+    tokenizer_sha256: str
+    """SHA-256 of `tokenizer.json`, in hex."""
+    precision: Precision
+    """Number format of the frozen weights."""
+    threads: int
+    """Threads that trained."""
+    libraries: dict[str, str]
+    """Version of each library that has a say in the result."""
+    trained_tokens: int
+    """Tokens that went through training, padding not counted, all epochs."""
+    steps: int
+    """Optimizer steps."""
+    final_train_loss: float
+    """Loss of the last step's batch, in nats."""
+    final_valid_loss: float | None
+    """Loss on the held-out examples at the end, in nats."""
+
+
+def libraries() -> dict[str, str]:
+    """Return the version of each library that has a say in the result."""
+    return {name: version(name) for name in _LIBRARIES}
+
+
+def sha256(content: str) -> str:
+    """Return the SHA-256 of `content` in UTF-8, in hex."""
+    return hashlib.sha256(content.encode()).hexdigest()

@@ -1,0 +1,203 @@
+"""One run from its spec to its outcome, as named steps."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from tunesmith.artifacts.protocol import Artifacts
+from tunesmith.artifacts.runs import RunDirectory
+from tunesmith.dataset.rendering import ensure_template
+from tunesmith.domain.errors import InvalidRequestError, StaleJobError
+from tunesmith.domain.events import EventLevel, RunOutcome
+from tunesmith.domain.failures import FailureCode
+from tunesmith.domain.spec import DataFile, Precision, TrainSpec
+from tunesmith.training import base_model, checkpoints
+from tunesmith.training.adapter import load_model, load_tokenizer, precision_here
+from tunesmith.training.checkpoints import Learner, Progress
+from tunesmith.training.examples import Examples, FileReport, hold_out, read_file
+from tunesmith.training.failures import RunFailedError, explain, naming_memory
+from tunesmith.training.loop import Course, make_optimizer, run_loop, total_steps
+from tunesmith.training.receipt import FileReceipt, Receipt, libraries, sha256
+from tunesmith.training.stopping import StopFlag
+from tunesmith.training.telemetry import EventLog
+
+_log = logging.getLogger(__name__)
+
+_LINES_NAMED = 5
+"""How many lines that were set aside an event names; the receipt names all."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a run learns from and is evaluated on."""
+
+    learnt: Examples
+    """What is learnt from."""
+    held_out: Examples
+    """What the run is evaluated on; may be empty."""
+    training: FileReport
+    """What became of the training file."""
+    validation: FileReport | None
+    """What became of the validation file."""
+
+
+def train(run: RunDirectory, artifacts: Artifacts, *, attempt: int, stop: StopFlag) -> RunOutcome:
+    """Carry the run on to its end and return its outcome, which the event log then holds too.
+
+    Raises `StaleJobError`, having written nothing more, if another attempt has
+    claimed the run. Anything else that goes wrong is the outcome.
+    """
+    events = EventLog(run, attempt)
+    try:
+        outcome = _train(run, artifacts, events, attempt=attempt, stop=stop)
+    except StaleJobError:
+        raise
+    except Exception as error:  # noqa: BLE001  the run's edge: the client is told in any case
+        _log.info("The run failed", exc_info=error)
+        outcome = RunOutcome(error=explain(error))
+    with stop.whole():
+        events.outcome(outcome)
+    return outcome
+
+
+def _train(
+    run: RunDirectory, artifacts: Artifacts, events: EventLog, *, attempt: int, stop: StopFlag
+) -> RunOutcome:
+    spec = run.read_spec()
+    torch.set_num_threads(spec.cpus)
+    precision = precision_here(spec.precision)
+    events.message(f"Training started (attempt {attempt}) on {spec.cpus} threads in {precision}")
+
+    base = base_model.bring(spec.base_model, artifacts, announce=events.message)
+    tokenizer = load_tokenizer(spec.base_model, base)
+    if ensure_template(tokenizer):
+        events.message("The model has no chat template; the default one is used")
+    data = _read_data(spec, artifacts, tokenizer, events)
+
+    with naming_memory(spec):
+        model = load_model(spec, base, precision)
+        learner = Learner(model, tokenizer, make_optimizer(model, spec), Progress())
+        _restore(run, artifacts, learner, events, total=total_steps(spec, len(data.learnt)))
+        course = Course(spec, run, artifacts, events, stop, learner, data.learnt, data.held_out)
+        run_loop(course)
+
+    with stop.whole():
+        checkpoints.publish(run, artifacts, learner.progress.step, run.output)
+        run.write_metrics(events.table())
+        receipt = _receipt(course, data, precision)
+        run.write_receipt(receipt.model_dump_json(indent=2).encode())
+    return RunOutcome(trained_tokens=learner.progress.trained_tokens)
+
+
+def _read_data(
+    spec: TrainSpec, artifacts: Artifacts, tokenizer: PreTrainedTokenizerBase, events: EventLog
+) -> Data:
+    examples, report = _read(spec.training_file, spec, artifacts, tokenizer, events)
+    if not report.learnt_tokens:
+        raise RunFailedError(
+            FailureCode.NOTHING_TO_LEARN,
+            f"Nothing in '{spec.training_file.filename}' can be learnt: "
+            f"{_reasons(report) or 'It holds no example.'}",
+            param="training_file",
+        )
+    if spec.validation_file is None:
+        learnt, held_out = hold_out(examples, percent=spec.held_out_percent, seed=spec.seed)
+        return Data(learnt, held_out, report, None)
+    held_out, validation = _read(spec.validation_file, spec, artifacts, tokenizer, events)
+    if not validation.learnt_tokens:
+        raise RunFailedError(
+            FailureCode.INVALID_VALIDATION_FILE,
+            f"Nothing in '{spec.validation_file.filename}' can be evaluated: "
+            f"{_reasons(validation) or 'It holds no example.'}",
+            param="validation_file",
+        )
+    return Data(examples, held_out, report, validation)
+
+
+def _read(
+    file: DataFile,
+    spec: TrainSpec,
+    artifacts: Artifacts,
+    tokenizer: PreTrainedTokenizerBase,
+    events: EventLog,
+) -> tuple[Examples, FileReport]:
+    training = file is spec.training_file
+    try:
+        with artifacts.open(file.key) as stream:
+            examples, report = read_file(
+                stream,
+                tokenizer,
+                max_length=spec.max_length,
+                limit=spec.max_examples if training else None,
+            )
+    except InvalidRequestError as error:
+        code, param = (
+            (FailureCode.INVALID_TRAINING_FILE, "training_file")
+            if training
+            else (FailureCode.INVALID_VALIDATION_FILE, "validation_file")
+        )
+        raise RunFailedError(code, error.message, param=param) from error
+    _tell(file, report, events)
+    return examples, report
+
+
+def _tell(file: DataFile, report: FileReport, events: EventLog) -> None:
+    events.message(
+        f"'{file.filename}': {report.examples} examples, {report.tokens} tokens, "
+        f"{report.learnt_tokens} of them learnt; {report.cut} examples cut, "
+        f"{len(report.set_aside)} lines set aside",
+        data={
+            **report.model_dump(exclude={"set_aside"}),
+            "file": file.id,
+            "set_aside": len(report.set_aside),
+        },
+    )
+    if report.set_aside:
+        events.message(
+            f"{len(report.set_aside)} lines of '{file.filename}' are not used: {_reasons(report)}",
+            level=EventLevel.WARN,
+            data={"set_aside": [one.model_dump() for one in report.set_aside[:_LINES_NAMED]]},
+        )
+
+
+def _reasons(report: FileReport) -> str:
+    named = [one.reason for one in report.set_aside[:_LINES_NAMED]]
+    more = len(report.set_aside) - len(named)
+    return " ".join([*named, f"(And {more} more.)"] if more else named)
+
+
+def _restore(
+    run: RunDirectory, artifacts: Artifacts, learner: Learner, events: EventLog, *, total: int
+) -> None:
+    checkpoints.restore_newest(run, artifacts, learner)
+    step = learner.progress.step
+    if step:
+        events.message(f"Resumed from the checkpoint at step {step} of {total}")
+
+
+def _receipt(course: Course, data: Data, precision: Precision) -> Receipt:
+    spec, learner = course.spec, course.learner
+    last = course.events.steps[learner.progress.step]
+    validation = None
+    if spec.validation_file and data.validation:
+        validation = FileReceipt(file=spec.validation_file, report=data.validation)
+    return Receipt(
+        job_id=spec.job_id,
+        base_model=spec.base_model.name,
+        training=FileReceipt(file=spec.training_file, report=data.training),
+        validation=validation,
+        held_out_examples=len(data.held_out),
+        chat_template_sha256=sha256(str(learner.tokenizer.chat_template)),
+        tokenizer_sha256=sha256(learner.tokenizer.backend_tokenizer.to_str(pretty=True)),
+        precision=precision,
+        threads=torch.get_num_threads(),
+        libraries=libraries(),
+        trained_tokens=learner.progress.trained_tokens,
+        steps=learner.progress.step,
+        final_train_loss=last.train_loss,
+        final_valid_loss=last.valid_loss,
+    )

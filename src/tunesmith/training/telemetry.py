@@ -1,0 +1,154 @@
+"""What a run says while it runs: numbered events, the table of metrics, and its log."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+from typing import Any
+
+from tunesmith.artifacts.protocol import Artifacts
+from tunesmith.artifacts.runs import RunDirectory
+from tunesmith.domain.clock import SystemClock
+from tunesmith.domain.errors import StaleJobError
+from tunesmith.domain.events import EventLevel, RunEvent, RunOutcome, StepMetrics
+
+_log = logging.getLogger(__name__)
+
+METRICS_COLUMNS = (
+    "step",
+    "train_loss",
+    "train_accuracy",
+    "valid_loss",
+    "valid_mean_token_accuracy",
+    "train_mean_token_accuracy",
+    "learning_rate",
+    "tokens_per_second",
+)
+"""Columns of `metrics.csv`: OpenAI's in OpenAI's order, then ours."""
+
+
+class EventLog:
+    """Writes a run's events, going on behind those of earlier attempts.
+
+    Each step and each checkpoint is told once, however often it is gone through.
+    """
+
+    def __init__(self, run: RunDirectory, attempt: int) -> None:
+        """Mend and read the log of `run`. Raises `StaleJobError` as each write does."""
+        self._run = run
+        self._attempt = attempt
+        self._clock = SystemClock()
+        self.check_claim()
+        self._number = run.mend_events()
+        events = run.events(after=0)
+        self.steps = {event.metrics.step: event.metrics for event in events if event.metrics}
+        """The numbers of each step told so far, by step."""
+        self.checkpoints = {event.checkpoint.step for event in events if event.checkpoint}
+        """The steps whose checkpoints were told so far."""
+
+    def check_claim(self) -> None:
+        """Raise `StaleJobError` if another attempt has claimed the run."""
+        self._run.check_claim(self._attempt)
+
+    def message(
+        self, text: str, *, level: EventLevel = EventLevel.INFO, data: dict[str, Any] | None = None
+    ) -> None:
+        """Tell a sentence, with the numbers behind it."""
+        self._append(text, level=level, data=data)
+
+    def step(self, metrics: StepMetrics) -> None:
+        """Tell the numbers of a step, unless they were told before."""
+        if metrics.step in self.steps:
+            return
+        self._append(
+            f"Step {metrics.step}/{metrics.total_steps}: "
+            f"training loss={metrics.train_loss:.4f}, "
+            f"token accuracy={metrics.train_mean_token_accuracy:.3f}"
+            + (f", validation loss={metrics.valid_loss:.4f}" if metrics.valid_loss else ""),
+            metrics=metrics,
+        )
+        self.steps[metrics.step] = metrics
+
+    def checkpoint(self, metrics: StepMetrics) -> None:
+        """Tell that the state after a step was saved, unless it was told before."""
+        if metrics.step in self.checkpoints:
+            return
+        self._append(f"Checkpoint saved at step {metrics.step}", checkpoint=metrics)
+        self.checkpoints.add(metrics.step)
+
+    def outcome(self, outcome: RunOutcome) -> None:
+        """Tell how the run ended; nothing follows."""
+        if outcome.error is None:
+            self._append("Training finished", outcome=outcome)
+        else:
+            self._append(outcome.error.message, level=EventLevel.ERROR, outcome=outcome)
+
+    def table(self) -> bytes:
+        """Return the steps told so far as CSV with `METRICS_COLUMNS`; unknown cells are empty."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(METRICS_COLUMNS)
+        for _, metrics in sorted(self.steps.items()):
+            row = {**metrics.model_dump(), "train_accuracy": metrics.train_mean_token_accuracy}
+            writer.writerow(row[column] for column in METRICS_COLUMNS)
+        return text.getvalue().encode()
+
+    def _append(self, message: str, **fields: Any) -> None:
+        self.check_claim()
+        event = RunEvent(
+            number=self._number + 1,
+            created_at=int(self._clock.now()),
+            message=message,
+            **fields,
+        )
+        self._run.append_event(event)
+        self._number += 1
+        _log.log(logging.getLevelNamesMapping()[event.level.value.upper()], "%s", message)
+
+
+class RunLog(logging.Handler):
+    """Keeps what is logged as the file `log` of the run directory, behind earlier attempts' lines.
+
+    Lines wait up to `interval` seconds, since each write is brought to the disk.
+    """
+
+    def __init__(
+        self, run: RunDirectory, artifacts: Artifacts, attempt: int, *, interval: float = 1.0
+    ) -> None:
+        """Write for `attempt` and mark each line with it."""
+        super().__init__()
+        self._run = run
+        self._artifacts = artifacts
+        self._attempt = attempt
+        self._interval = interval
+        self._clock = SystemClock()
+        self._lines: list[str] = []
+        self._written_at = 0.0
+        self.setFormatter(
+            logging.Formatter(f"%(asctime)s attempt {attempt} %(levelname)s %(message)s")
+        )
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a record."""
+        self._lines.append(self.format(record) + "\n")
+        if self._clock.now() - self._written_at >= self._interval:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the lines that wait; those of an attempt that was replaced are dropped."""
+        self.acquire()
+        try:
+            lines, self._lines = self._lines, []
+            self._written_at = self._clock.now()
+            if lines and self._still_ours():
+                self._artifacts.append(f"{self._run.prefix}/log", "".join(lines).encode())
+        finally:
+            self.release()
+
+    def _still_ours(self) -> bool:
+        try:
+            self._run.check_claim(self._attempt)
+        except StaleJobError:
+            return False
+        return True

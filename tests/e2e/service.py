@@ -1,0 +1,142 @@
+"""Runs `tunesmith serve` as a user does, for the end-to-end tests."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+from openai import OpenAI
+from openai.types.fine_tuning import FineTuningJob
+
+ENDED = ("succeeded", "failed", "cancelled")
+_Result = TypeVar("_Result")
+
+
+class Service:
+    """One `tunesmith serve` on a free port and a data folder of its own."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.log = data.parent / f"{data.name}.log"
+        self.process: subprocess.Popen[str] | None = None
+        self.url = ""
+
+    def start(self) -> None:
+        """Start, and return when the address is printed."""
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                [str(Path(sys.executable).parent / "tunesmith"), "serve", "--port", "0"],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=os.environ | {"TUNESMITH_DATA": str(self.data), "RAY_ADDRESS": ""},
+            )
+        assert self.process.stdout is not None
+        first = self.process.stdout.readline()
+        found = re.search(r"http://\S+(?=/v1)", first)
+        assert found, f"{first!r}\n{self.log.read_text()}"
+        self.url = found[0]
+
+    @property
+    def client(self) -> OpenAI:
+        return OpenAI(base_url=f"{self.url}/v1", api_key="unused", max_retries=3)
+
+    def end(self) -> int:
+        """Press Ctrl-C, and return the exit code."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGINT)
+        return self._reap()
+
+    def kill(self) -> None:
+        """Kill the process that the user started, which is the API."""
+        assert self.process is not None
+        self.process.kill()
+        self._reap()
+
+    def controller(self) -> psutil.Process:
+        """Return the controller's process."""
+        assert self.process is not None
+        me = psutil.Process(self.process.pid)
+        return until(lambda: next(iter(me.children()), None), 20)
+
+    def trainer(self, job_id: str) -> psutil.Process:
+        """Return the process that trains `job_id`."""
+        return until(lambda: next(iter(self.trainers(job_id)), None), 90)
+
+    def trainers(self, job_id: str) -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter():
+            try:
+                line = process.cmdline()
+            except psutil.Error:
+                continue
+            if "tunesmith.training" in line and job_id in line:
+                found.append(process)
+        return found
+
+    def ray_processes(self) -> list[psutil.Process]:
+        """Return all processes that belong to the Ray head of this data folder."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get("RAY_AUTH_TOKEN_PATH", "").startswith(str(self.data)):
+                    found.append(process)
+            except psutil.Error:
+                continue
+        own = {os.getpid(), self.process.pid if self.process else 0}
+        return [process for process in found if process.pid not in own]
+
+    def wait(self, job_id: str, *, seconds: float = 240) -> FineTuningJob:
+        """Return the job once it has ended."""
+
+        def ended() -> FineTuningJob | None:
+            job = self.client.fine_tuning.jobs.retrieve(job_id)
+            return job if job.status in ENDED else None
+
+        return until(ended, seconds)
+
+    def steps(self, job_id: str) -> list[int]:
+        """Return the steps that the job's metrics events report, in their order."""
+        events = list(self.client.fine_tuning.jobs.list_events(job_id, limit=100))
+        return [int(e.data["step"]) for e in reversed(events) if e.type == "metrics" and e.data]  # type: ignore[index]
+
+    def _reap(self) -> int:
+        assert self.process is not None
+        code = self.process.wait(90)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        return code
+
+
+def until(look: Callable[[], _Result | None], seconds: float) -> _Result:
+    """Return what `look` gives as soon as it is true; fail after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        result = look()
+        if result:
+            return result
+        time.sleep(0.1)
+    raise AssertionError(f"{look} did not come true in {seconds} s")
+
+
+@contextmanager
+def running(data: Path) -> Iterator[Service]:
+    """Run a service while the block lasts; nothing of it is left behind."""
+    service = Service(data)
+    service.start()
+    try:
+        yield service
+    finally:
+        if service.process is not None and service.process.poll() is None:
+            service.end()
+        for process in service.ray_processes():
+            process.kill()

@@ -1,0 +1,152 @@
+"""An API over the fakes, and clients of both dialects that speak to it in-process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from starlette.testclient import TestClient
+
+from tunesmith.api.app import create_app
+from tunesmith.api.services import Services
+from tunesmith.artifacts.memory import MemoryArtifacts
+from tunesmith.domain.clock import FakeClock
+from tunesmith.domain.events import Checkpoint, RunEvent, StepMetrics
+from tunesmith.domain.files import File, Purpose
+from tunesmith.domain.ids import new_checkpoint_id, new_file_id
+from tunesmith.domain.jobs import Job, JobChange, JobStatus
+from tunesmith.domain.models import CatalogueEntry, FolderSource, TunedModel
+from tunesmith.domain.spec import ResolvedHyperparameters
+from tunesmith.store.memory import MemoryStore
+
+BASE = "smollm2-135m-instruct"
+
+
+@dataclass
+class World:
+    """The fakes behind one API, and what a controller would do to them."""
+
+    clock: FakeClock = field(default_factory=FakeClock)
+    artifacts: MemoryArtifacts = field(default_factory=MemoryArtifacts)
+    store: MemoryStore = field(init=False)
+    services: Services = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.store = MemoryStore(self.clock)
+        names = (BASE, "org/tiny-llama")
+        self.services = Services(
+            store=self.store,
+            artifacts=self.artifacts,
+            catalogue={
+                name: CatalogueEntry(name=name, source=FolderSource(path=Path("/models")))
+                for name in names
+            },
+            organization="acme",
+            clock=self.clock,
+            max_upload_bytes=10_000,
+            version="9.9",
+        )
+
+    def run(self, job_id: str, *, steps: tuple[int, ...] = (5, 10)) -> Job:
+        """Bring a new job to `running`, with metrics and a checkpoint at each of `steps`."""
+        resolved = ResolvedHyperparameters(
+            n_epochs=3,
+            batch_size=4,
+            learning_rate_multiplier=2.0,
+            learning_rate=4e-4,
+            examples=100,
+        )
+        job = self.store.change_job(
+            self.store.job(job_id), JobChange(status=JobStatus.QUEUED, resolved=resolved)
+        )
+        job = self.store.change_job(job, JobChange(status=JobStatus.RUNNING, attempt=1))
+        for number, step in enumerate(steps, start=1):
+            event = RunEvent(number=number, created_at=1, message="Step", metrics=_metrics(step))
+            self.artifacts.put(f"output/{job_id}/checkpoint-{step}/adapter", b"weights")
+            self.artifacts.put(f"runs/{job_id}/checkpoints/step-{step}/adapter", b"weights")
+            self.store.ingest(job_id, [event], [self._checkpoint(job_id, step)])
+        return self.store.job(job_id)
+
+    def finish(self, job_id: str) -> Job:
+        """Bring a running job to `succeeded`."""
+        self.artifacts.put(f"output/{job_id}/adapter", b"weights")
+        name = f"ft:{BASE}:acme::{job_id[-8:]}"
+        model = TunedModel(
+            name=name, base=BASE, job_id=job_id, created_at=7, key=f"output/{job_id}"
+        )
+        key = f"runs/{job_id}/metrics.csv"
+        self.artifacts.put(key, b"step\n")
+        results = File(
+            id=new_file_id(),
+            filename="metrics.csv",
+            purpose=Purpose.FINE_TUNE_RESULTS,
+            bytes=5,
+            sha256="",
+            created_at=7,
+            key=key,
+        )
+        change = JobChange(trained_tokens=1234)
+        return self.store.finish_job(self.store.job(job_id), change, model=model, results=results)
+
+    def _checkpoint(self, job_id: str, step: int) -> Checkpoint:
+        return Checkpoint(
+            id=new_checkpoint_id(),
+            job_id=job_id,
+            created_at=100 + step,
+            step=step,
+            model=f"ft:{BASE}:acme::{job_id[-8:]}:ckpt-step-{step}",
+            metrics=_metrics(step),
+            key=f"output/{job_id}/checkpoint-{step}",
+        )
+
+
+def _metrics(step: int) -> StepMetrics:
+    return StepMetrics(
+        step=step,
+        train_loss=0.5,
+        train_mean_token_accuracy=0.75,
+        valid_loss=0.625,
+        valid_mean_token_accuracy=0.7,
+        total_steps=10,
+        learning_rate=4e-4,
+        tokens_per_second=100.0,
+        seconds_left=1.0,
+    )
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def http(world: World) -> Iterator[TestClient]:
+    with TestClient(create_app(world.services), raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture
+def client(http: TestClient) -> openai.OpenAI:
+    """Return the official client, with nothing but a base URL."""
+    return openai.OpenAI(
+        api_key="unused", base_url="http://testserver/v1", http_client=http, max_retries=0
+    )
+
+
+@pytest.fixture
+def upload(http: TestClient) -> Callable[..., dict[str, Any]]:
+    """Return a function that uploads a file and returns the answer."""
+
+    def send(name: str = "train.jsonl", content: bytes = b"{}\n") -> dict[str, Any]:
+        answer = http.post(
+            "/v1/files", files={"file": (name, content)}, data={"purpose": "fine-tune"}
+        )
+        assert answer.status_code == 200, answer.text
+        body: dict[str, Any] = answer.json()
+        return body
+
+    return send

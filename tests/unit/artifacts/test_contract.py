@@ -1,0 +1,171 @@
+"""What every keeper of bytes does: the suite that both the disk and the fake pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tunesmith.artifacts.local import LocalArtifacts
+from tunesmith.artifacts.memory import MemoryArtifacts
+from tunesmith.artifacts.protocol import Artifacts
+from tunesmith.domain.errors import ArtifactKeyError, ArtifactMissingError
+
+
+@pytest.fixture(params=["local", "memory"])
+def artifacts(request: pytest.FixtureRequest, tmp_path: Path) -> Artifacts:
+    return LocalArtifacts(tmp_path / "data") if request.param == "local" else MemoryArtifacts()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with two files, one of them a level down."""
+    folder = tmp_path / "made"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "a").write_bytes(b"1")
+    (folder / "inner" / "b").write_bytes(b"2")
+    return folder
+
+
+def test_what_is_put_can_be_got_and_the_number_of_bytes_is_told(artifacts: Artifacts) -> None:
+    assert artifacts.put("files/a", b"\x00\xff") == 2
+    assert artifacts.get("files/a") == b"\x00\xff"
+    assert artifacts.put("files/b", iter([b"one ", b"", b"two"])) == 7
+    assert artifacts.get("files/b") == b"one two"
+    with artifacts.open("files/b") as file:
+        assert file.readline(3) == b"one"
+        assert file.read() == b" two"
+
+
+def test_put_replaces_what_was_there(artifacts: Artifacts) -> None:
+    artifacts.put("a", b"a long old text")
+    artifacts.put("a", b"new")
+    assert artifacts.get("a") == b"new"
+
+
+def test_a_put_whose_source_breaks_off_leaves_the_old_bytes(artifacts: Artifacts) -> None:
+    def broken() -> Iterator[bytes]:
+        yield b"half"
+        raise ConnectionResetError
+
+    artifacts.put("old", b"old")
+    for key in ("old", "new"):
+        with pytest.raises(ConnectionResetError):
+            artifacts.put(key, broken())
+    assert artifacts.get("old") == b"old"
+    assert not artifacts.exists("new")
+
+
+def test_an_open_stream_still_reads_what_it_was_opened_on(artifacts: Artifacts) -> None:
+    artifacts.put("a", b"old")
+    with artifacts.open("a") as file:
+        artifacts.put("a", b"new")
+        assert file.read() == b"old"
+
+
+def test_what_is_not_there_is_said_to_be_missing(artifacts: Artifacts) -> None:
+    artifacts.put("folder/a", b"1")
+    for key in ("absent", "folder", "folder/a/below"):
+        assert not artifacts.exists(key)
+        assert artifacts.tail(key, 0) == b""
+        with pytest.raises(ArtifactMissingError, match=key):
+            artifacts.get(key)
+        with pytest.raises(ArtifactMissingError, match=key):
+            artifacts.open(key)
+        with pytest.raises(ArtifactMissingError, match=key):
+            artifacts.copy(key, "target")
+    for prefix in ("absent", "folder/a"):
+        assert artifacts.list(prefix) == []
+        with pytest.raises(ArtifactMissingError, match=prefix):
+            artifacts.fetch_folder(prefix)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "", ".", "..", "/etc/passwd", "../a", "a/../../b", "a/./b", "a//b", "a/", "/", "a\\..\\b",
+        "a\0b", "a\nb", "a/\ud800", ".aside/a", ".hidden",
+    ],
+)  # fmt: skip
+def test_a_key_that_could_lead_elsewhere_is_refused_by_every_method(
+    artifacts: Artifacts, folder: Path, key: str
+) -> None:
+    artifacts.put("a", b"1")
+    calls = [
+        lambda: artifacts.put(key, b""),
+        lambda: artifacts.get(key),
+        lambda: artifacts.open(key),
+        lambda: artifacts.append(key, b""),
+        lambda: artifacts.tail(key, 0),
+        lambda: artifacts.exists(key),
+        lambda: artifacts.list(key),
+        lambda: artifacts.copy(key, "b"),
+        lambda: artifacts.copy("a", key),
+        lambda: artifacts.delete(key),
+        lambda: artifacts.put_folder(key, folder),
+        lambda: artifacts.fetch_folder(key),
+    ]
+    for call in calls:
+        with pytest.raises(ArtifactKeyError):
+            call()
+    assert artifacts.get("a") == b"1"
+    assert (folder / "a").exists()
+
+
+def test_append_adds_behind_what_is_there_and_tail_reads_from_an_offset(
+    artifacts: Artifacts,
+) -> None:
+    artifacts.append("log/a", b"one\n")
+    artifacts.append("log/a", b"two\n")
+    assert artifacts.get("log/a") == b"one\ntwo\n"
+    assert artifacts.tail("log/a", 4) == b"two\n"
+    assert artifacts.tail("log/a", 8) == b""
+    assert artifacts.tail("log/a", 99) == b""
+
+
+def test_a_copy_does_not_follow_what_becomes_of_its_source(artifacts: Artifacts) -> None:
+    artifacts.put("a", b"1")
+    artifacts.copy("a", "copies/b")
+    artifacts.append("a", b"2")
+    artifacts.append("copies/b", b"3")
+    assert (artifacts.get("a"), artifacts.get("copies/b")) == (b"12", b"13")
+    artifacts.copy("a", "copies/b")
+    artifacts.put("a", b"new")
+    artifacts.delete("a")
+    assert artifacts.get("copies/b") == b"12"
+
+
+def test_list_gives_the_keys_below_a_prefix_sorted(artifacts: Artifacts) -> None:
+    for key in ("runs/2/b", "runs/1/z/a", "runs/1/a", "runs/10/a", "other"):
+        artifacts.put(key, b"")
+    assert artifacts.list("runs/1") == ["runs/1/a", "runs/1/z/a"]
+    assert artifacts.list("runs") == ["runs/1/a", "runs/1/z/a", "runs/10/a", "runs/2/b"]
+
+
+def test_delete_removes_a_key_or_all_below_it_and_nothing_else(artifacts: Artifacts) -> None:
+    for key in ("runs/1/a", "runs/1/b/c", "runs/10/a", "runs/2"):
+        artifacts.put(key, b"")
+    artifacts.delete("runs/1")
+    artifacts.delete("runs/2")
+    artifacts.delete("runs/absent")
+    artifacts.delete("runs/10/a/below")
+    assert artifacts.list("runs") == ["runs/10/a"]
+
+
+def test_put_folder_moves_the_files_and_replaces_all_that_was_there(
+    artifacts: Artifacts, folder: Path
+) -> None:
+    artifacts.put("runs/1/old", b"0")
+    artifacts.put_folder("runs/1", folder)
+    assert artifacts.list("runs") == ["runs/1/a", "runs/1/inner/b"]
+    assert artifacts.get("runs/1/inner/b") == b"2"
+    assert not folder.exists()
+
+
+def test_fetch_folder_gives_the_files_below_a_prefix(artifacts: Artifacts, folder: Path) -> None:
+    artifacts.put_folder("runs/1", folder)
+    fetched = artifacts.fetch_folder("runs/1")
+    files = {path.relative_to(fetched).as_posix() for path in fetched.rglob("*") if path.is_file()}
+    assert files == {"a", "inner/b"}
+    assert (fetched / "inner" / "b").read_bytes() == b"2"

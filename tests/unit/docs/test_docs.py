@@ -1,0 +1,57 @@
+"""The documents cannot lie: what exists is documented, or a test fails here."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from tunesmith.cli.main import app
+from tunesmith.domain.events import EventLevel, EventType, StepMetrics
+from tunesmith.domain.failures import FailureCode
+from tunesmith.domain.jobs import TRANSITIONS, JobStatus
+
+ROOT = Path(__file__).parents[3]
+REFERENCE = ROOT / "docs" / "reference"
+
+
+def read(name: str) -> str:
+    return (REFERENCE / name).read_text(encoding="utf-8")
+
+
+def test_the_settings_page_is_what_the_settings_say() -> None:
+    script = runpy.run_path(str(ROOT / "scripts" / "reference.py"))
+
+    assert read("settings.md") == script["settings_page"](), "Run `make docs`."
+
+
+@pytest.mark.parametrize("code", FailureCode)
+def test_every_failure_code_is_explained(code: FailureCode) -> None:
+    assert f"| `{code}` |" in read("errors.md")
+
+
+@pytest.mark.parametrize("status", JobStatus)
+def test_every_status_is_explained_with_whether_it_ends(status: JobStatus) -> None:
+    (row,) = [line for line in read("states.md").splitlines() if line.startswith(f"| `{status}` |")]
+    assert row.endswith("Never. |") is (not TRANSITIONS[status])
+
+
+def test_every_level_type_and_number_of_events_is_explained() -> None:
+    page = read("states.md")
+    for word in (*EventLevel, *EventType, *StepMetrics.model_fields):
+        assert f"`{word}`" in page
+
+
+def test_every_command_and_its_options_are_explained() -> None:
+    page = read("commands.md")
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    assert set(commands) == {
+        line.removeprefix("## `tunesmith ").rstrip("`")
+        for line in page.splitlines()
+        if line.startswith("## ")
+    }
+    for command in commands.values():
+        for option in command.params:
+            assert all(f"| `{name}` |" in page for name in option.opts)

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tunesmith.domain.errors import SettingsError
+from tunesmith.domain.models import HubSource
+from tunesmith.settings import load_settings
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("TUNESMITH_HOST", "TUNESMITH_PORT", "TUNESMITH_DATA", "RAY_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+
+def test_without_any_settings_the_service_listens_on_loopback_at_opeas_port() -> None:
+    settings = load_settings({})
+
+    assert (settings.host, settings.port) == ("127.0.0.1", 8015)
+    assert settings.ray_address is None
+    assert list(settings.catalogue) == ["smollm2-135m-instruct"]
+
+
+def test_the_command_line_wins_over_the_environment_and_that_over_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "settings.toml").write_text('port = 1\nhost = "file"\norganization = "file"\n')
+    monkeypatch.setenv("TUNESMITH_PORT", "2")
+    monkeypatch.setenv("TUNESMITH_HOST", "env")
+
+    settings = load_settings({"data": tmp_path, "port": 3})
+
+    assert (settings.port, settings.host, settings.organization) == (3, "env", "file")
+
+
+def test_ray_address_is_read_under_rays_own_name_and_empty_means_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "http://head:8265")
+    assert load_settings({}).ray_address == "http://head:8265"
+    monkeypatch.setenv("RAY_ADDRESS", "")
+    assert load_settings({}).ray_address is None
+
+
+def test_models_of_the_file_stand_beside_the_default_one(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text(
+        '[models."meta-llama/Llama-3.2-1B"]\n'
+        'source = {kind = "hub", repo = "meta-llama/Llama-3.2-1B", revision = "abc"}\n'
+    )
+
+    catalogue = load_settings({"data": tmp_path}).catalogue
+
+    assert sorted(catalogue) == ["meta-llama/Llama-3.2-1B", "smollm2-135m-instruct"]
+    source = catalogue["meta-llama/Llama-3.2-1B"].source
+    assert source == HubSource(repo="meta-llama/Llama-3.2-1B", revision="abc")
+    assert not catalogue["meta-llama/Llama-3.2-1B"].trust_remote_code
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("port = 70000", "port"),
+        ("prot = 8015", "prot"),
+        ('[models."a:b"]\nsource = {kind = "hub", repo = "a/b"}', "name"),
+        ('[models.a]\nsource = {kind = "ftp", path = "x"}', "models.a.source"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named(tmp_path: Path, text: str, place: str) -> None:
+    (tmp_path / "settings.toml").write_text(text)
+
+    with pytest.raises(SettingsError, match=f"'{place}"):
+        load_settings({"data": tmp_path})
+
+
+def test_a_settings_file_that_is_named_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"no settings file .*absent\.toml"):
+        load_settings({"settings": tmp_path / "absent.toml"})
+
+
+def test_a_settings_file_that_is_not_toml_is_refused_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text("port = \n")
+
+    with pytest.raises(SettingsError, match=r"settings\.toml' is not TOML: .*line 1"):
+        load_settings({"data": tmp_path})

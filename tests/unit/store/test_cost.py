@@ -1,0 +1,83 @@
+"""No list becomes slower with its depth: the database goes to each place by an index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import Connection, event
+
+from tunesmith.domain.files import Purpose
+from tunesmith.store.sql import SqlStore
+
+if TYPE_CHECKING:
+    from unit.store.conftest import Examples, Steps
+
+
+def plans(store: SqlStore, ask: Callable[[], object]) -> list[str]:
+    """Return how SQLite carries out each statement of `ask`."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(_c: Connection, _cursor: Any, statement: str, values: Any, *_rest: Any) -> None:
+        if statement.startswith("SELECT"):
+            asked.append((statement, values))
+
+    engine = store._engine
+    event.listen(engine, "before_cursor_execute", note)
+    ask()
+    event.remove(engine, "before_cursor_execute", note)
+    with engine.connect() as connection:
+        return [
+            row.detail
+            for statement, values in asked
+            for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+        ]
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda store: store.list_files(purpose=None, after="file-a", limit=5, order="desc"),
+        lambda store: store.list_files(
+            purpose=Purpose.FINE_TUNE, after="file-a", limit=5, order="asc"
+        ),
+        lambda store: store.newest_file_named("train.jsonl"),
+        lambda store: store.list_jobs(after="ftjob-1", limit=5),
+        lambda store: store.list_events("ftjob-1", after=None, limit=5),
+        lambda store: store.list_checkpoints("ftjob-1", after=None, limit=5),
+    ],
+)
+def test_pages_are_found_and_sorted_by_an_index(
+    open_store: Callable[[], SqlStore],
+    examples: Examples,
+    steps: Steps,
+    ask: Callable[[SqlStore], object],
+) -> None:
+    store = open_store()
+    store.add_file(examples.file("a"))
+    steps.running(store)
+    found = plans(store, lambda: ask(store))
+    assert found
+    for plan in found:
+        assert plan.startswith("SEARCH")
+        assert "TEMP B-TREE" not in plan
+
+
+def test_the_events_behind_a_cursor_are_found_by_an_index(
+    open_store: Callable[[], SqlStore], steps: Steps
+) -> None:
+    store = open_store()
+    job = steps.running(store)
+    newest = store.list_events(job.id, after=None, limit=1).items[0].id
+    found = plans(store, lambda: store.list_events(job.id, after=newest, limit=5))
+    assert "SEARCH events USING INDEX ix_events_job_id_seq (job_id=? AND seq<?)" in found
+
+
+def test_open_jobs_are_found_without_reading_the_ended_ones(
+    open_store: Callable[[], SqlStore], steps: Steps
+) -> None:
+    store = open_store()
+    steps.running(store)
+    found = plans(store, store.open_jobs)
+    assert not [plan for plan in found if plan.startswith("SCAN")]

@@ -1,0 +1,158 @@
+"""A tiny random Llama with a byte-level tokenizer, and runs on it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from tunesmith.artifacts.local import LocalArtifacts
+from tunesmith.artifacts.protocol import Artifacts
+from tunesmith.artifacts.runs import RunDirectory
+from tunesmith.domain.events import RunOutcome, StepMetrics
+from tunesmith.domain.models import CatalogueEntry, FolderSource
+from tunesmith.domain.spec import DataFile, LoraSpec, Precision, TrainSpec
+from tunesmith.training.run import train
+from tunesmith.training.stopping import StopFlag
+
+JOB = "ftjob-1"
+
+_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.fixture(scope="session")
+def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(2)
+    folder = tmp_path_factory.mktemp("base") / "tiny-llama"
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    bytewise = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(letters)}, merges=[]))
+    bytewise.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bytewise.decoder = decoders.ByteLevel()
+    bytewise.add_special_tokens([AddedToken(t) for t in ("<|im_start|>", "<|im_end|>")])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bytewise, eos_token="<|im_end|>", pad_token="<|im_end|>"
+    )
+    tokenizer.chat_template = _TEMPLATE
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+Rows = list[dict[str, str]]
+
+
+def rows(count: int) -> Rows:
+    """Alpaca rows whose prompts and answers have many lengths."""
+    return [
+        {"instruction": f"Say {'very ' * (n % 3)}{n}", "output": f"{n} " * (1 + n % 4)}
+        for n in range(count)
+    ]
+
+
+@pytest.fixture(name="rows")
+def rows_fixture() -> Callable[[int], Rows]:
+    return rows
+
+
+@dataclass
+class Bench:
+    """A data folder with one run in it."""
+
+    artifacts: LocalArtifacts
+    run: RunDirectory
+    root: Path
+    base: Path
+
+    def write_spec(self, data: Sequence[dict[str, Any]], **changes: Any) -> TrainSpec:
+        """Freeze a small spec with `changes`, learning from `data`."""
+        spec = TrainSpec(
+            job_id=JOB,
+            tuned_model="ft:tiny:org::1",
+            base_model=CatalogueEntry(name="tiny", source=FolderSource(path=self.base)),
+            training_file=self.upload("train", data),
+            validation_file=None,
+            held_out_percent=0.0,
+            max_examples=None,
+            max_length=128,
+            seed=7,
+            n_epochs=2,
+            max_steps=None,
+            batch_size=4,
+            learning_rate=5e-3,
+            schedule="linear",
+            warmup_ratio=0.1,
+            weight_decay=0.01,
+            max_grad_norm=1.0,
+            lora=LoraSpec(rank=4, alpha=8),
+            gradient_checkpointing=False,
+            precision=Precision.FP32,
+            evaluate_every=100,
+            checkpoint_every=100,
+            keep_checkpoints=3,
+            cpus=2,
+        ).model_copy(update=changes)
+        self.run.write_spec(spec)
+        self.run.claim(1)
+        return spec
+
+    def upload(self, name: str, data: Sequence[dict[str, Any]]) -> DataFile:
+        """Put `data` where training finds it, as JSON lines."""
+        content = "\n".join(json.dumps(row) for row in data).encode()
+        self.artifacts.put(f"files/{name}", content)
+        return DataFile(id=f"file-{name}", filename=f"{name}.jsonl", key=f"files/{name}", sha256="")
+
+    def train(self, attempt: int = 1, artifacts: Artifacts | None = None) -> RunOutcome:
+        """Train in this process."""
+        door = artifacts or self.artifacts
+        return train(RunDirectory(door, JOB), door, attempt=attempt, stop=StopFlag())
+
+    def metrics(self) -> list[StepMetrics]:
+        """The numbers of all steps, in the order told."""
+        return [event.metrics for event in self.run.events(after=0) if event.metrics]
+
+    def messages(self) -> list[str]:
+        return [event.message for event in self.run.events(after=0)]
+
+    def adapter(self) -> bytes:
+        """The bytes of the resulting adapter."""
+        return self.artifacts.get(f"{self.run.output}/adapter_model.safetensors")
+
+    @property
+    def output(self) -> Path:
+        return self.root / self.run.output
+
+
+@pytest.fixture
+def new_bench(tmp_path: Path, base_folder: Path) -> Callable[[str], Bench]:
+    """Make a bench with a data folder of its own, by name."""
+
+    def make(name: str) -> Bench:
+        artifacts = LocalArtifacts(tmp_path / name)
+        return Bench(artifacts, RunDirectory(artifacts, JOB), tmp_path / name, base_folder)
+
+    return make
+
+
+@pytest.fixture
+def bench(new_bench: Callable[[str], Bench]) -> Bench:
+    return new_bench("data")
