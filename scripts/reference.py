@@ -1,4 +1,4 @@
-"""Writes `docs/reference/settings.md` from the settings themselves: `make docs`."""
+"""Writes the pages of `docs/reference` that follow from the code: `make docs`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,19 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
+from tunesmith.api.app import create_app
+from tunesmith.api.services import Services
+from tunesmith.artifacts.memory import MemoryArtifacts
+from tunesmith.domain.clock import SystemClock
 from tunesmith.domain.models import FolderSource, HubSource, PackageSource
 from tunesmith.domain.values import Value
 from tunesmith.settings import ModelSetting, Settings
+from tunesmith.store.memory import MemoryStore
 
-TARGET = Path(__file__).parent.parent / "docs" / "reference" / "settings.md"
+REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
+
+RAYS_OWN = {"ray_address": "RAY_ADDRESS", "ray_token": "RAY_AUTH_TOKEN"}
+"""Settings that are read under the names that Ray gave them."""
 
 INTRODUCTION = """\
 # Settings
@@ -52,8 +60,7 @@ models), `HF_HOME` and `HF_HUB_OFFLINE` from the environment of the node on whic
 service's own Ray that is the environment of `tunesmith serve`, for a cluster that `RAY_ADDRESS`
 names it is that of its nodes. The token is never sent by the service, nor written anywhere.
 
-To reach a cluster that asks for a token, give Ray's own `RAY_AUTH_MODE=token` with
-`RAY_AUTH_TOKEN` or `RAY_AUTH_TOKEN_PATH` to `tunesmith serve`.
+The token for the cluster goes to that cluster alone.
 """
 
 
@@ -66,7 +73,7 @@ def settings_page() -> str:
 
 
 def _setting(name: str, field: FieldInfo) -> str:
-    variable = "RAY_ADDRESS" if name == "ray_address" else f"TUNESMITH_{name.upper()}"
+    variable = RAYS_OWN.get(name, f"TUNESMITH_{name.upper()}")
     return f"| `{name}` | `{variable}` | {_default(field)} | {field.description} |\n"
 
 
@@ -93,5 +100,47 @@ def _default(field: FieldInfo) -> str:
     return "none" if default in (None, {}) else f"`{default}`"
 
 
+ROUTES = """\
+# Routes
+
+This page is written by `make docs` from `src/tunesmith/api/`; the service itself gives all shapes
+at `/openapi.json`.
+
+Both dialects share `/v1/files` and `/v1/fine_tuning/jobs`. A request to create a job is OPEA's if
+it has one of the keys `General`, `Dataset` and `Training`, or gives its training file's name rather
+than its id (`file-…`). A job is seen through both: OpenAI's routes show every job in OpenAI's
+shape, OPEA's own three in OPEA's, and creating and listing show each in the shape of the dialect in
+which it was made. A refused request answers as [errors](errors.md) tells; every answer has an
+`x-request-id`, which the log names too.
+
+| method | path | what it does |
+|---|---|---|
+"""
+
+
+def routes_page() -> str:
+    """Return the page of all routes."""
+    services = Services(
+        store=MemoryStore(SystemClock()),
+        artifacts=MemoryArtifacts(),
+        catalogue={},
+        organization="tunesmith",
+        clock=SystemClock(),
+        max_upload_bytes=1,
+        version="0",
+    )
+    paths = create_app(services).openapi()["paths"]
+    rows = [
+        f"| {method.upper()} | `{path}` | {route['description']} |\n"
+        for path, methods in paths.items()
+        for method, route in methods.items()
+    ]
+    return ROUTES + "".join(sorted(rows, key=lambda row: row.split("|")[2]))
+
+
+PAGES = {"settings.md": settings_page, "routes.md": routes_page}
+"""Each page that is written, and what writes it."""
+
 if __name__ == "__main__":
-    TARGET.write_text(settings_page(), encoding="utf-8")
+    for name, page in PAGES.items():
+        (REFERENCE / name).write_text(page(), encoding="utf-8")

@@ -38,6 +38,8 @@ console = Console()
 def main() -> None:
     """Run the demo; exit with 1 if the model did not learn."""
     began = time.monotonic()
+    # A demo that is told to end still ends its service.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("The demo was ended."))
     training, held_out = orders(training=240, held_out=40, seed=SEED)
     with service() as url:
         client = OpenAI(base_url=url, api_key="unused", max_retries=5)
@@ -73,6 +75,7 @@ def service() -> Iterator[str]:
             console.print(f"Service   [bold]{found[0]}[/] (log in {log})")
             yield found[0]
         finally:
+            console.print("Ending the service …")
             process.send_signal(signal.SIGINT)
             process.wait(60)
 

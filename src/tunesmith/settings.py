@@ -6,6 +6,7 @@ else from the settings file, else from the default here.
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -53,13 +54,17 @@ class Settings(BaseSettings):
     data: Path = Path("~/.local/share/tunesmith")
     """Folder of all state: the database, uploads, runs, results, prepared models."""
     settings: Path | None = None
-    """The settings file, TOML; unless named, `settings.toml` in the data folder, if there is one."""
+    """The settings file, TOML; unless named, `settings.toml` in the data folder if there is one."""
     organization: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = "tunesmith"
     """Third part of the tuned models' names."""
     ray_address: Annotated[
         str | None, Field(validation_alias=AliasChoices("RAY_ADDRESS", "ray_address"))
     ] = None
-    """The cluster to use; without it, the service starts a Ray head of its own."""
+    """The cluster to use, `http://host:8265`; without it, the service starts its own Ray head."""
+    ray_token: Annotated[
+        str | None, Field(validation_alias=AliasChoices("RAY_AUTH_TOKEN", "ray_token"), repr=False)
+    ] = None
+    """The token that that cluster asks for; `RAY_AUTH_TOKEN_PATH` names a file that holds it."""
     ray_python: str = "python"
     """Python with `tunesmith[train]` on the nodes of the cluster that `RAY_ADDRESS` names."""
     max_upload_bytes: Annotated[int, Field(ge=1)] = 512 * 1024 * 1024
@@ -95,6 +100,7 @@ def load_settings(given: dict[str, Any]) -> Settings:
         folder = Path(fields.get("data", Settings.model_fields["data"].default)).expanduser()
         fields["data"] = folder.absolute()
         fields["ray_address"] = fields.pop("RAY_ADDRESS", None) or fields.get("ray_address")
+        fields["ray_token"] = fields.pop("RAY_AUTH_TOKEN", None) or _ray_token_file()
         named = fields.get("settings")
         path = Path(named).expanduser() if named else folder / "settings.toml"
         settings = Settings.model_validate(_read_file(path, required=bool(named)) | fields)
@@ -103,6 +109,17 @@ def load_settings(given: dict[str, Any]) -> Settings:
         raise SettingsError(_describe(error)) from None
     else:
         return settings
+
+
+def _ray_token_file() -> str | None:
+    """Return the token in the file that Ray's own variable names, if it names one."""
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    if not path:
+        return None
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"RAY_AUTH_TOKEN_PATH names '{path}': {error}.") from None
 
 
 def _read_file(path: Path, *, required: bool) -> dict[str, Any]:

@@ -60,7 +60,7 @@ async def _upload(request: Request, services: Serviced) -> AsyncGenerator[Upload
             "A file is uploaded as 'multipart/form-data' with the parts 'file' and 'purpose'.",
             code=WRONG_CONTENT_TYPE,
         )
-    stream = _limited(request, services.max_upload_bytes + _FORM_BYTES)
+    stream = _limited(request, services.max_upload_bytes, extra=_FORM_BYTES)
     try:
         form = await MultiPartParser(request.headers, stream, max_files=8, max_fields=8).parse()
     except MultiPartException as error:
@@ -97,14 +97,20 @@ def _media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes]:
-    """Yield the body's chunks; raises `InvalidRequestError` at the first byte beyond `limit`."""
+async def _limited(request: Request, limit: int, *, extra: int = 0) -> AsyncGenerator[bytes]:
+    """Yield the body's chunks; raises `InvalidRequestError` where it is too large or breaks off.
+
+    `limit` is in bytes; `extra` are those that a form may add to its file.
+    """
     seen = 0
     try:
         async for chunk in request.stream():
             seen += len(chunk)
-            if seen > limit:
-                raise InvalidRequestError(f"The body is larger than {limit} bytes.", code=TOO_LARGE)
+            if seen > limit + extra:
+                raise InvalidRequestError(
+                    f"The body is larger than the {limit} bytes that are taken; send less.",
+                    code=TOO_LARGE,
+                )
             yield chunk
     except ClientDisconnect:
         raise InvalidRequestError("The connection ended before the body did.") from None
@@ -121,7 +127,7 @@ def _checked_upload(form: FormData, limit: int) -> Upload:
         raise InvalidRequestError(
             "'file' is a plain value; send it as a file, with a file name.", param="file"
         )
-    filename = checked_filename(file.filename or "")
+    filename = checked_filename(_whole_name(file))
     if not file.size:
         raise InvalidRequestError(
             f"The file '{filename}' is empty; send one with content.", param="file"
@@ -133,6 +139,16 @@ def _checked_upload(form: FormData, limit: int) -> Upload:
             code=TOO_LARGE,
         )
     return Upload(filename, _checked_purpose(purpose), file.file)
+
+
+def _whole_name(file: UploadFile) -> str:
+    """Return the file's name with a sign of the folder that the form's parser has cut off.
+
+    It takes a name that starts with a Windows drive or share for its last part alone.
+    """
+    name = file.filename or ""
+    header = file.headers.get("content-disposition", "").replace('\\"', "")
+    return f"…\\{name}" if "\\" in header else name
 
 
 def _part(form: FormData, name: str) -> UploadFile | str:

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -53,6 +55,10 @@ def serve_service(settings: Settings) -> None:
     """
     folder = open_folder(settings.data)
     _log_to_stderr(settings)
+    # Large uploads lie here until they are whole: the system's own folder may be in memory.
+    spool = folder / "spool"
+    spool.mkdir(exist_ok=True)
+    tempfile.tempdir = str(spool)
     with holding(folder / "serve.lock", patience=3.0), _bind(settings) as listener:
         _serve_api(settings, listener)
 
@@ -172,7 +178,9 @@ def run_controller(settings: Settings) -> None:
 
 def _watch_parent(stop: threading.Event, deserted: threading.Event) -> None:
     """Set both events when the API's end of the pipe closes without a SIGTERM before."""
-    sys.stdin.buffer.read()
+    # Not through `sys.stdin`, whose lock a thread that waits would hold at the interpreter's end.
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
     if not stop.is_set():
         deserted.set()
     stop.set()
@@ -182,7 +190,7 @@ def _open_cluster(settings: Settings) -> LocalRay | RayJobs:
     if settings.ray_address:
         from tunesmith.cluster.ray_jobs import RayJobs
 
-        return RayJobs(settings.ray_address, python=settings.ray_python)
+        return RayJobs(settings.ray_address, python=settings.ray_python, token=settings.ray_token)
     from tunesmith.cluster.local_head import LocalRay
 
     head = LocalRay(settings.data / "ray")

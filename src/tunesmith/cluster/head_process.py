@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 from pydantic import ValidationError
 
 from tunesmith.domain.errors import ClusterUnavailableError
@@ -24,7 +24,7 @@ _MARK = "TUNESMITH_RAY_HEAD"
 _OBJECT_STORE_BYTES = 200_000_000
 """Ray's object store: training passes data by files, so it needs little."""
 _GRACE = 2.0
-"""Seconds between SIGTERM and SIGKILL; Ray's own store of tables lets any number pass."""
+"""Seconds between SIGTERM and SIGKILL; Ray's own processes would take any number of them."""
 _LOOK_PERIOD = 0.1
 """Seconds between two looks at who is left."""
 
@@ -156,6 +156,8 @@ class HeadFolder:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self._folder / "token"),
             "RAY_JOB_STOP_WAIT_TIME_S": "4",
+            # Seconds between two counts of what is free, which Ray does here.
+            "AUTOSCALER_UPDATE_INTERVAL_S": "1",
         }
         # The dashboard leaves its temporary folders behind when it is killed.
         return {"TMPDIR": str(self.temp)} | inherited | ours

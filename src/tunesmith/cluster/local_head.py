@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 import sys
@@ -138,10 +139,6 @@ class LocalRay:
 
 def _listens(port: int) -> bool:
     """Tell whether somebody listens; one who is too busy to accept does."""
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
-    except ConnectionRefusedError:
-        return False
-    except TimeoutError:
-        return True
-    return True
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex(("127.0.0.1", port)) != errno.ECONNREFUSED

@@ -36,8 +36,9 @@ class RayJobs:
         """Take the cluster's address, its Python, and its token where it asks for one.
 
         `address` is the dashboard's (`http://host:8265`) or any that `ray.init` takes
-        (`auto`, `host:6379`, `ray://host:10001`); nothing is asked yet. `python` is what
-        the program `python` of a submission becomes.
+        (`auto`, `host:6379`, `ray://host:10001`); nothing is asked yet. While there is no Ray
+        at the latter kinds, Ray takes up to 40 s to say so. `python` is what the program
+        `python` of a submission becomes.
         """
         self._address = address
         self._python = python
@@ -161,10 +162,11 @@ class RayJobs:
 def _look_up_dashboard(address: str) -> str:
     # Two seconds and a hundred megabytes, which a plain URL saves.
     from ray.dashboard.utils import get_address_for_submission_client  # noqa: PLC0415
+    from ray.exceptions import RayError  # noqa: PLC0415
 
     try:
         return str(get_address_for_submission_client(address))
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, RayError) as error:
         words = _last_words(str(error))
         raise ClusterUnavailableError(f"There is no Ray at {address}: {words}.") from error
 

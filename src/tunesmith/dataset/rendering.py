@@ -127,7 +127,7 @@ def encode(
     encoded = [_encoded(example.line, text, tokenizer, max_length) for text in texts]
     kept = [item for item in encoded if item.learnt]
     if not kept:
-        return _answer_cut_away(example.line, encoded[0], max_length)
+        return _answer_cut_away(example.line, max_length)
     if len(kept) < len(encoded):
         kept[-1] = replace(kept[-1], cut=True)
     return tuple(kept)
@@ -254,9 +254,9 @@ def _encoded(line: int, text: _Text, tokenizer: Tokenizer, max_length: int) -> E
     return Encoded(line, tokens[:max_length], learn[:max_length], cut)
 
 
-def _answer_cut_away(line: int, encoded: Encoded, max_length: int) -> SetAside:
+def _answer_cut_away(line: int, max_length: int) -> SetAside:
     reason = (
-        f"Line {line}: what comes before the answer fills all {len(encoded.tokens)} tokens of "
-        f"the longest length, {max_length}. Shorten the prompt, or raise max_length."
+        f"Line {line}: what comes before the answer fills the longest length, {max_length} "
+        "tokens. Shorten the prompt, or raise max_length."
     )
     return SetAside(line=line, rule=SetAsideRule.ANSWER_CUT_AWAY, reason=reason)

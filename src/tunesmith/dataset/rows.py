@@ -30,6 +30,7 @@ _MAX_DIGITS = 4000
 # which is never further than this from the end.
 _LONGEST_CUT = 16
 _BLANK = " \t\r\n"
+_SEPARATORS = (",", "]", *_BLANK)
 _BLANKS = re.compile(f"[{_BLANK}]*")
 
 
@@ -318,8 +319,9 @@ def _element(window: _Window, decoder: _Decoder) -> Row | Problem:
         except RecursionError:
             raise _BrokenArrayError(_too_deep(line)) from None
         else:
-            # A number that touches the window's end may go on behind it.
-            if end < len(window.text) or window.ended:
+            # A number near the window's end may go on behind it: "0." decodes as 0 and a rest.
+            far = end < len(window.text) - _LONGEST_CUT
+            if far or window.ended or window.text.startswith(_SEPARATORS, end):
                 size, window.at = end - window.at, end
                 return _too_long(line) if size > MAX_ROW_SIZE else decoder.row(line, value)
         if len(window.text) - window.at > MAX_ROW_SIZE:

@@ -8,9 +8,6 @@ from tunesmith.domain.files import File
 from tunesmith.domain.values import Page
 from tunesmith.protocol.wire import Wire
 
-UploadPurpose = Literal["assistants", "batch", "fine-tune", "vision", "user_data", "evals"]
-"""The purposes that an upload may name."""
-
 FilePurpose = Literal[
     "assistants", "batch", "fine-tune", "vision", "user_data", "evals", "fine-tune-results"
 ]

@@ -5,10 +5,9 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 import pytest
 
 from integration.cluster.conftest import answers, await_true, has_ended
@@ -119,4 +118,3 @@ def test_shutting_down_in_mid_start_leaves_nothing(folder: Path) -> None:
     cluster.shutdown()
     assert HeadFolder(folder).members() == []
     assert not HeadFolder(folder).temp.exists()
-    assert not [each for each in threading.enumerate() if each.name == "ray-head" and each.daemon]

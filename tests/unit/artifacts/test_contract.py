@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -92,7 +92,7 @@ def test_a_key_that_could_lead_elsewhere_is_refused_by_every_method(
     artifacts: Artifacts, folder: Path, key: str
 ) -> None:
     artifacts.put("a", b"1")
-    calls = [
+    calls: list[Callable[[], object]] = [
         lambda: artifacts.put(key, b""),
         lambda: artifacts.get(key),
         lambda: artifacts.open(key),

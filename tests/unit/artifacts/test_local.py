@@ -120,7 +120,7 @@ def test_a_folder_that_cannot_be_stored_leaves_the_old_one_and_itself(
     assert leftovers(tmp_path) == []
 
 
-def test_two_writers_of_one_folder_both_end_well_and_one_of_them_wins_whole(
+def test_several_writers_of_one_folder_all_end_well_and_one_of_them_wins_whole(
     artifacts: LocalArtifacts, tmp_path: Path
 ) -> None:
     def write(writer: int) -> None:

@@ -96,16 +96,18 @@ class ClusterContract:
         assert stage.cluster.logs(unknown) == ""
 
     def test_a_running_submission_holds_its_processors(self, stage: Stage) -> None:
-        before = stage.cluster.resources()
-        assert before.nodes
-        assert all(node.cpus > 0 and node.memory > 0 for node in before.nodes)
+        nodes = stage.cluster.resources().nodes
+        assert nodes
+        assert all(node.cpus > 0 and node.memory > 0 for node in nodes)
+        total = sum(node.cpus for node in nodes)
+        self.wait_for_free_cpus(stage, total)
         job = python(ENDLESS, cpus=0.5)
         stage.cluster.submit(job)
         stage.reach(job.id, SubmissionState.RUNNING)
-        self.wait_for_free_cpus(stage, before.free_cpus - 0.5)
+        self.wait_for_free_cpus(stage, total - 0.5)
         stage.cluster.stop(job.id)
         stage.reach(job.id, SubmissionState.STOPPED)
-        self.wait_for_free_cpus(stage, before.free_cpus)
+        self.wait_for_free_cpus(stage, total)
 
     def wait_for_free_cpus(self, stage: Stage, expected: float) -> None:
         """Check the free processors; a cluster that counts late waits here."""

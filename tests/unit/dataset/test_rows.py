@@ -82,6 +82,15 @@ def test_rows_written_as_an_array_read_back_equal_whatever_the_chunks(
         assert lines(found) == begins
 
 
+@pytest.mark.parametrize("chunk", range(1, 12))
+def test_a_number_that_a_chunk_cuts_is_read_whole(
+    monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    monkeypatch.setattr(rows, "CHUNK_SIZE", chunk)
+    stream = io.BytesIO(b"[\n0.25,-1e+2 ,12e-1,120]")
+    assert values(list(read_rows(stream))) == [0.25, -100.0, 1.2, 120]
+
+
 def _begins(line: str, indent: int) -> bool:
     """Tell whether an element begins on a line of an array that was written with `indent`."""
     bare = line[indent:]

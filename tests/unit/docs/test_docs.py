@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 from pathlib import Path
 
 import pytest
 import typer.main
 
+from tunesmith.api import codes
 from tunesmith.cli.main import app
 from tunesmith.domain.events import EventLevel, EventType, StepMetrics
 from tunesmith.domain.failures import FailureCode
@@ -21,10 +23,26 @@ def read(name: str) -> str:
     return (REFERENCE / name).read_text(encoding="utf-8")
 
 
-def test_the_settings_page_is_what_the_settings_say() -> None:
-    script = runpy.run_path(str(ROOT / "scripts" / "reference.py"))
+@pytest.mark.parametrize("name", ["settings.md", "routes.md"])
+def test_a_page_made_from_the_code_is_what_the_code_says(name: str) -> None:
+    pages = runpy.run_path(str(ROOT / "scripts" / "reference.py"))["PAGES"]
 
-    assert read("settings.md") == script["settings_page"](), "Run `make docs`."
+    assert read(name) == pages[name](), "Run `make docs`."
+
+
+def test_every_link_between_the_documents_leads_somewhere() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    for page in pages:
+        for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_code_of_a_refused_request_is_explained() -> None:
+    found = {vars(codes)[name] for name in dir(codes) if name.isupper()}
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py")]
+    found |= {code for text in sources for code in re.findall(r'\bcode="(\w+)"', text)}
+    page = read("errors.md")
+    assert {code for code in found if f"| `{code}` |" not in page} == set()
 
 
 @pytest.mark.parametrize("code", FailureCode)

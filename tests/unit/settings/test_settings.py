@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ from tunesmith.settings import load_settings
 
 @pytest.fixture(autouse=True)
 def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("TUNESMITH_HOST", "TUNESMITH_PORT", "TUNESMITH_DATA", "RAY_ADDRESS"):
-        monkeypatch.delenv(name, raising=False)
+    for name in os.environ:
+        if name.startswith(("TUNESMITH_", "RAY_")):
+            monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
 
 
@@ -85,3 +87,24 @@ def test_a_settings_file_that_is_not_toml_is_refused_with_its_place(tmp_path: Pa
 
     with pytest.raises(SettingsError, match=r"settings\.toml' is not TOML: .*line 1"):
         load_settings({"data": tmp_path})
+
+
+def test_the_clusters_token_comes_from_rays_own_variables_and_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text("of-the-file\n")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    assert load_settings({}).ray_token == "of-the-file"
+
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "of-the-variable")
+    settings = load_settings({})
+
+    assert settings.ray_token == "of-the-variable"
+    assert "of-the-variable" not in repr(settings)
+
+
+def test_a_token_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "/absent/token")
+
+    with pytest.raises(SettingsError, match="RAY_AUTH_TOKEN_PATH names '/absent/token'"):
+        load_settings({})

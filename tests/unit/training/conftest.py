@@ -32,7 +32,7 @@ _TEMPLATE = (
 
 @pytest.fixture(scope="session")
 def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("base") / "tiny-llama"
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     bytewise = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(letters)}, merges=[]))
@@ -109,7 +109,7 @@ class Bench:
             evaluate_every=100,
             checkpoint_every=100,
             keep_checkpoints=3,
-            cpus=2,
+            cpus=1,
         ).model_copy(update=changes)
         self.run.write_spec(spec)
         self.run.claim(1)
