@@ -10,10 +10,12 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,7 +30,7 @@ from till import Order, orders
 MODEL = "smollm2-135m-instruct"
 FOLDER = Path(".demo")
 SEED = 7
-EPOCHS = 4
+EPOCHS = 2
 WORST_AFTER, BEST_BEFORE = 0.80, 0.20
 ENDED = ("succeeded", "failed", "cancelled")
 
@@ -55,8 +57,16 @@ def main() -> None:
 
 @contextlib.contextmanager
 def service() -> Iterator[str]:
-    """Run `tunesmith serve` on a free port while the block lasts; yield its base URL."""
+    """Run `tunesmith serve` on a free port while the block lasts; yield its base URL.
+
+    Of an earlier demo only the prepared base model is kept: its jobs would go on first.
+    """
     FOLDER.mkdir(exist_ok=True)
+    for left in FOLDER.iterdir():
+        if left.is_dir() and left.name not in ("models", "ray"):
+            shutil.rmtree(left)
+        elif left.is_file():
+            left.unlink()
     log = FOLDER / "service.log"
     command = [str(Path(sys.executable).parent / "tunesmith"), "serve", "--port", "0"]
     with log.open("w") as errors:
@@ -176,6 +186,8 @@ def show_curve(client: OpenAI, job: FineTuningJob) -> None:
 def show_answers(adapter: Path, held_out: list[Order]) -> tuple[float, float]:
     """Print answers before and after to orders that were never learnt from; return both scores."""
     # transformers and torch take seconds to import, and the service should not wait for them.
+    os.environ["TQDM_DISABLE"] = "1"
+    warnings.simplefilter("ignore", FutureWarning)
     from answers import Asker, exact_match
 
     asker = Asker(adapter)

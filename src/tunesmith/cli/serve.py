@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 RESTART_PAUSE = 1.0
 """Seconds before a controller that died is started again."""
+STOP_PATIENCE = 6.0
+"""Seconds that running jobs get to save a checkpoint; Ray kills them after 4."""
 LEAVE_PATIENCE = 40.0
 """Seconds that the controller gets to end its jobs and Ray before it is killed."""
 
@@ -205,7 +207,7 @@ def _end_cluster(cluster: LocalRay | RayJobs, controller: Controller) -> None:
     if not isinstance(cluster, LocalRay):
         return
     try:
-        controller.pause_all()
+        controller.pause_all(patience=STOP_PATIENCE)
     except ClusterUnavailableError:
         logger.info("Ray does not answer; there is nothing to stop.")
     cluster.shutdown()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 
-from tunesmith.cluster.protocol import Resources
+from tunesmith.cluster.protocol import Cluster, Resources
 from tunesmith.controller.act import Actor
 from tunesmith.controller.decide import Seen, decide
 from tunesmith.controller.doors import Doors
@@ -60,11 +61,19 @@ class Controller:
             except ClusterUnavailableError as error:
                 logger.warning("Job %s waits: %s", job.id, error.message)
 
-    def pause_all(self) -> None:
-        """Ask every attempt to end; each job goes on from its checkpoint when we come back."""
-        for job in self._doors.store.open_jobs():
-            if job.submission_open:
-                self._doors.cluster.stop(job.submission_id)
+    def pause_all(self, *, patience: float) -> None:
+        """Ask every attempt to end, and wait up to `patience` seconds for their checkpoints.
+
+        Each job goes on from its checkpoint when a controller comes back. Raises
+        `ClusterUnavailableError` where the cluster does not answer.
+        """
+        cluster = self._doors.cluster
+        held = [job.submission_id for job in self._doors.store.open_jobs() if job.submission_open]
+        for submission_id in held:
+            cluster.stop(submission_id)
+        deadline = time.monotonic() + patience
+        while any(_alive(cluster, each) for each in held) and time.monotonic() < deadline:
+            time.sleep(PAUSE)
 
     def _resources(self) -> Resources | None:
         try:
@@ -90,6 +99,11 @@ class Controller:
             logger.info("Job %s: %s (%s)", job.id, decision.verb, decision.reason)
             self._reasons[job.id] = decision.reason
         self._actor.act(seen, decision)
+
+
+def _alive(cluster: Cluster, submission_id: str) -> bool:
+    status = cluster.status(submission_id)
+    return status is not None and not status.state.ended
 
 
 class _Room:

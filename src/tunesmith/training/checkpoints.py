@@ -58,6 +58,8 @@ def save(run: RunDirectory, learner: Learner) -> None:
         folder = Path(aside) / "checkpoint"
         learner.model.save_pretrained(folder, save_embedding_layers=False)
         (folder / "README.md").unlink(missing_ok=True)
+        # safetensors makes files for their owner alone; this one is handed out.
+        (folder / ADAPTER).chmod(0o644)
         learner.tokenizer.save_pretrained(folder)
         state = {
             "optimizer": learner.optimizer.state_dict(),

@@ -20,7 +20,7 @@ from tunesmith.domain.values import Value
 Indices = npt.NDArray[np.int64]
 """Positions of examples."""
 
-MICRO_BATCH_TOKENS = 2048
+MICRO_BATCH_TOKENS = 1024
 """Most tokens, padding counted, that go through the model at once; a longer example goes alone."""
 
 _HOLD_OUT, _ORDER, _STEP = range(3)

@@ -158,7 +158,7 @@ def _tell(file: DataFile, report: FileReport, events: EventLog) -> None:
     )
     if report.set_aside:
         events.message(
-            f"{len(report.set_aside)} lines of '{file.filename}' are not used: {_reasons(report)}",
+            f"Lines not used in '{file.filename}': {len(report.set_aside)}. {_reasons(report)}",
             level=EventLevel.WARN,
             data={"set_aside": [one.model_dump() for one in report.set_aside[:_LINES_NAMED]]},
         )

@@ -338,7 +338,7 @@ def test_a_finished_run_that_does_not_leave_is_stopped_after_a_grace(world: Worl
 def test_pausing_stops_every_attempt_and_no_job_is_lost(world: World) -> None:
     job = world.running(world.add_job())
 
-    world.controller.pause_all()
+    world.controller.pause_all(patience=1)
     world.controller = world.new_controller()
 
     assert world.running(job).attempt == 2

@@ -175,7 +175,7 @@ def test_lines_set_aside_are_told_in_a_warning(bench: Bench, rows: Callable[[int
 
     warnings = [e for e in bench.run.events(after=0) if e.level is EventLevel.WARN]
     assert len(warnings) == 1
-    assert warnings[0].message.startswith("1 lines of 'train.jsonl' are not used: Line 9")
+    assert warnings[0].message.startswith("Lines not used in 'train.jsonl': 1. Line 9:")
 
 
 def test_the_table_of_metrics_begins_with_openais_columns(
