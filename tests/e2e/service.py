@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -18,14 +19,16 @@ from openai import OpenAI
 from openai.types.fine_tuning import FineTuningJob
 
 ENDED = ("succeeded", "failed", "cancelled")
+STEPS = 300
 _Result = TypeVar("_Result")
 
 
 class Service:
     """One `tunesmith serve` on a free port and a data folder of its own."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, environment: dict[str, str] | None = None) -> None:
         self.data = data
+        self.environment = {"RAY_ADDRESS": "", **(environment or {})}
         self.log = data.parent / f"{data.name}.log"
         self.process: subprocess.Popen[str] | None = None
         self.url = ""
@@ -38,7 +41,7 @@ class Service:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env=os.environ | {"TUNESMITH_DATA": str(self.data), "RAY_ADDRESS": ""},
+                env=os.environ | {"TUNESMITH_DATA": str(self.data)} | self.environment,
             )
         assert self.process.stdout is not None
         first = self.process.stdout.readline()
@@ -117,6 +120,20 @@ class Service:
         return code
 
 
+def make_job(service: Service) -> FineTuningJob:
+    """Make a job of 300 steps with a checkpoint every 30, which takes some seconds."""
+    rows = [{"instruction": f"Say {n}", "input": "", "output": f"{n} and {n}"} for n in range(60)]
+    content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    client = service.client
+    file = client.files.create(file=("say.jsonl", content), purpose="fine-tune")
+    return client.fine_tuning.jobs.create(
+        model="tiny",
+        training_file=file.id,
+        seed=5,
+        hyperparameters={"n_epochs": 10, "batch_size": 2},
+    )
+
+
 def until(look: Callable[[], _Result | None], seconds: float) -> _Result:
     """Return what `look` gives as soon as it is true; fail after `seconds`."""
     deadline = time.monotonic() + seconds
@@ -129,9 +146,9 @@ def until(look: Callable[[], _Result | None], seconds: float) -> _Result:
 
 
 @contextmanager
-def running(data: Path) -> Iterator[Service]:
+def running(data: Path, environment: dict[str, str] | None = None) -> Iterator[Service]:
     """Run a service while the block lasts; nothing of it is left behind."""
-    service = Service(data)
+    service = Service(data, environment)
     service.start()
     try:
         yield service

@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
 import pytest
 from openai.types.fine_tuning import FineTuningJob
 
-from e2e.service import Service, until
-
-STEPS = 300
-
-
-def make_job(service: Service) -> FineTuningJob:
-    """Make a job of 300 steps with a checkpoint every 30, which takes some seconds."""
-    rows = [{"instruction": f"Say {n}", "input": "", "output": f"{n} and {n}"} for n in range(60)]
-    content = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    client = service.client
-    file = client.files.create(file=("say.jsonl", content), purpose="fine-tune")
-    return client.fine_tuning.jobs.create(
-        model="tiny",
-        training_file=file.id,
-        seed=5,
-        hyperparameters={"n_epochs": 10, "batch_size": 2},
-    )
+from e2e.service import STEPS, Service, make_job, until
 
 
 def until_step(service: Service, job: FineTuningJob, step: int) -> None:
