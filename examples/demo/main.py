@@ -7,6 +7,7 @@ if the model did not go from under 20 % to over 80 % right on orders it never sa
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -57,16 +58,9 @@ def main() -> None:
 
 @contextlib.contextmanager
 def service() -> Iterator[str]:
-    """Run `tunesmith serve` on a free port while the block lasts; yield its base URL.
-
-    Of an earlier demo only the prepared base model is kept: its jobs would go on first.
-    """
+    """Run `tunesmith serve` on a free port while the block lasts; yield its base URL."""
     FOLDER.mkdir(exist_ok=True)
-    for left in FOLDER.iterdir():
-        if left.is_dir() and left.name not in ("models", "ray"):
-            shutil.rmtree(left)
-        elif left.is_file():
-            left.unlink()
+    clear()
     log = FOLDER / "service.log"
     command = [str(Path(sys.executable).parent / "tunesmith"), "serve", "--port", "0"]
     with log.open("w") as errors:
@@ -88,6 +82,24 @@ def service() -> Iterator[str]:
             console.print("Ending the service …")
             process.send_signal(signal.SIGINT)
             process.wait(60)
+
+
+def clear() -> None:
+    """Forget an earlier demo, but for the base model that it prepared: its jobs would go first.
+
+    Exits where another demo is running here, or its service was left behind.
+    """
+    with (FOLDER / "serve.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            sys.exit(f"Process {lock.read()} still serves '{FOLDER}'. End it, then try again.")
+        for left in FOLDER.iterdir():
+            if left.is_dir() and left.name not in ("models", "ray"):
+                shutil.rmtree(left)
+            elif left.is_file() and left.suffix != ".lock":
+                left.unlink()
 
 
 def learn(client: OpenAI, *, training: list[Order], held_out: list[Order]) -> FineTuningJob:

@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
-from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+from pydantic_settings import SettingsError as SourceError
 
 from tunesmith.domain.errors import SettingsError
 from tunesmith.domain.models import CatalogueEntry, PackageSource, Source
@@ -47,7 +53,7 @@ class Settings(BaseSettings):
         use_attribute_docstrings=True,
     )
 
-    host: str = "127.0.0.1"
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     """Address that the API listens on."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8015
     """Port that the API listens on; 0 takes any free one."""
@@ -78,6 +84,13 @@ class Settings(BaseSettings):
     models: dict[str, ModelSetting] = {}
     """Base models to offer besides `smollm2-135m-instruct`, as `[models."name"]` tables."""
 
+    @classmethod
+    def settings_customise_sources(
+        cls, *_: Any, **sources: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take only what `load_settings` hands over: it alone reads the environment."""
+        return (sources["init_settings"],)
+
     @property
     def catalogue(self) -> dict[str, CatalogueEntry]:
         """Return every base model by its name."""
@@ -93,22 +106,48 @@ class Settings(BaseSettings):
 def load_settings(given: dict[str, Any]) -> Settings:
     """Return the settings, where `given` holds what the command line named.
 
-    Raises `SettingsError`, which names the setting, what was found and the mend.
+    An empty variable says nothing, as `HOST=${X:-}` means it. Raises
+    `SettingsError`, which names the setting, what was found and the mend.
     """
+    _refuse_unknown_variables()
     try:
-        fields = EnvSettingsSource(Settings)() | given
-        folder = Path(fields.get("data", Settings.model_fields["data"].default)).expanduser()
-        fields["data"] = folder.absolute()
+        found = EnvSettingsSource(Settings)()
+        fields = {name: value for name, value in found.items() if value != ""} | given
+        folder = _folder(fields.get("data", Settings.model_fields["data"].default))
+        fields["data"] = folder
         fields["ray_address"] = fields.pop("RAY_ADDRESS", None) or fields.get("ray_address")
         fields["ray_token"] = fields.pop("RAY_AUTH_TOKEN", None) or _ray_token_file()
         named = fields.get("settings")
-        path = Path(named).expanduser() if named else folder / "settings.toml"
+        path = _folder(named) if named else folder / "settings.toml"
         settings = Settings.model_validate(_read_file(path, required=bool(named)) | fields)
         _ = settings.catalogue
     except ValidationError as error:
         raise SettingsError(_describe(error)) from None
+    except SourceError as error:
+        raise SettingsError(f"A variable cannot be read: {error}.") from None
     else:
         return settings
+
+
+def _refuse_unknown_variables() -> None:
+    known = {f"TUNESMITH_{name}".upper() for name in Settings.model_fields}
+    # The head of our own Ray, and what descends from it, is known by this mark.
+    known.add("TUNESMITH_RAY_HEAD")
+    for name in os.environ:
+        if name.startswith("TUNESMITH_") and name not in known:
+            raise SettingsError(
+                f"There is no setting '{name}'. Mend its spelling, or unset it; "
+                f"known are {', '.join(sorted(known - {'TUNESMITH_RAY_HEAD'}))}."
+            )
+
+
+def _folder(text: str | Path) -> Path:
+    try:
+        if not str(text):
+            raise SettingsError("Setting 'data' is empty. Name a folder, or leave it out.")
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:
+        raise SettingsError(f"The path '{text}' cannot be used: {error}") from None
 
 
 def _ray_token_file() -> str | None:
@@ -129,6 +168,8 @@ def _read_file(path: Path, *, required: bool) -> dict[str, Any]:
         if required:
             raise SettingsError(f"There is no settings file '{path}'.") from None
         return {}
+    except OSError as error:
+        raise SettingsError(f"The settings file '{path}' cannot be read: {error}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"The settings file '{path}' is not TOML: {error}.") from None
 

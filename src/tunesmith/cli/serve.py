@@ -21,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from tunesmith import __version__
@@ -40,7 +41,9 @@ if TYPE_CHECKING:
     from tunesmith.store.protocol import Store
 
 RESTART_PAUSE = 1.0
-"""Seconds before a controller that died is started again."""
+"""Seconds before a controller that died is started again; doubled for each quick death."""
+LONGEST_PAUSE = 60.0
+"""Seconds that the pause grows to at the most."""
 STOP_PATIENCE = 6.0
 """Seconds that running jobs get to save a checkpoint; Ray kills them after 4."""
 LEAVE_PATIENCE = 40.0
@@ -55,6 +58,7 @@ def serve_service(settings: Settings) -> None:
     Raises `SettingsError` where the folder or the address cannot be used, and
     `FolderInUseError` where another service holds the folder.
     """
+    _check_extras(settings)
     folder = open_folder(settings.data)
     _log_to_stderr(settings)
     # Large uploads lie here until they are whole: the system's own folder may be in memory.
@@ -63,6 +67,21 @@ def serve_service(settings: Settings) -> None:
     tempfile.tempdir = str(spool)
     with holding(folder / "serve.lock", patience=3.0), _bind(settings) as listener:
         _serve_api(settings, listener)
+
+
+def _check_extras(settings: Settings) -> None:
+    """Raise `SettingsError` where the install lacks what the controller or its own Ray needs."""
+    needed = {"psutil": "ray", "ray": "ray"}
+    if not settings.ray_address:
+        needed |= {"torch": "train", "transformers": "train", "peft": "train"}
+    missing = {extra for module, extra in needed.items() if find_spec(module) is None}
+    if missing:
+        raise SettingsError(
+            f"This install lacks 'tunesmith[{','.join(sorted(missing))}]', which running jobs "
+            "needs. Install it, or name a cluster that has it with RAY_ADDRESS."
+            if "train" in missing
+            else "This install lacks 'tunesmith[ray]', which the controller needs. Install it."
+        )
 
 
 def _serve_api(settings: Settings, listener: socket.socket) -> None:
@@ -112,13 +131,17 @@ class ControllerProcess:
         """Start the child once `server` has started, and again whenever it dies."""
         while not server.started and not self._leaving.wait(0.01):
             pass
+        pause = RESTART_PAUSE
         while not self._leaving.is_set():
             with self._lock:
                 if self._leaving.is_set():
                     return
                 child = self._child = self._start()
+            began = time.monotonic()
             code = child.wait()
-            if not self._leaving.wait(RESTART_PAUSE):
+            lived = time.monotonic() - began
+            pause = RESTART_PAUSE if lived > LONGEST_PAUSE else min(pause * 2, LONGEST_PAUSE)
+            if not self._leaving.wait(pause):
                 logger.error("The controller ended with code %d; it is started again.", code)
 
     def end(self) -> None:
@@ -210,7 +233,8 @@ def _end_cluster(cluster: LocalRay | RayJobs, controller: Controller) -> None:
         controller.pause_all(patience=STOP_PATIENCE)
     except ClusterUnavailableError:
         logger.info("Ray does not answer; there is nothing to stop.")
-    cluster.shutdown()
+    finally:
+        cluster.shutdown()
 
 
 def _open_store(settings: Settings) -> Store:

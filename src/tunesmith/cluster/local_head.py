@@ -92,7 +92,7 @@ class LocalRay:
         while not self._leaving.is_set():
             try:
                 self._keep_one()
-            except (OSError, ClusterUnavailableError) as error:
+            except Exception as error:  # noqa: BLE001  a dead keeper would leave us without Ray
                 self._reason = f"Ray cannot be started: {error}"
                 _log.exception("Ray cannot be started; the next attempt follows.")
                 self._leaving.wait(_RETRY_PAUSE)

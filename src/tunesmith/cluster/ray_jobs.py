@@ -80,16 +80,16 @@ class RayJobs:
 
     def resources(self) -> Resources:
         """Return what there is and what is free, which Ray counts every few seconds."""
-        nodes = self._retrieve("/api/v0/nodes")["data"]["result"]["result"]
-        report = self._retrieve("/api/cluster_status")["data"]["clusterStatus"]
+        nodes = self._retrieve("/api/v0/nodes")
+        report = self._retrieve("/api/cluster_status")
         try:
-            used, total = report["loadMetricsReport"]["usage"].get("CPU", (0.0, 0.0))
-        except (KeyError, TypeError):
+            listed = nodes["data"]["result"]["result"]
+            usage = report["data"]["clusterStatus"]["loadMetricsReport"]["usage"]
+            used, total = usage.get("CPU", (0.0, 0.0))
+            alive = tuple(_to_node(node) for node in listed if node["state"] == "ALIVE")
+        except (KeyError, TypeError, ValueError):
             raise self._fault("it has not counted its resources yet") from None
-        return Resources(
-            nodes=tuple(_to_node(node) for node in nodes if node["state"] == "ALIVE"),
-            free_cpus=total - used,
-        )
+        return Resources(nodes=alive, free_cpus=total - used)
 
     def _entrypoint(self, command: tuple[str, ...]) -> str:
         """Return the shell line for `command`.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.controller.decide import Decision, Seen, Verb
 from tunesmith.controller.doors import Doors
@@ -55,6 +57,16 @@ class Actor:
             case Verb.RELEASE:
                 self._doors.store.change_job(job, JobChange(submission_open=False))
                 self._ingester.forget(job)
+
+    def give_up(self, job: Job, fault: Exception) -> None:
+        """Fail a job whose run directory cannot be read, for `fault`."""
+        kind = type(fault).__name__
+        message = f"The run's directory 'runs/{job.id}' cannot be read ({kind}). See the log."
+        self._end(job, JobError(code=FailureCode.INTERNAL_ERROR, message=message))
+
+    def drop_checks_but(self, jobs: Sequence[Job]) -> None:
+        """End the checks of files whose jobs are no longer being validated, e.g. cancelled."""
+        self._checks.drop_but({job.id for job in jobs if job.status is JobStatus.VALIDATING_FILES})
 
     def close(self) -> None:
         """Give up what still runs aside."""

@@ -13,15 +13,20 @@ from tunesmith.controller.doors import Doors
 from tunesmith.controller.ingest import Ingester
 from tunesmith.controller.launch import Launcher
 from tunesmith.domain.errors import (
+    ArtifactMissingError,
     ClusterUnavailableError,
     ConflictError,
     NotFoundError,
     StaleJobError,
 )
+from tunesmith.domain.events import RunOutcome
 from tunesmith.domain.jobs import Job, JobStatus
 
 PAUSE = 0.25
 """Seconds between two passes; with Ray's own second or so, a cancelled job ends within 5 s."""
+
+FAULTS_BORNE = 20
+"""Passes in a row, 5 s, in which a job's run directory may be unreadable before the job fails."""
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +41,7 @@ class Controller:
         self._ingester = Ingester(doors.store, doors.artifacts)
         self._actor = Actor(doors, launcher, self._ingester)
         self._reasons: dict[str, str] = {}
+        self._faults: dict[str, int] = {}
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set. A fault in one pass is logged, and the next pass tries anew."""
@@ -51,15 +57,20 @@ class Controller:
         resources = self._resources()
         jobs = self._doors.store.open_jobs()
         self._reasons = {job.id: self._reasons.get(job.id, "") for job in jobs}
+        self._faults = {job.id: self._faults.get(job.id, 0) for job in jobs}
+        self._actor.drop_checks_but(jobs)
         room = _Room(resources, jobs)
         for job in jobs:
             try:
                 self._care_for(job, room, up=resources is not None)
+                self._faults[job.id] = 0
             except (StaleJobError, ConflictError, NotFoundError):
                 # Somebody changed the job under our hands; the next pass sees how it is now.
                 logger.debug("Job %s changed meanwhile.", job.id)
             except ClusterUnavailableError as error:
                 logger.warning("Job %s waits: %s", job.id, error.message)
+            except Exception as error:  # noqa: BLE001  one job's fault stops no other job
+                self._note_fault(job, error)
 
     def pause_all(self, *, patience: float) -> None:
         """Ask every attempt to end, and wait up to `patience` seconds for their checkpoints.
@@ -81,6 +92,26 @@ class Controller:
         except ClusterUnavailableError:
             return None
 
+    def _note_fault(self, job: Job, error: Exception) -> None:
+        """Log the fault once; where it is the job's own and stays, fail the job."""
+        self._faults[job.id] += 1
+        if self._faults[job.id] == 1:
+            logger.error("Job %s cannot be cared for.", job.id, exc_info=error)
+        own = isinstance(error, (ValueError, ArtifactMissingError))
+        if own and self._faults[job.id] >= FAULTS_BORNE and not job.status.terminal:
+            self._actor.give_up(job, error)
+
+    def _outcome(self, job: Job) -> RunOutcome | None:
+        """Bring in what the run wrote. Of a job that has ended, what cannot be read is let be."""
+        if not job.attempt:
+            return None
+        try:
+            return self._ingester.ingest(job)
+        except (ValueError, ArtifactMissingError):
+            if job.status.terminal:
+                return None
+            raise
+
     def _care_for(self, job: Job, room: _Room, *, up: bool) -> None:
         # The attempt's state is read before its events: what it wrote before it ended is then seen.
         held = job.submission_open and up
@@ -90,7 +121,7 @@ class Controller:
             now=int(self._doors.clock.now()),
             cluster_up=up,
             submission=submission,
-            outcome=self._ingester.ingest(job) if job.attempt else None,
+            outcome=self._outcome(job),
             fits=room.admits(job),
             crash_retries=self._crash_retries,
         )
@@ -122,9 +153,10 @@ class _Room:
         if job.status is not JobStatus.QUEUED or job.submission_open:
             return False
         need = self._need(job)
-        # What no node could ever hold goes ahead, to be refused with the reason.
-        if need > self._largest:
-            return True
+        if need > self._largest or self._largest < 1:
+            # At first what no node could hold goes ahead, to be refused with the reason. A job
+            # that ran before waits for its node to come back, and so do all while none has joined.
+            return not job.attempt and self._largest >= 1
         admitted = need <= self._free
         self._free = self._free - need if admitted else -1.0
         return admitted

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Literal
+from functools import partial
+from io import BufferedReader, RawIOBase
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.controller.resolve import resolve_hyperparameters
@@ -14,6 +17,9 @@ from tunesmith.domain.files import File
 from tunesmith.domain.jobs import Job, JobError
 from tunesmith.domain.spec import ResolvedHyperparameters
 from tunesmith.domain.values import Value
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 
 class Verdict(Value):
@@ -33,39 +39,69 @@ class FileChecks:
         self._artifacts = artifacts
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="validate")
         self._running: dict[str, Future[Verdict]] = {}
+        self._dropped: dict[str, threading.Event] = {}
 
     def verdict(self, job: Job, training: File, validation: File | None) -> Verdict | None:
         """Return the verdict on `job`'s files; begin the check where none runs yet."""
         future = self._running.get(job.id)
         if future is None:
-            self._running[job.id] = self._threads.submit(self._check, job, training, validation)
+            dropped = self._dropped[job.id] = threading.Event()
+            check_files = partial(self._check, job, training, validation, dropped=dropped)
+            self._running[job.id] = self._threads.submit(check_files)
             return None
         if not future.done():
             return None
-        del self._running[job.id]
+        del self._running[job.id], self._dropped[job.id]
         try:
             return future.result()
         except ArtifactMissingError as error:
             return Verdict(error=JobError(code=FailureCode.INTERNAL_ERROR, message=error.message))
 
+    def drop_but(self, job_ids: set[str]) -> None:
+        """End the checks for all jobs but `job_ids`, and forget them."""
+        for job_id in set(self._running) - job_ids:
+            self._dropped.pop(job_id).set()
+            self._running.pop(job_id).cancel()
+
     def close(self) -> None:
         """Forget the checks; the next controller begins them again."""
+        self.drop_but(set())
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _check(self, job: Job, training: File, validation: File | None) -> Verdict:
-        report = self._report(training, minimum=MINIMUM_EXAMPLES)
+    def _check(
+        self, job: Job, training: File, validation: File | None, *, dropped: threading.Event
+    ) -> Verdict:
+        report = self._report(training, minimum=MINIMUM_EXAMPLES, dropped=dropped)
         if not report.ok:
             return _refuse("training_file", training, report.summary())
         if validation is not None:
-            held_out = self._report(validation, minimum=1)
+            held_out = self._report(validation, minimum=1, dropped=dropped)
             if not held_out.ok:
                 return _refuse("validation_file", validation, held_out.summary())
         examples = min(report.examples, job.request.max_examples or report.examples)
         return Verdict(resolved=resolve_hyperparameters(job.request, examples=examples))
 
-    def _report(self, file: File, *, minimum: int) -> Report:
+    def _report(self, file: File, *, minimum: int, dropped: threading.Event) -> Report:
         with self._artifacts.open(file.key) as stream:
-            return check(stream, minimum=minimum)
+            watched = BufferedReader(_Watched(stream, dropped), buffer_size=1024 * 1024)
+            return check(watched, minimum=minimum)
+
+
+class _Watched(RawIOBase):
+    """A stream that ends early, as if the file did, once nobody waits for the verdict."""
+
+    def __init__(self, stream: BinaryIO, dropped: threading.Event) -> None:
+        self._stream = stream
+        self._dropped = dropped
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer)
+        chunk = b"" if self._dropped.is_set() else self._stream.read(len(view))
+        view[: len(chunk)] = chunk
+        return len(chunk)
 
 
 def _refuse(param: Literal["training_file", "validation_file"], file: File, why: str) -> Verdict:

@@ -161,3 +161,14 @@ def test_a_ray_that_has_not_counted_yet_is_unavailable(dashboard: Dashboard, ray
     resources_answers(dashboard, None)
     with pytest.raises(ClusterUnavailableError, match="not counted its resources yet"):
         ray.resources()
+
+
+def test_a_list_of_nodes_that_is_none_is_an_unavailable_cluster(
+    dashboard: Dashboard, ray: RayJobs
+) -> None:
+    resources_answers(dashboard, {"loadMetricsReport": {"usage": {"CPU": [1.5, 4.0]}}})
+    odd = json.dumps({"data": {"result": {"result": None}}})
+    dashboard.answers["GET", "/api/v0/nodes"] = (200, odd)
+
+    with pytest.raises(ClusterUnavailableError, match="not counted its resources yet"):
+        ray.resources()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass, field
 
 from tunesmith.artifacts.memory import MemoryArtifacts
@@ -100,7 +101,8 @@ class World:
 
     def step_until(self, job: Job, status: JobStatus) -> Job:
         """Make passes until the job has `status`; files are checked in a thread meanwhile."""
-        for _ in range(2000):
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
             if self.job(job).status is status:
                 return self.job(job)
             self.controller.step()

@@ -108,3 +108,43 @@ def test_a_token_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch
 
     with pytest.raises(SettingsError, match="RAY_AUTH_TOKEN_PATH names '/absent/token'"):
         load_settings({})
+
+
+@pytest.mark.parametrize("name", ["TUNESMITH_HOST", "TUNESMITH_DATA", "TUNESMITH_SETTINGS"])
+def test_an_empty_variable_says_nothing(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    usual = load_settings({})
+    monkeypatch.setenv(name, "")
+
+    assert load_settings({}) == usual
+
+
+@pytest.mark.parametrize("given", [{"host": ""}, {"data": ""}])
+def test_an_empty_option_is_refused(given: dict[str, str]) -> None:
+    with pytest.raises(SettingsError, match=next(iter(given))):
+        load_settings(given)
+
+
+def test_a_variable_of_no_setting_is_refused_with_the_known_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TUNESMITH_PROT", "99")
+
+    with pytest.raises(SettingsError, match=r"no setting 'TUNESMITH_PROT'.*TUNESMITH_PORT"):
+        load_settings({})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("TUNESMITH_MODELS", "{bad", "models"),
+        ("TUNESMITH_SETTINGS", "/", "'/' cannot be read"),
+        ("TUNESMITH_DATA", "~nobody-of-that-name/x", "~nobody-of-that-name/x"),
+    ],
+)
+def test_a_variable_that_cannot_be_used_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
+) -> None:
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(SettingsError, match=told):
+        load_settings({})

@@ -1,0 +1,105 @@
+"""What goes wrong around one job harms no other, and nothing waits for ever."""
+
+from __future__ import annotations
+
+import io
+import threading
+
+import pytest
+
+from tunesmith.cluster.protocol import Node
+from tunesmith.domain.events import RunOutcome
+from tunesmith.domain.failures import FailureCode
+from tunesmith.domain.jobs import JobStatus
+from tunesmith.domain.spec import JobRequest
+from unit.controller.world import World
+
+
+@pytest.mark.parametrize("status", [JobStatus.RUNNING, JobStatus.CANCELLED])
+def test_a_run_directory_that_cannot_be_read_harms_no_other_job(
+    world: World, status: JobStatus
+) -> None:
+    world.cluster.nodes = (Node(id="n", cpus=4.0, memory=1.0),)
+    broken = world.running(world.add_job(request=JobRequest(cpus=2)))
+    world.artifacts.append(f"runs/{broken.id}/events", b'{"number": 1, "mess\xff\n')
+    if status is JobStatus.CANCELLED:
+        world.store.cancel_job(broken.id, now=1)
+
+    other = world.running(world.add_job(request=JobRequest(cpus=2)))
+    world.report_success(other)
+    world.step_until(other, JobStatus.SUCCEEDED)
+
+    if status is JobStatus.CANCELLED:
+        assert world.cluster.stopped == [broken.submission_id]
+        return
+    failed = world.step_until(broken, JobStatus.FAILED)
+    assert failed.error is not None
+    assert f"'runs/{broken.id}' cannot be read" in failed.error.message
+
+
+def test_a_finished_run_without_its_table_fails_instead_of_hanging(world: World) -> None:
+    job = world.running(world.add_job())
+    world.write(job, outcome=RunOutcome(trained_tokens=1))
+
+    failed = world.step_until(job, JobStatus.FAILED)
+
+    assert failed.error is not None
+    assert failed.error.code is FailureCode.INTERNAL_ERROR
+
+
+def test_while_no_node_has_joined_jobs_wait(world: World) -> None:
+    world.cluster.nodes = (Node(id="head", cpus=0.0, memory=1.0),)
+    jobs = [world.add_job(), world.add_job(request=JobRequest(cpus=8))]
+    for job in jobs:
+        world.step_until(job, JobStatus.QUEUED)
+    for _ in range(3):
+        world.controller.step()
+    assert [world.job(job).status for job in jobs] == [JobStatus.QUEUED] * 2
+
+    world.cluster.nodes += (Node(id="worker", cpus=8.0, memory=1.0),)
+
+    world.running(jobs[0])
+
+
+def test_a_job_whose_node_is_lost_waits_for_another_like_it(world: World) -> None:
+    world.cluster.nodes = (Node(id="big", cpus=8.0, memory=1.0),)
+    job = world.running(world.add_job(request=JobRequest(cpus=8)))
+    world.cluster.nodes = (Node(id="small", cpus=2.0, memory=1.0),)
+    world.cluster.lose()
+    for _ in range(3):
+        world.controller.step()
+    assert world.job(job).status is JobStatus.QUEUED
+
+    world.cluster.nodes = (Node(id="big again", cpus=8.0, memory=1.0),)
+
+    assert world.running(job).attempt == 2
+
+
+def test_the_check_of_a_cancelled_job_ends_and_makes_room(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = threading.Event()
+    endless = EndlessRows(began)
+    job = world.add_job()
+    key = world.store.file(job.training_file).key
+    usual = world.artifacts.open
+    monkeypatch.setattr(world.artifacts, "open", lambda k: endless if k == key else usual(k))
+    world.controller.step()
+    assert began.wait(10)
+
+    world.store.cancel_job(job.id, now=1)
+
+    world.step_until(world.add_job(), JobStatus.QUEUED)
+
+
+class EndlessRows(io.BytesIO):
+    """A training file that never ends."""
+
+    def __init__(self, began: threading.Event) -> None:
+        super().__init__()
+        self.began = began
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.began.set()
+        row = b'{"instruction": "a", "output": "b"}\n'
+        return row * max(1, (size or 1) // len(row))
