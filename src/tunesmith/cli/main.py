@@ -32,6 +32,7 @@ def version() -> None:
 
 @app.command()
 def serve(
+    *,
     host: Annotated[
         str | None, typer.Option(help="Address to listen on (127.0.0.1; TUNESMITH_HOST).")
     ] = None,

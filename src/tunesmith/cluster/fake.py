@@ -74,7 +74,7 @@ class FakeCluster:
         """Let a pending submission run. Raises `KeyError` for an unknown id."""
         self._move(submission_id, SubmissionStatus(state=SubmissionState.RUNNING))
 
-    def end(self, submission_id: str, state: SubmissionState, message: str = "") -> None:
+    def end(self, submission_id: str, state: SubmissionState, *, message: str = "") -> None:
         """End a submission as `state`, with the cluster's words. Raises `KeyError`."""
         self._move(submission_id, SubmissionStatus(state=state, message=message))
 

@@ -50,7 +50,7 @@ class RayJobs:
         code, text = self._ask(
             "POST",
             "/api/jobs/",
-            {
+            content={
                 "submission_id": submission.id,
                 "entrypoint": self._entrypoint(submission.command),
                 "entrypoint_num_cpus": submission.cpus,
@@ -125,7 +125,7 @@ class RayJobs:
         return content
 
     def _ask(
-        self, method: str, path: str, content: dict[str, Any] | None = None
+        self, method: str, path: str, *, content: dict[str, Any] | None = None
     ) -> tuple[int, str]:
         """Send one request; return the answer's code and text."""
         url = urlsplit(self._find_dashboard())

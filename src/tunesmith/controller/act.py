@@ -21,7 +21,7 @@ from tunesmith.domain.jobs import Job, JobChange, JobError, JobStatus
 class Actor:
     """Does what was decided. Each act is safe to repeat after a crash in its middle."""
 
-    def __init__(self, doors: Doors, launcher: Launcher, ingester: Ingester) -> None:
+    def __init__(self, doors: Doors, *, launcher: Launcher, ingester: Ingester) -> None:
         """Act through `doors`; `launcher` makes submissions, `ingester` follows the runs."""
         self._doors = doors
         self._launcher = launcher
@@ -80,7 +80,7 @@ class Actor:
             code = FailureCode.INVALID_TRAINING_FILE
             self._end(job, JobError(code=code, message=error.message, param="training_file"))
             return
-        verdict = self._checks.verdict(job, *files)
+        verdict = self._checks.verdict(job, files)
         if verdict is None:
             return
         if verdict.error is not None:
@@ -93,7 +93,7 @@ class Actor:
     def _launch(self, job: Job) -> None:
         resources = self._doors.cluster.resources()
         try:
-            self._launcher.freeze(job, self._files(job), resources)
+            self._launcher.freeze(job, self._files(job), resources=resources)
         except InvalidRequestError as error:
             missing_model = error.param == "model"
             code = FailureCode.RESOURCES_UNAVAILABLE
@@ -114,8 +114,8 @@ class Actor:
 
     def _succeed(self, job: Job, outcome: RunOutcome) -> None:
         now = int(self._doors.clock.now())
-        model = tuned_model(RunDirectory(self._doors.artifacts, job.id), job, now)
-        results = results_file(self._doors.artifacts, job, now)
+        model = tuned_model(RunDirectory(self._doors.artifacts, job.id), job, now=now)
+        results = results_file(self._doors.artifacts, job, now=now)
         change = JobChange(
             status=JobStatus.SUCCEEDED,
             finished_at=now,

@@ -12,7 +12,7 @@ from tunesmith.domain.jobs import Job
 from tunesmith.domain.models import TunedModel
 
 
-def tuned_model(run: RunDirectory, job: Job, now: int) -> TunedModel:
+def tuned_model(run: RunDirectory, job: Job, *, now: int) -> TunedModel:
     """Return the model that `job`'s run has handed out, created at `now` in unix seconds."""
     return TunedModel(
         name=run.read_spec().tuned_model,
@@ -23,7 +23,7 @@ def tuned_model(run: RunDirectory, job: Job, now: int) -> TunedModel:
     )
 
 
-def results_file(artifacts: Artifacts, job: Job, now: int) -> File:
+def results_file(artifacts: Artifacts, job: Job, *, now: int) -> File:
     """Return the run's table of metrics as a file of its own, created at `now` in unix seconds.
 
     The bytes stay with the run's name, so that a repeated finish makes no second copy.

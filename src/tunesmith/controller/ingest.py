@@ -42,7 +42,7 @@ class Ingester:
         fresh = run.events(after=reading.number)
         if fresh:
             checkpoints = [
-                _checkpoint(run, event, job) for event in fresh if event.checkpoint is not None
+                _checkpoint(run, event, job=job) for event in fresh if event.checkpoint is not None
             ]
             self._store.ingest(job.id, fresh, checkpoints)
             self._forget_dropped(job, run)
@@ -64,7 +64,7 @@ class Ingester:
             reading.checkpoints = kept
 
 
-def _checkpoint(run: RunDirectory, event: RunEvent, job: Job) -> Checkpoint:
+def _checkpoint(run: RunDirectory, event: RunEvent, *, job: Job) -> Checkpoint:
     if event.checkpoint is None:
         raise ValueError(f"Event {event.number} of job '{job.id}' reports no checkpoint.")
     step = event.checkpoint.step

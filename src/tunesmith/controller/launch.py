@@ -32,7 +32,9 @@ class Launcher:
         self._catalogue = catalogue
         self._keep_checkpoints = keep_checkpoints
 
-    def freeze(self, job: Job, files: tuple[File, File | None], resources: Resources) -> TrainSpec:
+    def freeze(
+        self, job: Job, files: tuple[File, File | None], *, resources: Resources
+    ) -> TrainSpec:
         """Return the job's spec, written beside its run at the first launch.
 
         A later attempt takes the frozen one, but for the processors: where the

@@ -39,7 +39,7 @@ class Controller:
         self._doors = doors
         self._crash_retries = crash_retries
         self._ingester = Ingester(doors.store, doors.artifacts)
-        self._actor = Actor(doors, launcher, self._ingester)
+        self._actor = Actor(doors, launcher=launcher, ingester=self._ingester)
         self._reasons: dict[str, str] = {}
         self._faults: dict[str, int] = {}
 

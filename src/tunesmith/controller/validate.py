@@ -41,12 +41,12 @@ class FileChecks:
         self._running: dict[str, Future[Verdict]] = {}
         self._dropped: dict[str, threading.Event] = {}
 
-    def verdict(self, job: Job, training: File, validation: File | None) -> Verdict | None:
-        """Return the verdict on `job`'s files; begin the check where none runs yet."""
+    def verdict(self, job: Job, files: tuple[File, File | None]) -> Verdict | None:
+        """Return the verdict on the training and validation file of `job`; begin the check once."""
         future = self._running.get(job.id)
         if future is None:
             dropped = self._dropped[job.id] = threading.Event()
-            check_files = partial(self._check, job, training, validation, dropped=dropped)
+            check_files = partial(self._check, job, files, dropped=dropped)
             self._running[job.id] = self._threads.submit(check_files)
             return None
         if not future.done():
@@ -69,15 +69,16 @@ class FileChecks:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _check(
-        self, job: Job, training: File, validation: File | None, *, dropped: threading.Event
+        self, job: Job, files: tuple[File, File | None], *, dropped: threading.Event
     ) -> Verdict:
+        training, validation = files
         report = self._report(training, minimum=MINIMUM_EXAMPLES, dropped=dropped)
         if not report.ok:
-            return _refuse("training_file", training, report.summary())
+            return _refuse("training_file", training, why=report.summary())
         if validation is not None:
             held_out = self._report(validation, minimum=1, dropped=dropped)
             if not held_out.ok:
-                return _refuse("validation_file", validation, held_out.summary())
+                return _refuse("validation_file", validation, why=held_out.summary())
         examples = min(report.examples, job.request.max_examples or report.examples)
         return Verdict(resolved=resolve_hyperparameters(job.request, examples=examples))
 
@@ -104,7 +105,7 @@ class _Watched(RawIOBase):
         return len(chunk)
 
 
-def _refuse(param: Literal["training_file", "validation_file"], file: File, why: str) -> Verdict:
+def _refuse(param: Literal["training_file", "validation_file"], file: File, *, why: str) -> Verdict:
     message = f"The {param.replace('_', ' ')} '{file.filename}' cannot be used. {why}"
     return Verdict(
         error=JobError(code=FailureCode(f"invalid_{param}"), message=message, param=param)

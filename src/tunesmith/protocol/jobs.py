@@ -89,13 +89,13 @@ class CreateJob(Wire):
         old = self.hyperparameters or HyperparametersRequest()
         new = self.method.supervised.hyperparameters if self.method else HyperparametersRequest()
         return JobRequest(
-            n_epochs=agreed(*_two_places("n_epochs", old.n_epochs, new.n_epochs)),
-            batch_size=agreed(*_two_places("batch_size", old.batch_size, new.batch_size)),
+            n_epochs=agreed(*_two_places("n_epochs", old=old.n_epochs, new=new.n_epochs)),
+            batch_size=agreed(*_two_places("batch_size", old=old.batch_size, new=new.batch_size)),
             learning_rate_multiplier=agreed(
                 *_two_places(
                     "learning_rate_multiplier",
-                    old.learning_rate_multiplier,
-                    new.learning_rate_multiplier,
+                    old=old.learning_rate_multiplier,
+                    new=new.learning_rate_multiplier,
                 )
             ),
             suffix=self.suffix,
@@ -209,7 +209,7 @@ class JobObject(Wire):
 
 
 def _two_places(
-    key: str, old: Number | None, new: Number | None
+    key: str, *, old: Number | None, new: Number | None
 ) -> tuple[tuple[str, Number | None], tuple[str, Number | None]]:
     """Name the two places where OpenAI's dialect takes the hyperparameter `key`."""
     return (f"hyperparameters.{key}", old), (f"method.supervised.hyperparameters.{key}", new)

@@ -98,12 +98,12 @@ class OpeaCreateJob(Wire):
         second = self.hyperparameters or OpeaHyperparameters()
         training, general = self.Training, self.General
         return JobRequest(
-            n_epochs=self._agreed("n_epochs", second.n_epochs, ("epochs", training.epochs)),
+            n_epochs=self._agreed("n_epochs", second.n_epochs, twin=("epochs", training.epochs)),
             batch_size=self._whole_batch(second.batch_size),
             learning_rate=self._agreed(
                 "learning_rate_multiplier",
                 second.learning_rate_multiplier,
-                ("learning_rate", training.learning_rate),
+                twin=("learning_rate", training.learning_rate),
             ),
             lora=general.lora_config.to_spec(),
             max_length=self.Dataset.to_max_length(),
@@ -119,7 +119,7 @@ class OpeaCreateJob(Wire):
             suffix=self.suffix,
         )
 
-    def _agreed(self, key: str, second: Number | None, twin: tuple[str, Number]) -> Number:
+    def _agreed(self, key: str, second: Number | None, *, twin: tuple[str, Number]) -> Number:
         """Return what `hyperparameters` and `Training` say of one hyperparameter.
 
         `second` is the value of `hyperparameters.<key>`; `twin` names the key of
@@ -133,7 +133,7 @@ class OpeaCreateJob(Wire):
     def _whole_batch(self, second: int | None) -> int:
         """Return the examples behind one optimizer step."""
         training = self.Training
-        size = self._agreed("batch_size", second, ("batch_size", training.batch_size))
+        size = self._agreed("batch_size", second, twin=("batch_size", training.batch_size))
         whole = size * training.gradient_accumulation_steps
         if whole > _LARGEST_BATCH:
             raise InvalidRequestError(

@@ -26,7 +26,7 @@ class ScriptedStage(Stage):
         elif state is SubmissionState.RUNNING:
             self.fake.begin(submission_id)
         else:
-            self.fake.end(submission_id, state, "failed with exit code 3")
+            self.fake.end(submission_id, state, message="failed with exit code 3")
 
 
 class TestFakeCluster(ClusterContract):

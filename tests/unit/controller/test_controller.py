@@ -156,7 +156,7 @@ def test_a_small_job_does_not_overtake_one_that_waits_for_more(world: World) -> 
 
 def test_a_killed_training_process_is_launched_again(world: World) -> None:
     job = world.running(world.add_job())
-    world.cluster.end(job.submission_id, SubmissionState.FAILED, "exit code -9")
+    world.cluster.end(job.submission_id, SubmissionState.FAILED, message="exit code -9")
 
     again = world.running(job)
 
@@ -170,7 +170,7 @@ def test_a_job_whose_process_dies_again_and_again_fails(world: World) -> None:
     job = world.add_job()
     for _ in range(3):
         running = world.running(job)
-        world.cluster.end(running.submission_id, SubmissionState.FAILED, "exit code -9")
+        world.cluster.end(running.submission_id, SubmissionState.FAILED, message="exit code -9")
         world.controller.step()
 
     failed = world.step_until(job, JobStatus.FAILED)
@@ -215,7 +215,7 @@ def test_a_run_that_reports_a_failure_is_not_launched_again(world: World) -> Non
     job = world.running(world.add_job())
     error = JobError(code=FailureCode.LOSS_NOT_FINITE, message="at step 3")
     world.write(job, outcome=RunOutcome(error=error))
-    world.cluster.end(job.submission_id, SubmissionState.FAILED, "exit code 1")
+    world.cluster.end(job.submission_id, SubmissionState.FAILED, message="exit code 1")
 
     failed = world.step_until(job, JobStatus.FAILED)
 
