@@ -5,19 +5,22 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.routing import Match
 
 from tunesmith.api import files, jobs, models, opea
 from tunesmith.api.codes import FORBIDDEN, TOO_LARGE, WRONG_CONTENT_TYPE
 from tunesmith.api.openapi import describe_api
+from tunesmith.api.query import check_query
 from tunesmith.api.request_id import HEADER, RequestIds
 from tunesmith.api.services import Services
 from tunesmith.domain.errors import (
     ConflictError,
+    DiskFullError,
     InvalidRequestError,
     NotFoundError,
     SystemFaultError,
@@ -60,6 +63,7 @@ def create_app(services: Services) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         middleware=[Middleware(RequestIds)],
+        dependencies=[Depends(check_query)],
     )
     app.state.services = services
     app.include_router(opea.router, responses=_ERROR_OPEA)
@@ -68,6 +72,7 @@ def create_app(services: Services) -> FastAPI:
     app.add_exception_handler(UserError, _answer_user_error)
     app.add_exception_handler(RequestValidationError, _answer_bad_parameter)
     app.add_exception_handler(HTTPException, _answer_no_route)
+    app.add_exception_handler(DiskFullError, _answer_full_disk)
     app.add_exception_handler(SystemFaultError, _answer_fault)
     app.add_exception_handler(Exception, _answer_fault)
     app.openapi = lambda: describe_api(app)  # type: ignore[method-assign]
@@ -76,7 +81,7 @@ def create_app(services: Services) -> FastAPI:
 
 async def _answer_user_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, UserError)  # noqa: S101
-    return _answer(request, error, _status(request, error))
+    return _answer(request, error, status=_status(request, error))
 
 
 async def _answer_bad_parameter(request: Request, error: Exception) -> JSONResponse:
@@ -89,16 +94,39 @@ async def _answer_no_route(request: Request, error: Exception) -> JSONResponse:
     """Answer an unknown path or a method that the path does not take."""
     assert isinstance(error, HTTPException)  # noqa: S101
     path = shortened(request.url.path)
+    headers = dict(error.headers or {})
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "")
+        # The framework names the methods of the first route of that path alone.
+        headers["Allow"] = allowed = ", ".join(_methods(request))
         message = f"{path} does not take {request.method}; it takes {allowed}."
         fault = UserError(message, code="method_not_allowed")
     else:
         message = f"There is no {request.method} {path}; '/openapi.json' lists what there is."
         fault = UserError(message, code="unknown_url")
-    answer = _answer(request, fault, error.status_code)
-    answer.headers.update(error.headers or {})
+    answer = _answer(request, fault, status=error.status_code)
+    answer.headers.update(headers)
     return answer
+
+
+def _methods(request: Request) -> list[str]:
+    """Return the methods that the path of `request` takes."""
+    routes = request.app.routes
+    return [
+        method
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes
+        )
+    ]
+
+
+async def _answer_full_disk(request: Request, error: Exception) -> JSONResponse:
+    """Answer a write that found no room."""
+    assert isinstance(error, DiskFullError)  # noqa: S101
+    _log.error("%s %s: %s", request.method, request.url.path, error.message)
+    message = f"{error.message} Its operator must free some space; then send the request again."
+    detail = ErrorDetail(message=message, type="server_error", param=None, code="disk_full")
+    return JSONResponse(_body(request, detail), status_code=507)
 
 
 async def _answer_fault(request: Request, error: Exception) -> JSONResponse:
@@ -121,7 +149,7 @@ def _status(request: Request, error: UserError) -> int:
     return 422 if status == 400 and request.url.path in opea.PATHS else status
 
 
-def _answer(request: Request, error: UserError, status: int) -> JSONResponse:
+def _answer(request: Request, error: UserError, *, status: int) -> JSONResponse:
     detail = ErrorDetail(
         message=error.message, type="invalid_request_error", param=error.param, code=error.code
     )

@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 
 from tunesmith.api.codes import TOO_LARGE, WRONG_CONTENT_TYPE
 from tunesmith.api.services import Serviced
+from tunesmith.domain.disk import naming_full_disk
 from tunesmith.domain.errors import InvalidRequestError
 from tunesmith.domain.files import UPLOADABLE, Purpose
 from tunesmith.protocol.reading import describe, read_object, shortened
@@ -62,7 +63,8 @@ async def _upload(request: Request, services: Serviced) -> AsyncGenerator[Upload
         )
     stream = _limited(request, services.max_upload_bytes, extra=_FORM_BYTES)
     try:
-        form = await MultiPartParser(request.headers, stream, max_files=8, max_fields=8).parse()
+        with naming_full_disk():
+            form = await MultiPartParser(request.headers, stream, max_files=8, max_fields=8).parse()
     except MultiPartException as error:
         raise InvalidRequestError(f"The form cannot be read: {error.message}") from None
     try:
@@ -144,10 +146,19 @@ def _checked_upload(form: FormData, limit: int) -> Upload:
 def _whole_name(file: UploadFile) -> str:
     """Return the file's name with a sign of the folder that the form's parser has cut off.
 
-    It takes a name that starts with a Windows drive or share for its last part alone.
+    It takes a name that starts with a Windows drive or share for its last part alone. Raises
+    `InvalidRequestError` for a name that is not UTF-8, which the parser reads as Latin-1.
     """
     name = file.filename or ""
     header = file.headers.get("content-disposition", "").replace('\\"', "")
+    try:
+        header.encode("latin-1").decode()
+    except UnicodeDecodeError as error:
+        raise InvalidRequestError(
+            f"The file name is not UTF-8: it has the byte 0x{error.object[error.start]:02x}. "
+            "Encode it as UTF-8.",
+            param="file",
+        ) from None
     return f"…\\{name}" if "\\" in header else name
 
 

@@ -31,12 +31,13 @@ def new_job(services: Services, wanted: CreateJob | OpeaCreateJob) -> Job:
             "'validation_file' is the training file itself; give another file, or none.",
             param="validation_file",
         )
-    return _job(services, wanted, request, (training, validation))
+    return _job(services, wanted, request=request, files=(training, validation))
 
 
 def _job(
     services: Services,
     wanted: CreateJob | OpeaCreateJob,
+    *,
     request: JobRequest,
     files: tuple[File, File | None],
 ) -> Job:
@@ -80,14 +81,16 @@ def _files(store: Store, wanted: CreateJob | OpeaCreateJob) -> tuple[File, File 
     """Return the training file and the validation file, if there is one."""
     if isinstance(wanted, OpeaCreateJob):
         name = wanted.to_validation_name()
-        training = _named(store, "training_file", wanted.training_file)
-        return training, None if name is None else _named(store, "validation_file", name)
+        training = _named(store, "training_file", name=wanted.training_file)
+        return training, None if name is None else _named(store, "validation_file", name=name)
     file_id = wanted.validation_file
-    training = _identified(store, "training_file", wanted.training_file)
-    return training, None if file_id is None else _identified(store, "validation_file", file_id)
+    training = _identified(store, "training_file", file_id=wanted.training_file)
+    if file_id is None:
+        return training, None
+    return training, _identified(store, "validation_file", file_id=file_id)
 
 
-def _identified(store: Store, key: str, file_id: str) -> File:
+def _identified(store: Store, key: str, *, file_id: str) -> File:
     try:
         file = store.file(file_id)
     except NotFoundError:
@@ -96,18 +99,25 @@ def _identified(store: Store, key: str, file_id: str) -> File:
             f"and give its id as '{key}'.",
             param=key,
         ) from None
-    if file.purpose is not Purpose.FINE_TUNE:
-        raise InvalidRequestError(
-            f"The file '{file.id}' has the purpose '{file.purpose}'; '{key}' takes one that was "
-            "uploaded with purpose 'fine-tune'.",
-            param=key,
-        )
+    _check_purpose(file, key, called=f"The file '{file.id}'")
     return file
 
 
-def _named(store: Store, key: str, name: str) -> File:
+def _named(store: Store, key: str, *, name: str) -> File:
     try:
-        return store.newest_file_named(name)
+        file = store.newest_file_named(name)
     except NotFoundError:
         kind = "Training" if key == "training_file" else "Validation"
         raise NotFoundError(f"{kind} file '{shortened(name)}' not found!", param=key) from None
+    _check_purpose(file, key, called=f"The newest file named '{shortened(name)}'")
+    return file
+
+
+def _check_purpose(file: File, key: str, *, called: str) -> None:
+    """Raise `InvalidRequestError` unless `file`, `called` so in the message, is to learn from."""
+    if file.purpose is not Purpose.FINE_TUNE:
+        raise InvalidRequestError(
+            f"{called} has the purpose '{file.purpose}'; '{key}' takes one that was uploaded with "
+            "purpose 'fine-tune'. Upload it again with that purpose.",
+            param=key,
+        )

@@ -14,6 +14,7 @@ from fastapi.responses import StreamingResponse
 from tunesmith.api.body import UploadBody
 from tunesmith.api.openapi import UPLOAD_FORM
 from tunesmith.api.services import Serviced
+from tunesmith.domain.errors import ArtifactMissingError, NotFoundError
 from tunesmith.domain.files import File, Purpose
 from tunesmith.domain.ids import new_file_id
 from tunesmith.protocol.files import FileDeleted, FileList, FileObject, FilePurpose
@@ -72,8 +73,10 @@ def retrieve_file(services: Serviced, file_id: str) -> FileObject:
 @router.delete("/{file_id}")
 def delete_file(services: Serviced, file_id: str) -> FileDeleted:
     """Delete a file, unless an unfinished job needs it."""
-    file = services.store.delete_file(file_id)
+    file = services.store.deletable_file(file_id)
+    # The row goes last: without it, nobody would find bytes that were left behind.
     services.artifacts.delete(file.key)
+    services.store.delete_file(file_id)
     return FileDeleted(id=file.id)
 
 
@@ -81,7 +84,14 @@ def delete_file(services: Serviced, file_id: str) -> FileDeleted:
 def download_file(services: Serviced, file_id: str) -> StreamingResponse:
     """Download a file's content."""
     file = services.store.file(file_id)
-    stream = services.artifacts.open(file.key)
+    try:
+        stream = services.artifacts.open(file.key)
+    except ArtifactMissingError:
+        raise NotFoundError(
+            f"The content of file '{file.id}' is gone, since its deletion was begun; delete the "
+            "file once more to end that.",
+            param="file_id",
+        ) from None
     headers = {
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(file.filename, safe='')}",
         "Content-Length": str(file.bytes),

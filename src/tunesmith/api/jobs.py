@@ -5,16 +5,27 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from starlette.convertors import StringConvertor, register_url_convertor
 
 from tunesmith.api.body import JsonBody
 from tunesmith.api.creation import new_job
 from tunesmith.api.openapi import json_body
+from tunesmith.api.query import Labels
 from tunesmith.api.services import Serviced
 from tunesmith.protocol.dialects import JobList, job_to_wire, read_create
 from tunesmith.protocol.events import CheckpointList, EventList
 from tunesmith.protocol.jobs import CreateJob, JobObject
 from tunesmith.protocol.opea import OpeaJobObject
 from tunesmith.protocol.opea_create import OpeaCreateJob
+
+
+class _JobIds(StringConvertor):
+    """A job's id in a path. The names of OPEA's own routes beside it are none."""
+
+    regex = "(?!(?:retrieve|cancel)$)[^/]+"
+
+
+register_url_convertor("job", _JobIds())
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
 """The routes of this resource."""
@@ -32,12 +43,15 @@ def create_job(services: Serviced, body: JsonBody) -> JobObject | OpeaJobObject:
 
 
 @router.get("")
-def list_jobs(services: Serviced, limit: Limit = 20, after: str | None = None) -> JobList:
+def list_jobs(
+    services: Serviced, labels: Labels, *, limit: Limit = 20, after: str | None = None
+) -> JobList:
     """List jobs, newest first, each in the shape of its own dialect."""
-    return JobList.to_wire(services.store.list_jobs(after=after, limit=limit))
+    page = services.store.list_jobs(after=after, limit=limit, metadata=labels)
+    return JobList.to_wire(page)
 
 
-@router.get("/{job_id}")
+@router.get("/{job_id:job}")
 def retrieve_job(services: Serviced, job_id: str) -> JobObject:
     """Retrieve a job in OpenAI's shape."""
     return JobObject.to_wire(services.store.job(job_id))

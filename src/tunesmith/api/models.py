@@ -17,7 +17,7 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
 @router.get("")
 def list_models(services: Serviced) -> ModelList:
     """List all models: the catalogue's first, then tuned ones, newest first."""
-    base = [ModelObject.base_to_wire(entry) for entry in services.catalogue.values()]
+    base = [ModelObject.entry_to_wire(entry) for entry in services.catalogue.values()]
     tuned = [
         ModelObject.tuned_to_wire(model, organization=services.organization)
         for model in services.store.list_tuned_models()
@@ -29,7 +29,7 @@ def list_models(services: Serviced) -> ModelList:
 def retrieve_model(services: Serviced, model: str) -> ModelObject:
     """Retrieve a model's description."""
     if model in services.catalogue:
-        return ModelObject.base_to_wire(services.catalogue[model])
+        return ModelObject.entry_to_wire(services.catalogue[model])
     found = services.store.tuned_model(model)
     return ModelObject.tuned_to_wire(found, organization=services.organization)
 
@@ -43,10 +43,11 @@ def delete_model(services: Serviced, model: str) -> ModelDeleted:
             param="model",
             code=FORBIDDEN,
         )
-    gone = services.store.delete_tuned_model(model)
-    services.store.drop_checkpoints(gone.job_id, keep=())
+    gone = services.store.tuned_model(model)
     run = RunDirectory(services.artifacts, gone.job_id)
     for step in run.checkpoint_steps():
         run.drop_checkpoint(step)
     services.artifacts.delete(gone.key)
+    # The rows go last: without them, nobody would find bytes that were left behind.
+    services.store.delete_tuned_model(model)
     return ModelDeleted(id=gone.name)

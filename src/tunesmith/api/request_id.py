@@ -18,7 +18,8 @@ class RequestIds:
         """Stand before `app`."""
         self._app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    # ASGI servers pass all three by position.
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: PLR0917
         """Pass the request on, and its answer back with the header."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tunesmith.artifacts.protocol import checked_key
+from tunesmith.domain.disk import naming_full_disk
 from tunesmith.domain.errors import ArtifactMissingError
 
 _ASIDE = ".aside"
@@ -26,6 +27,7 @@ class LocalArtifacts:
         self._aside_folder = self._root / _ASIDE
         self._aside_folder.mkdir(parents=True, exist_ok=True)
 
+    @naming_full_disk()
     def put(self, key: str, data: bytes | Iterable[bytes]) -> int:
         """Store `data` under `key`; see `Artifacts.put`."""
         chunks = (data,) if isinstance(data, bytes) else data
@@ -49,6 +51,7 @@ class LocalArtifacts:
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             raise ArtifactMissingError(f"There are no bytes under '{key}'.") from None
 
+    @naming_full_disk()
     def append(self, key: str, data: bytes) -> None:
         """Add `data` behind what `key` holds; see `Artifacts.append`."""
         path = self._path(key)
@@ -57,10 +60,17 @@ class LocalArtifacts:
             # Another key was made of this one by `copy`, and must not grow with it.
             with self._replacing(key) as aside:
                 shutil.copyfile(path, aside)
-        with path.open("ab") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        # No buffer, which would write again at the close what is cut off here.
+        with path.open("ab", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            try:
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[file.write(rest) :]
+                os.fsync(file.fileno())
+            except BaseException:
+                file.truncate(size)
+                raise
 
     def tail(self, key: str, offset: int) -> bytes:
         """Return the bytes from `offset` on; see `Artifacts.tail`."""
@@ -82,6 +92,12 @@ class LocalArtifacts:
         files = (Path(folder, name) for folder, _, names in walk for name in names)
         return sorted(path.relative_to(self._root).as_posix() for path in files)
 
+    def written_at(self, key: str) -> float:
+        """Return when the bytes under `key` were written; see `Artifacts.written_at`."""
+        with self.open(key) as file:
+            return os.fstat(file.fileno()).st_mtime
+
+    @naming_full_disk()
     def copy(self, source: str, target: str) -> None:
         """Link `target` to the bytes of `source`; neither follows what becomes of the other.
 
@@ -105,20 +121,30 @@ class LocalArtifacts:
         elif path.is_file():
             path.unlink(missing_ok=True)
 
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """Yield an empty folder on the same disk; see `Artifacts.scratch`."""
+        folder = self._new_aside()
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @naming_full_disk()
     def put_folder(self, prefix: str, folder: Path) -> None:
         """Move the files of `folder` under `prefix`; see `Artifacts.put_folder`."""
-        target, new = self._path(prefix), self._new_aside()
-        try:
-            shutil.copytree(folder, new)
-            for path in (new, *new.rglob("*")):
-                _sync(path)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self._swap(new, target)
-        except BaseException:
-            shutil.rmtree(new, ignore_errors=True)
-            raise
+        target = self._path(prefix)
+        if not folder.is_relative_to(self._aside_folder):
+            with self.scratch() as aside:
+                self.put_folder(prefix, shutil.copytree(folder, aside / "copy"))
+            shutil.rmtree(folder)
+            return
+        for path in (folder, *folder.rglob("*")):
+            _sync(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self._swap(folder, target)
         _sync(target.parent)
-        shutil.rmtree(folder)
 
     def fetch_folder(self, prefix: str) -> Path:
         """Return the folder of `prefix` itself; see `Artifacts.fetch_folder`."""
@@ -126,6 +152,16 @@ class LocalArtifacts:
         if not path.is_dir():
             raise ArtifactMissingError(f"There are no bytes below '{prefix}'.")
         return path
+
+    def drop_unfinished(self, *, before: float) -> int:
+        """Remove what killed writers left aside; see `Artifacts.drop_unfinished`."""
+        old = [path for path in self._aside_folder.iterdir() if _changed_at(path) < before]
+        for path in old:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        return len(old)
 
     def _path(self, key: str) -> Path:
         return self._root / checked_key(key)
@@ -159,6 +195,18 @@ class LocalArtifacts:
         finally:
             aside.unlink(missing_ok=True)
         _sync(target.parent)
+
+
+def _changed_at(path: Path) -> float:
+    """Return when `path` or anything below it last changed, in unix seconds; 0 if it is gone.
+
+    That is its inode's time: a link or a copy may bear the older date of its source.
+    """
+    newest = 0.0
+    for each in (path, *path.rglob("*")):
+        with suppress(FileNotFoundError):
+            newest = max(newest, each.stat().st_ctime)
+    return newest
 
 
 def _sync(path: Path) -> None:

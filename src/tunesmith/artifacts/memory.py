@@ -5,25 +5,30 @@ from __future__ import annotations
 import io
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from tunesmith.artifacts.protocol import checked_key
+from tunesmith.domain.clock import Clock, SystemClock
 from tunesmith.domain.errors import ArtifactMissingError
 
 
 class MemoryArtifacts:
     """Keeps bytes in a dictionary; `fetch_folder` writes them to a temporary folder."""
 
-    def __init__(self) -> None:
-        """Start empty."""
+    def __init__(self, clock: Clock | None = None) -> None:
+        """Start empty, and date what is written by `clock`, by default the machine's."""
+        self._clock = clock or SystemClock()
         self._bytes: dict[str, bytes] = {}
+        self._written_at: dict[str, float] = {}
 
     def put(self, key: str, data: bytes | Iterable[bytes]) -> int:
         """Store `data` under `key`; see `Artifacts.put`."""
         content = data if isinstance(data, bytes) else b"".join(data)
         self._bytes[checked_key(key)] = content
+        self._written_at[key] = self._clock.now()
         return len(content)
 
     def get(self, key: str) -> bytes:
@@ -39,7 +44,7 @@ class MemoryArtifacts:
 
     def append(self, key: str, data: bytes) -> None:
         """Add `data` behind what `key` holds; see `Artifacts.append`."""
-        self._bytes[checked_key(key)] = self._bytes.get(key, b"") + data
+        self.put(key, self._bytes.get(checked_key(key), b"") + data)
 
     def tail(self, key: str, offset: int) -> bytes:
         """Return the bytes from `offset` on; see `Artifacts.tail`."""
@@ -53,6 +58,11 @@ class MemoryArtifacts:
         """Return all keys below `prefix`, sorted."""
         return sorted(key for key in self._bytes if key.startswith(f"{checked_key(prefix)}/"))
 
+    def written_at(self, key: str) -> float:
+        """Return when the bytes under `key` were written; see `Artifacts.written_at`."""
+        self.get(key)
+        return self._written_at[key]
+
     def copy(self, source: str, target: str) -> None:
         """Make `target` hold what `source` holds; see `Artifacts.copy`."""
         self.put(target, self.get(source))
@@ -62,6 +72,12 @@ class MemoryArtifacts:
         self._bytes.pop(checked_key(key), None)
         for below in self.list(key):
             del self._bytes[below]
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """Yield an empty temporary folder; see `Artifacts.scratch`."""
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
 
     def put_folder(self, prefix: str, folder: Path) -> None:
         """Move the files of `folder` under `prefix`; see `Artifacts.put_folder`."""
@@ -82,3 +98,8 @@ class MemoryArtifacts:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(self.get(key))
         return folder
+
+    def drop_unfinished(self, *, before: float) -> int:
+        """Remove nothing: what is unfinished in memory ends with its writer."""
+        del before
+        return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -10,7 +11,10 @@ from tunesmith.domain.errors import ArtifactKeyError
 
 
 class Artifacts(Protocol):
-    """Keeps bytes under keys such as `runs/ftjob-1/spec.json`; writes are whole or not at all."""
+    """Keeps bytes under keys such as `runs/ftjob-1/spec.json`; writes are whole or not at all.
+
+    A write that finds no room on the disk raises `DiskFullError`.
+    """
 
     def put(self, key: str, data: bytes | Iterable[bytes]) -> int:
         """Store `data` under `key`, replacing what was there; return the number of bytes."""
@@ -22,7 +26,10 @@ class Artifacts(Protocol):
         """Return a binary stream over the bytes under `key`. Raises `ArtifactMissingError`."""
 
     def append(self, key: str, data: bytes) -> None:
-        """Add `data` behind what `key` holds and bring it to the disk; create it where absent."""
+        """Add `data` behind what `key` holds and bring it to the disk; create it where absent.
+
+        Where that fails, the key holds what it held before.
+        """
 
     def tail(self, key: str, offset: int) -> bytes:
         """Return the bytes from `offset` on; nothing where the key is absent or shorter."""
@@ -33,11 +40,23 @@ class Artifacts(Protocol):
     def list(self, prefix: str) -> list[str]:
         """Return all keys below `prefix`, sorted."""
 
+    def written_at(self, key: str) -> float:
+        """Return when the bytes under `key` were written, in unix seconds.
+
+        Raises `ArtifactMissingError`.
+        """
+
     def copy(self, source: str, target: str) -> None:
         """Make `target` hold what `source` holds. Raises `ArtifactMissingError`."""
 
     def delete(self, key: str) -> None:
         """Remove `key` and everything below it; nothing happens where there is nothing."""
+
+    def scratch(self) -> AbstractContextManager[Path]:
+        """Return a context with an empty folder on this node, which is gone behind the block.
+
+        A folder that was made in it is one that `put_folder` moves without copying its files.
+        """
 
     def put_folder(self, prefix: str, folder: Path) -> None:
         """Move the files of `folder` under `prefix`, all at once, replacing what was there."""
@@ -46,6 +65,12 @@ class Artifacts(Protocol):
         """Return a folder on this node with the files below `prefix`, to be read only.
 
         Raises `ArtifactMissingError` where there are none.
+        """
+
+    def drop_unfinished(self, *, before: float) -> int:
+        """Remove what killed writers left unfinished; return how many writes that were.
+
+        What changed at or after `before`, in unix seconds, may still be written and stays.
         """
 
 

@@ -2,6 +2,7 @@
 
 runs/<job id>/
   spec.json            the frozen spec
+  base_model.json      the base model, its revision a commit, as the first attempt found it
   attempt              number of the attempt that may write here
   events               one JSON line per event, numbered from 1
   log                  what the training process printed, all attempts
@@ -14,12 +15,16 @@ output/<job id>/       the result; `checkpoint-N/` beside it, where OPEA's users
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from tunesmith.artifacts.protocol import Artifacts
-from tunesmith.domain.errors import StaleJobError
+from tunesmith.domain.errors import ArtifactMissingError, StaleJobError
 from tunesmith.domain.events import RunEvent
+from tunesmith.domain.models import CatalogueEntry
 from tunesmith.domain.spec import TrainSpec
 
 _STEP = re.compile(r"/checkpoints/step-(\d+)/")
@@ -54,13 +59,25 @@ class RunDirectory:
         if holder != attempt:
             raise StaleJobError(f"Attempt {attempt} was replaced by attempt {holder}.")
 
+    def pin_base_model(self, entry: CatalogueEntry) -> None:
+        """Make `entry` the base model of all later attempts."""
+        self._artifacts.put(f"{self.prefix}/base_model.json", entry.model_dump_json().encode())
+
+    def pinned_base_model(self) -> CatalogueEntry | None:
+        """Return the base model that an earlier attempt pinned; `None` where none did."""
+        try:
+            content = self._artifacts.get(f"{self.prefix}/base_model.json")
+        except ArtifactMissingError:
+            return None
+        return CatalogueEntry.model_validate_json(content)
+
     def events(self, *, after: int) -> list[RunEvent]:
         """Return the whole events with a number above `after`, in order.
 
-        A last line that is still being written has no newline yet and is left for later.
+        What is behind a line that is not whole is left for later.
         """
         lines = self._artifacts.tail(f"{self.prefix}/events", 0).split(b"\n")[:-1]
-        return [RunEvent.model_validate_json(line) for line in lines[after:]]
+        return list(_whole_events(lines[after:], first=after + 1))
 
     def append_event(self, event: RunEvent) -> None:
         """Write one event behind the others; its number must be the next one."""
@@ -68,12 +85,18 @@ class RunDirectory:
         self._artifacts.append(f"{self.prefix}/events", line)
 
     def mend_events(self) -> int:
-        """Drop a last line that a killed writer left unfinished; return the last number."""
+        """Drop the lines from the first that is no event in its place; return the last number.
+
+        A killed writer leaves such a line behind, or a disk that lost power.
+        """
         key = f"{self.prefix}/events"
-        whole, newline, rest = self._artifacts.tail(key, 0).rpartition(b"\n")
-        if rest:
-            self._artifacts.put(key, whole + newline)
-        return whole.count(b"\n") + 1 if newline else 0
+        content = self._artifacts.tail(key, 0)
+        lines = content.split(b"\n")[:-1]
+        count = len(list(_whole_events(lines, first=1)))
+        whole = b"".join(line + b"\n" for line in lines[:count])
+        if whole != content:
+            self._artifacts.put(key, whole)
+        return count
 
     def checkpoint_steps(self) -> list[int]:
         """Return the steps at which checkpoints are kept, ascending."""
@@ -84,6 +107,10 @@ class RunDirectory:
         """Return the key prefix of the checkpoint at `step`."""
         return f"{self.prefix}/checkpoints/step-{step}"
 
+    def scratch(self) -> AbstractContextManager[Path]:
+        """Return a context with an empty folder in which to make a checkpoint's folder."""
+        return self._artifacts.scratch()
+
     def save_checkpoint(self, step: int, folder: Path) -> None:
         """Keep the files of `folder` as the checkpoint at `step`, whole or not at all."""
         self._artifacts.put_folder(self.checkpoint(step), folder)
@@ -92,7 +119,7 @@ class RunDirectory:
         """Return the key prefix under which the adapter of `step` is handed out."""
         return f"{self.output}/checkpoint-{step}"
 
-    def publish(self, step: int, target: str, names: Iterator[str]) -> None:
+    def publish(self, step: int, target: str, *, names: Iterator[str]) -> None:
         """Hand out the files `names` of the checkpoint at `step` under the prefix `target`."""
         for name in names:
             self._artifacts.copy(f"{self.checkpoint(step)}/{name}", f"{target}/{name}")
@@ -109,3 +136,15 @@ class RunDirectory:
     def write_receipt(self, receipt: bytes) -> None:
         """Keep the receipt, JSON."""
         self._artifacts.put(f"{self.prefix}/receipt.json", receipt)
+
+
+def _whole_events(lines: Iterable[bytes], *, first: int) -> Iterator[RunEvent]:
+    """Yield the events of `lines` up to one that cannot be read or has not the next number."""
+    for number, line in enumerate(lines, start=first):
+        try:
+            event = RunEvent.model_validate_json(line)
+        except ValidationError:
+            return
+        if event.number != number:
+            return
+        yield event

@@ -14,6 +14,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -61,11 +62,12 @@ def serve_service(settings: Settings) -> None:
     _check_extras(settings)
     folder = open_folder(settings.data)
     _log_to_stderr(settings)
-    # Large uploads lie here until they are whole: the system's own folder may be in memory.
-    spool = folder / "spool"
-    spool.mkdir(exist_ok=True)
-    tempfile.tempdir = str(spool)
     with holding(folder / "serve.lock", patience=3.0), _bind(settings) as listener:
+        # Uploads lie here until they are whole: the system's own folder may be in memory.
+        spool = folder / "spool"
+        shutil.rmtree(spool, ignore_errors=True)
+        spool.mkdir()
+        tempfile.tempdir = str(spool)
         _serve_api(settings, listener)
 
 
@@ -177,6 +179,7 @@ def run_controller(settings: Settings) -> None:
     from tunesmith.controller.doors import Doors
     from tunesmith.controller.launch import Launcher
     from tunesmith.controller.loop import Controller
+    from tunesmith.controller.sweep import sweep
 
     _log_to_stderr(settings)
     artifacts = LocalArtifacts(settings.data)
@@ -195,6 +198,7 @@ def run_controller(settings: Settings) -> None:
             catalogue=settings.catalogue,
             keep_checkpoints=settings.keep_checkpoints,
         )
+        sweep(doors)
         controller = Controller(doors, launcher, crash_retries=settings.crash_retries)
         controller.run(stop)
         if not deserted.is_set():

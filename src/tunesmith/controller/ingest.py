@@ -44,7 +44,7 @@ class Ingester:
             checkpoints = [
                 _checkpoint(run, event, job=job) for event in fresh if event.checkpoint is not None
             ]
-            self._store.ingest(job.id, fresh, checkpoints)
+            self._store.ingest(job.id, fresh, checkpoints=checkpoints)
             self._forget_dropped(job, run)
             reading.number = fresh[-1].number
             outcomes = [event.outcome for event in fresh if event.outcome is not None]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 from tunesmith.cluster.protocol import SubmissionState, SubmissionStatus
-from tunesmith.domain.failures import FailureCode
+from tunesmith.domain.failures import EXIT_DISK_FULL, FailureCode
 from tunesmith.domain.jobs import Job, JobError
 from tunesmith.domain.values import Value
 
@@ -30,6 +32,10 @@ def after_loss(job: Job, submission: SubmissionStatus | None, *, retries: int) -
         return Recovery(reason=f"The cluster lost attempt {job.attempt}.")
     if submission.state is SubmissionState.STOPPED:
         return Recovery(reason=f"Attempt {job.attempt} was stopped from outside.")
+    if re.search(rf"exit code {EXIT_DISK_FULL}\b", submission.message):
+        message = "The disk of the data folder is full. Free some space, then create the job anew."
+        error = JobError(code=FailureCode.DISK_FULL, message=message)
+        return Recovery(reason="The disk is full.", error=error)
     died = f"The training process of attempt {job.attempt} died ({submission.message.strip()})."
     if job.crashes < retries:
         return Recovery(reason=died, crashed=True)

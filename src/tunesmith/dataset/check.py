@@ -24,7 +24,9 @@ class Report(Value):
     format: Format | None
     """The file's format; `None` where no row was valid."""
     examples: int
-    """Number of valid examples."""
+    """Number of examples that can be learnt from."""
+    unanswered: int
+    """Number of examples whose answer is empty, which will be set aside."""
     problems: tuple[Problem, ...]
     """The first 20 problems, in the file's order."""
     problem_count: int
@@ -38,7 +40,8 @@ class Report(Value):
     def summary(self) -> str:
         """Return one readable text: how many problems there are, and the first three."""
         if self.ok:
-            return f"{self.examples} examples in {self.format} format, without a problem."
+            aside = f" {self.unanswered} more have an empty answer." if self.unanswered else ""
+            return f"{self.examples} examples in {self.format} format, without a problem.{aside}"
         texts = [problem.message for problem in self.problems[:_SUMMARIZED]]
         if self.problem_count > 1:
             texts.insert(0, f"{self.problem_count} problems were found.")
@@ -51,19 +54,24 @@ def check(file: BinaryIO, *, minimum: int = MINIMUM_EXAMPLES) -> Report:
     """Read `file` once, as a stream, and report whether it holds `minimum` good examples."""
     parser = Parser()
     kept: list[Problem] = []
-    examples = problems = 0
+    examples = unanswered = problems = 0
     for item in _parsed(file, parser):
         if isinstance(item, Example):
-            examples += 1
+            examples += item.answered
+            unanswered += not item.answered
             continue
         problems += 1
         if problems <= _KEPT:
             kept.append(item)
     if not problems and examples < max(minimum, 1):
-        kept.append(_too_few(examples, minimum))
+        kept.append(_too_few(examples, unanswered, minimum=max(minimum, 1)))
         problems = 1
     return Report(
-        format=parser.format, examples=examples, problems=tuple(kept), problem_count=problems
+        format=parser.format,
+        examples=examples,
+        unanswered=unanswered,
+        problems=tuple(kept),
+        problem_count=problems,
     )
 
 
@@ -82,9 +90,14 @@ def _parsed(file: BinaryIO, parser: Parser) -> Iterator[Example | Problem]:
     return (row if isinstance(row, Problem) else parser.parse(row) for row in read_rows(file))
 
 
-def _too_few(examples: int, minimum: int) -> Problem:
-    rule = Rule.TOO_FEW_EXAMPLES if examples else Rule.NO_EXAMPLES
-    if examples:
+def _too_few(examples: int, unanswered: int, *, minimum: int) -> Problem:
+    rule = Rule.TOO_FEW_EXAMPLES if examples or unanswered else Rule.NO_EXAMPLES
+    if unanswered:
+        message = (
+            f"The file holds {examples} examples with an answer, but at least {minimum} are "
+            f"needed. The answer of {unanswered} more is empty: fill it in."
+        )
+    elif examples:
         message = f"The file holds {examples} examples, but at least {minimum} are needed."
     else:
         message = "The file is empty: it holds no example. Add one JSON object per line."

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import cast
 
-from tunesmith.dataset.rows import Problem, Row, Rule
+from tunesmith.dataset.rows import Problem, Row, Rule, place
 
 
 class Format(StrEnum):
@@ -59,6 +59,18 @@ class Example:
     """Line of the file on which it begins, from 1."""
     messages: tuple[Message, ...]
     """The turns, in order; a system message is the first or absent."""
+    element: int = 0
+    """Its number in the array, from 1; 0 where the file is no array."""
+
+    @property
+    def place(self) -> str:
+        """Where it stands in the file, for messages."""
+        return place(self.line, self.element)
+
+    @property
+    def answered(self) -> bool:
+        """Whether there is something in each answer that is to be learnt."""
+        return all(message.content.strip() for message in self.messages if message.learn)
 
 
 class Parser:
@@ -76,17 +88,21 @@ class Parser:
             found = _detect(keys, self.format)
             messages = _chat(keys) if found is Format.CHAT else _alpaca(keys)
         except _RefusedError as error:
-            where = f"Line {row.line}, {error.pointer}" if error.pointer else f"Line {row.line}"
-            message = f"{where}: {error.message}"
-            return Problem(line=row.line, pointer=error.pointer, rule=error.rule, message=message)
+            return Problem(
+                line=row.line,
+                element=row.element,
+                pointer=error.pointer,
+                rule=error.rule,
+                message=f"{place(row.line, row.element, pointer=error.pointer)}: {error.message}",
+            )
         self.format = found
-        return Example(row.line, messages)
+        return Example(row.line, messages, row.element)
 
 
 class _RefusedError(Exception):
     """A row cannot be an example."""
 
-    def __init__(self, pointer: str, rule: Rule, message: str) -> None:
+    def __init__(self, pointer: str, rule: Rule, *, message: str) -> None:
         super().__init__(message)
         self.pointer, self.rule, self.message = pointer, rule, message
 
@@ -97,7 +113,7 @@ class _Object:
     def __init__(self, value: object, pointer: str) -> None:
         if not isinstance(value, dict):
             message = f"expected an object, found {_kind(value)}."
-            raise _RefusedError(pointer, Rule.NOT_AN_OBJECT, message)
+            raise _RefusedError(pointer, Rule.NOT_AN_OBJECT, message=message)
         self.fields = cast("dict[str, object]", value)
         self.pointer = pointer
 
@@ -113,15 +129,15 @@ class _Object:
                 continue
             if key in _TOOL_KEYS:
                 message = f"'{key}' cannot be trained on yet. Remove it."
-                raise _RefusedError(self._at(key), Rule.NOT_SUPPORTED, message)
+                raise _RefusedError(self._at(key), Rule.NOT_SUPPORTED, message=message)
             message = f"the key {key[:40]!a} is unknown here. Remove it, or mend its spelling."
-            raise _RefusedError(self.pointer, Rule.UNKNOWN_KEY, message)
+            raise _RefusedError(self.pointer, Rule.UNKNOWN_KEY, message=message)
 
     def required(self, key: str) -> object:
         """Return the value of `key`, which must be there."""
         if key not in self.fields:
             message = f"the key '{key}' is missing. {self.found()}"
-            raise _RefusedError(self.pointer, Rule.MISSING_KEY, message)
+            raise _RefusedError(self.pointer, Rule.MISSING_KEY, message=message)
         return self.fields[key]
 
     def text(self, key: str) -> str:
@@ -132,27 +148,27 @@ class _Object:
         """Return `text`, which came from `key`, unless there is nothing in it."""
         if not text.strip():
             message = f"'{key}' is empty. Fill it in, or remove the example."
-            raise _RefusedError(self._at(key), Rule.EMPTY, message)
+            raise _RefusedError(self._at(key), Rule.EMPTY, message=message)
         return text
 
     def checked(self, key: str, value: object) -> str:
         """Return `value`, which came from `key`, if it is a string of whole characters."""
         if not isinstance(value, str):
             message = f"'{key}' must be a string, not {_kind(value)}."
-            raise _RefusedError(self._at(key), Rule.WRONG_TYPE, message)
+            raise _RefusedError(self._at(key), Rule.WRONG_TYPE, message=message)
         # Half of a surrogate pair passes JSON, but cannot be encoded for the model.
         if not value.isascii() and _SURROGATE.search(value):
             message = f"'{key}' has half of a surrogate pair (\\ud800 to \\udfff). Remove it."
-            raise _RefusedError(self._at(key), Rule.NOT_UNICODE, message)
+            raise _RefusedError(self._at(key), Rule.NOT_UNICODE, message=message)
         return value
 
     def array(self, key: str, value: object) -> list[object]:
         """Return `value`, which came from `key`, if it is an array that is not empty."""
         if not isinstance(value, list):
             message = f"'{key}' must be an array, not {_kind(value)}."
-            raise _RefusedError(self._at(key), Rule.WRONG_TYPE, message)
+            raise _RefusedError(self._at(key), Rule.WRONG_TYPE, message=message)
         if not value:
-            raise _RefusedError(self._at(key), Rule.EMPTY, f"'{key}' is empty.")
+            raise _RefusedError(self._at(key), Rule.EMPTY, message=f"'{key}' is empty.")
         return value
 
     def _at(self, key: str) -> str:
@@ -168,15 +184,19 @@ def _detect(row: _Object, settled: Format | None) -> Format:
     else:
         shapes = " or ".join([_SHAPES[settled]] if settled else _SHAPES.values())
         message = f"expected {shapes}. {row.found()}"
-        raise _RefusedError("", Rule.UNKNOWN_FORMAT, message)
+        raise _RefusedError("", Rule.UNKNOWN_FORMAT, message=message)
     if settled not in (None, found):
         message = f"this example is {found}, but those before it are {settled}."
-        raise _RefusedError("", Rule.MIXED_FORMATS, f"{message} Put one format into a file.")
+        raise _RefusedError(
+            "", Rule.MIXED_FORMATS, message=f"{message} Put one format into a file."
+        )
     return found
 
 
 def _alpaca(row: _Object) -> tuple[Message, ...]:
-    instruction, output = row.text("instruction"), row.text("output")
+    instruction = row.text("instruction")
+    # Published files have rows without an answer; such an example is set aside, not refused.
+    output = row.checked("output", row.required("output"))
     given = row.fields.get("input")
     if given is not None and row.checked("input", given).strip():
         instruction = f"{instruction}\n\n{given}"
@@ -193,10 +213,10 @@ def _chat(row: _Object) -> tuple[Message, ...]:
     last = len(messages) - 1
     if messages[last].role != "assistant":
         message = f"the last message must be the assistant's, not the {messages[last].role}'s."
-        raise _RefusedError(f"/messages/{last}/role", Rule.ROLE_ORDER, message)
+        raise _RefusedError(f"/messages/{last}/role", Rule.ROLE_ORDER, message=message)
     if not any(message.learn for message in messages):
         message = "no assistant message has weight 1, so there is nothing to learn."
-        raise _RefusedError("/messages", Rule.NOTHING_LEARNT, message)
+        raise _RefusedError("/messages", Rule.NOTHING_LEARNT, message=message)
     return messages
 
 
@@ -216,13 +236,13 @@ def _role(message: _Object, at: int) -> str:
     place = f"{message.pointer}/role"
     if role in ("tool", "function"):
         fault = f"the role '{role}' cannot be trained on yet. Remove the example."
-        raise _RefusedError(place, Rule.NOT_SUPPORTED, fault)
+        raise _RefusedError(place, Rule.NOT_SUPPORTED, message=fault)
     if role not in _ROLES:
         fault = f"{role[:40]!a} is no role. Use one of {', '.join(_ROLES)}."
-        raise _RefusedError(place, Rule.WRONG_VALUE, fault)
+        raise _RefusedError(place, Rule.WRONG_VALUE, message=fault)
     if _ROLES[role] == "system" and at > 0:
         fault = f"a {role} message can only be the first. Merge it into the first, or move it."
-        raise _RefusedError(place, Rule.ROLE_ORDER, fault)
+        raise _RefusedError(place, Rule.ROLE_ORDER, message=fault)
     return _ROLES[role]
 
 
@@ -232,13 +252,13 @@ def _weight(message: _Object, role: str) -> int:
     if role != "assistant":
         if weight is not None:
             fault = "only an assistant message can have a weight. Remove it."
-            raise _RefusedError(place, Rule.UNKNOWN_KEY, fault)
+            raise _RefusedError(place, Rule.UNKNOWN_KEY, message=fault)
         return 0
     if weight is None:
         return 1
     if isinstance(weight, bool) or weight not in (0, 1):
         fault = "'weight' must be 0 or 1."
-        raise _RefusedError(place, Rule.WRONG_VALUE, fault)
+        raise _RefusedError(place, Rule.WRONG_VALUE, message=fault)
     return 1 if weight == 1 else 0
 
 
@@ -255,7 +275,7 @@ def _part(value: object, pointer: str) -> str:
     kind = part.checked("type", part.required("type"))
     if kind != "text":
         message = f"parts of type {kind[:40]!a} cannot be trained on yet. Use text alone."
-        raise _RefusedError(f"{pointer}/type", Rule.NOT_SUPPORTED, message)
+        raise _RefusedError(f"{pointer}/type", Rule.NOT_SUPPORTED, message=message)
     part.refuse_others(("type", "text"))
     return part.checked("text", part.required("text"))
 

@@ -65,6 +65,8 @@ class Encoded:
 
     line: int
     """Line of the file on which its example begins, from 1."""
+    element: int
+    """Its example's number in the array, from 1; 0 where the file is no array."""
     tokens: array[int]
     """Token ids, never more than `max_length`; no padding."""
     learn: bytearray
@@ -83,6 +85,8 @@ class SetAsideRule(StrEnum):
 
     ANSWER_CUT_AWAY = "answer_cut_away"
     """All that is to be learnt lies beyond the longest length."""
+    EMPTY_ANSWER = "empty_answer"
+    """There is nothing in the answer."""
     TEMPLATE_REFUSED = "template_refused"
     """The model's chat template does not take such a conversation."""
     ANSWER_NOT_FOUND = "answer_not_found"
@@ -94,6 +98,8 @@ class SetAside(Value):
 
     line: int
     """Line of the file on which it begins, from 1."""
+    element: int
+    """Its number in the array, from 1; 0 where the file is no array."""
     rule: SetAsideRule
     """What it is about."""
     reason: str
@@ -119,15 +125,23 @@ def encode(
     inference would give. The end of a text that is longer than `max_length`
     tokens is cut off.
     """
+    if not example.answered:
+        fault = "the answer is empty. Fill it in, or remove the example."
+        return _set_aside(example, SetAsideRule.EMPTY_ANSWER, fault=fault)
     try:
         texts = _texts(example.messages, tokenizer)
     except _UnfitError as error:
-        reason = f"Line {example.line}: {error.reason}"
-        return SetAside(line=example.line, rule=error.rule, reason=reason)
-    encoded = [_encoded(example.line, text, tokenizer, max_length) for text in texts]
+        return _set_aside(example, error.rule, fault=error.reason)
+    encoded = [
+        _encoded(example, text, tokenizer=tokenizer, max_length=max_length) for text in texts
+    ]
     kept = [item for item in encoded if item.learnt]
     if not kept:
-        return _answer_cut_away(example.line, max_length)
+        fault = (
+            f"what comes before the answer fills the longest length, {max_length} tokens. "
+            "Shorten the prompt, or raise max_length."
+        )
+        return _set_aside(example, SetAsideRule.ANSWER_CUT_AWAY, fault=fault)
     if len(kept) < len(encoded):
         kept[-1] = replace(kept[-1], cut=True)
     return tuple(kept)
@@ -151,10 +165,10 @@ class _UnfitError(Exception):
 
 def _texts(messages: tuple[Message, ...], tokenizer: Tokenizer) -> list[_Text]:
     answers = [at for at, message in enumerate(messages) if message.learn]
-    whole = _text(messages, answers, tokenizer)
+    whole = _text(messages, answers, tokenizer=tokenizer)
     if whole is not None:
         return [whole]
-    single = [_text(messages[: at + 1], [at], tokenizer) for at in answers]
+    single = [_text(messages[: at + 1], [at], tokenizer=tokenizer) for at in answers]
     texts = [text for text in single if text is not None]
     if len(texts) < len(answers):
         reason = (
@@ -166,7 +180,7 @@ def _texts(messages: tuple[Message, ...], tokenizer: Tokenizer) -> list[_Text]:
 
 
 def _text(
-    messages: tuple[Message, ...], answers: Sequence[int], tokenizer: Tokenizer
+    messages: tuple[Message, ...], answers: Sequence[int], *, tokenizer: Tokenizer
 ) -> _Text | None:
     """Render `messages` with the spans of `answers`; `None` where a span cannot be told."""
     full = _render(messages, tokenizer, prompt=False)
@@ -178,7 +192,7 @@ def _text(
         if not full.startswith(behind) or not behind.startswith(before):
             return None
         turn = behind[len(before) :]
-        size, closed = _learnt_size(turn, messages[at].content, tokenizer)
+        size, closed = _learnt_size(turn, messages[at].content, tokenizer=tokenizer)
         spans.append((len(before), len(before) + size))
     begin, end = spans[-1]
     text = full[:end]
@@ -202,7 +216,7 @@ def _render(messages: tuple[Message, ...], tokenizer: Tokenizer, *, prompt: bool
     return str(text)
 
 
-def _learnt_size(turn: str, content: str, tokenizer: Tokenizer) -> tuple[int, bool]:
+def _learnt_size(turn: str, content: str, *, tokenizer: Tokenizer) -> tuple[int, bool]:
     """Return how much of an answer's `turn` is learnt, and whether a special token ends it.
 
     The turn's end is the first special token behind the content, or the last one
@@ -216,14 +230,14 @@ def _learnt_size(turn: str, content: str, tokenizer: Tokenizer) -> tuple[int, bo
         for match in re.finditer(re.escape(token), turn)
     )
     last = found[-1][0] if found else len(turn)
-    behind = _content_end(turn, content.strip(), last)
+    behind = _content_end(turn, content.strip(), last=last)
     ends = [end for start, end in found if start >= (last if behind is None else behind)]
     if ends:
         return ends[0], True
     return max(len(turn.rstrip()), behind or 0), False
 
 
-def _content_end(turn: str, content: str, last: int) -> int | None:
+def _content_end(turn: str, content: str, *, last: int) -> int | None:
     """Return where `content` ends in `turn`, whose last special token begins at `last`.
 
     A short content may also be found by chance in what surrounds it, such as an
@@ -234,7 +248,7 @@ def _content_end(turn: str, content: str, last: int) -> int | None:
     return at + len(content) if at >= 0 else None
 
 
-def _encoded(line: int, text: _Text, tokenizer: Tokenizer, max_length: int) -> Encoded:
+def _encoded(example: Example, text: _Text, *, tokenizer: Tokenizer, max_length: int) -> Encoded:
     """Encode `text` at once and mark the tokens that begin inside a span.
 
     A token that begins before a span and reaches into it mixes prompt and
@@ -251,12 +265,13 @@ def _encoded(line: int, text: _Text, tokenizer: Tokenizer, max_length: int) -> E
             if begin <= start < end:
                 learn[at] = 1
     cut = 1 in learn[max_length:]
-    return Encoded(line, tokens[:max_length], learn[:max_length], cut)
+    return Encoded(example.line, example.element, tokens[:max_length], learn[:max_length], cut)
 
 
-def _answer_cut_away(line: int, max_length: int) -> SetAside:
-    reason = (
-        f"Line {line}: what comes before the answer fills the longest length, {max_length} "
-        "tokens. Shorten the prompt, or raise max_length."
+def _set_aside(example: Example, rule: SetAsideRule, *, fault: str) -> SetAside:
+    return SetAside(
+        line=example.line,
+        element=example.element,
+        rule=rule,
+        reason=f"{example.place}: {fault}",
     )
-    return SetAside(line=line, rule=SetAsideRule.ANSWER_CUT_AWAY, reason=reason)

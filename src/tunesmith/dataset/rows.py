@@ -86,6 +86,8 @@ class Problem(Value):
 
     line: int
     """Line of the fault, from 1; 0 where the file as a whole is meant."""
+    element: int = 0
+    """Number of the array's element at fault, from 1; 0 where none or no array is meant."""
     pointer: str
     """Place inside the row as a JSON pointer (RFC 6901); empty for the row itself."""
     rule: Rule
@@ -102,6 +104,14 @@ class Row:
     """Line on which it begins, from 1."""
     value: object
     """The value, decoded."""
+    element: int = 0
+    """Its number in the array, from 1; 0 where the file is no array."""
+
+
+def place(line: int, element: int, *, pointer: str = "") -> str:
+    """Return how a place is named: `Line 3, /output`, or in an array `Example 5 (line 1)`."""
+    where = f"Example {element} (line {line})" if element else f"Line {line}"
+    return f"{where}, {pointer}" if pointer else where
 
 
 def read_rows(file: BinaryIO) -> Iterator[Row | Problem]:
@@ -115,10 +125,29 @@ def read_rows(file: BinaryIO) -> Iterator[Row | Problem]:
         head = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
         if not line or head.strip():
             break
-    if head.lstrip().startswith(b"["):
-        yield from _array_rows(_Window(file, head, number))
+    encoding = _other_encoding(line)
+    if encoding:
+        message = f"The file is in {encoding}. Save it as UTF-8."
+        yield _problem(0, Rule.NOT_UTF8, message=message)
+    elif head.lstrip().startswith(b"["):
+        yield from _array_rows(_Window(file, head, line=number))
     else:
-        yield from _line_rows(file, head, number)
+        yield from _line_rows(file, head, number=number)
+
+
+def _other_encoding(head: bytes) -> str | None:
+    """Return the encoding that `head`, where a file's text begins, has instead of UTF-8.
+
+    It is known by its byte order mark, or else by its zeros: JSON begins with
+    an ASCII character (RFC 4627, section 3), of which no byte is 0 in UTF-8.
+    """
+    if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "UTF-32"
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "UTF-16"
+    if b"\0" not in head[:2]:
+        return None
+    return "UTF-32" if b"\0\0\0" in (head[:3], head[1:4]) else "UTF-16"
 
 
 class _Decoder:
@@ -135,12 +164,12 @@ class _Decoder:
         self._faults.clear()
         return self._json.raw_decode(text, start)
 
-    def row(self, line: int, value: object) -> Row | Problem:
+    def row(self, line: int, value: object, *, element: int = 0) -> Row | Problem:
         """Return the row that was just decoded, or the first fault that was noted in it."""
         if not self._faults:
-            return Row(line, value)
+            return Row(line, value, element)
         rule, fault = self._faults[0]
-        return _problem(line, rule, f"Line {line}: {fault}")
+        return _problem(line, rule, message=f"{place(line, element)}: {fault}", element=element)
 
     def _object(self, pairs: list[tuple[str, object]]) -> dict[str, object]:
         found = dict(pairs)
@@ -163,7 +192,7 @@ class _Decoder:
         return 0
 
 
-def _line_rows(file: BinaryIO, line: bytes, number: int) -> Iterator[Row | Problem]:
+def _line_rows(file: BinaryIO, line: bytes, *, number: int) -> Iterator[Row | Problem]:
     decoder = _Decoder()
     while line:
         if len(line) > MAX_ROW_SIZE:
@@ -171,7 +200,7 @@ def _line_rows(file: BinaryIO, line: bytes, number: int) -> Iterator[Row | Probl
             while line and not line.endswith(b"\n"):
                 line = file.readline(MAX_ROW_SIZE)
         elif line := line.strip(_BLANK.encode()):
-            row = _line_row(decoder, line, number)
+            row = _line_row(decoder, line, number=number)
             yield row
             if isinstance(row, Problem) and row.rule is Rule.PRETTY_PRINTED:
                 return
@@ -179,28 +208,28 @@ def _line_rows(file: BinaryIO, line: bytes, number: int) -> Iterator[Row | Probl
         number += 1
 
 
-def _line_row(decoder: _Decoder, line: bytes, number: int) -> Row | Problem:
+def _line_row(decoder: _Decoder, line: bytes, *, number: int) -> Row | Problem:
     try:
         text = line.decode()
         value, end = decoder.decode(text, 0)
     except UnicodeDecodeError as error:
         column = len(line[: error.start].decode()) + 1
-        return _not_utf8(number, column, line[error.start])
+        return _not_utf8(number, column, byte=line[error.start])
     except json.JSONDecodeError as error:
         if error.pos >= len(text) - 1 and text.endswith(("{", "[", ",")):
             return _pretty_printed(number)
-        return _invalid_json(number, error.colno, error.msg)
+        return _invalid_json(number, error.colno, complaint=error.msg)
     except RecursionError:
         return _too_deep(number)
     if end < len(text):
-        return _invalid_json(number, end + 1, "Nothing may follow the value on its line")
+        return _invalid_json(number, end + 1, complaint="Nothing may follow the value on its line")
     return decoder.row(number, value)
 
 
 class _Window:
     """The part of an array's text that is being decoded, and its place in the file."""
 
-    def __init__(self, file: BinaryIO, head: bytes, line: int) -> None:
+    def __init__(self, file: BinaryIO, head: bytes, *, line: int) -> None:
         """Begin with `head`, which was read from `file` already and begins on `line`."""
         self._file = file
         self._utf8 = codecs.getincrementaldecoder("utf-8")()
@@ -249,10 +278,10 @@ class _Window:
         """
         if cut and self.bad_byte is not None:
             line, column = self._place(len(self.text))
-            return _BrokenArrayError(_not_utf8(line, column, self.bad_byte))
+            return _BrokenArrayError(_not_utf8(line, column, byte=self.bad_byte))
         if at >= len(self.text):
             complaint = "The file ends before the array is closed by ']'"
-        return _BrokenArrayError(_invalid_json(*self._place(at), complaint))
+        return _BrokenArrayError(_invalid_json(*self._place(at), complaint=complaint))
 
     def _place(self, at: int) -> tuple[int, int]:
         # No line break can be part of a JSON string, so that counting them is enough.
@@ -291,9 +320,11 @@ def _elements(window: _Window) -> Iterator[Row | Problem]:
     window.peek()
     window.at += 1
     closed = window.peek() == "]"
+    number = 0
     while not closed:
         window.peek()
-        yield _element(window, decoder)
+        number += 1
+        yield _element(window, decoder, number=number)
         following = window.peek()
         if following not in (",", "]") or not following:
             raise window.broken("Expected ',' or ']'", window.at, cut=not following)
@@ -305,7 +336,7 @@ def _elements(window: _Window) -> Iterator[Row | Problem]:
         raise window.broken(complaint, window.at, cut=True)
 
 
-def _element(window: _Window, decoder: _Decoder) -> Row | Problem:
+def _element(window: _Window, decoder: _Decoder, *, number: int) -> Row | Problem:
     """Decode the element at the window's position, growing the window until it is whole."""
     while True:
         line = window.mark()
@@ -317,43 +348,47 @@ def _element(window: _Window, decoder: _Decoder) -> Row | Problem:
             if window.ended or not cut:
                 raise window.broken(error.msg, error.pos, cut=cut) from None
         except RecursionError:
-            raise _BrokenArrayError(_too_deep(line)) from None
+            raise _BrokenArrayError(_too_deep(line, number)) from None
         else:
             # A number near the window's end may go on behind it: "0." decodes as 0 and a rest.
             far = end < len(window.text) - _LONGEST_CUT
             if far or window.ended or window.text.startswith(_SEPARATORS, end):
                 size, window.at = end - window.at, end
-                return _too_long(line) if size > MAX_ROW_SIZE else decoder.row(line, value)
+                if size > MAX_ROW_SIZE:
+                    return _too_long(line, number)
+                return decoder.row(line, value, element=number)
         if len(window.text) - window.at > MAX_ROW_SIZE:
-            raise _BrokenArrayError(_too_long(line))
+            raise _BrokenArrayError(_too_long(line, number))
         window.grow()
 
 
-def _problem(line: int, rule: Rule, message: str) -> Problem:
-    return Problem(line=line, pointer="", rule=rule, message=message)
+def _problem(line: int, rule: Rule, *, message: str, element: int = 0) -> Problem:
+    return Problem(line=line, element=element, pointer="", rule=rule, message=message)
 
 
-def _not_utf8(line: int, column: int, byte: int) -> Problem:
+def _not_utf8(line: int, column: int, *, byte: int) -> Problem:
     message = f"Line {line}, column {column}: the byte 0x{byte:02x} is not UTF-8 here."
-    return _problem(line, Rule.NOT_UTF8, f"{message} Save the file as UTF-8.")
+    return _problem(line, Rule.NOT_UTF8, message=f"{message} Save the file as UTF-8.")
 
 
-def _invalid_json(line: int, column: int, complaint: str) -> Problem:
+def _invalid_json(line: int, column: int, *, complaint: str) -> Problem:
     message = f"Line {line}, column {column}: not valid JSON. {complaint}."
-    return _problem(line, Rule.INVALID_JSON, message)
+    return _problem(line, Rule.INVALID_JSON, message=message)
 
 
 def _pretty_printed(line: int) -> Problem:
     message = f"Line {line}: the object does not end on its line."
     mend = "Write each example on one line (JSON Lines), or all of them in one array [...]."
-    return _problem(line, Rule.PRETTY_PRINTED, f"{message} {mend}")
+    return _problem(line, Rule.PRETTY_PRINTED, message=f"{message} {mend}")
 
 
-def _too_deep(line: int) -> Problem:
-    message = f"Line {line}: arrays or objects are nested too deeply. Make the example flat."
-    return _problem(line, Rule.NESTED_TOO_DEEPLY, message)
+def _too_deep(line: int, element: int = 0) -> Problem:
+    fault = "arrays or objects are nested too deeply. Make the example flat."
+    message = f"{place(line, element)}: {fault}"
+    return _problem(line, Rule.NESTED_TOO_DEEPLY, message=message, element=element)
 
 
-def _too_long(line: int) -> Problem:
-    message = f"Line {line}: the example is longer than {MAX_ROW_SIZE // 2**20} MiB. Shorten it."
-    return _problem(line, Rule.ROW_TOO_LONG, message)
+def _too_long(line: int, element: int = 0) -> Problem:
+    fault = f"the example is longer than {MAX_ROW_SIZE // 2**20} MiB. Shorten it."
+    message = f"{place(line, element)}: {fault}"
+    return _problem(line, Rule.ROW_TOO_LONG, message=message, element=element)

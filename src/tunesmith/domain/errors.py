@@ -9,6 +9,7 @@
         ├── StaleJobError          somebody else changed the job first
         ├── ArtifactMissingError   a key holds no bytes
         ├── ArtifactKeyError       a key would lead out of the data folder
+        ├── DiskFullError          nothing more can be written
         ├── ClusterUnavailableError  Ray does not answer; nothing is known of its jobs
         ├── SettingsError          a setting cannot be used
         └── FolderInUseError       another service holds the data folder
@@ -67,6 +68,10 @@ class ArtifactMissingError(SystemFaultError):
 
 class ArtifactKeyError(SystemFaultError):
     """The key is not a plain relative path."""
+
+
+class DiskFullError(SystemFaultError):
+    """The service's disk is full."""
 
 
 class ClusterUnavailableError(SystemFaultError):

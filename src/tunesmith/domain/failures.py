@@ -11,6 +11,7 @@ class FailureCode(StrEnum):
     INVALID_TRAINING_FILE = "invalid_training_file"
     INVALID_VALIDATION_FILE = "invalid_validation_file"
     NOTHING_TO_LEARN = "nothing_to_learn"
+    INVALID_HYPERPARAMETERS = "invalid_hyperparameters"
     MODEL_UNAVAILABLE = "model_unavailable"
     LOSS_NOT_FINITE = "loss_not_finite"
     OUT_OF_MEMORY = "out_of_memory"
@@ -18,3 +19,7 @@ class FailureCode(StrEnum):
     RESOURCES_UNAVAILABLE = "resources_unavailable"
     WORKER_LOST = "worker_lost"
     INTERNAL_ERROR = "internal_error"
+
+
+EXIT_DISK_FULL = 28
+"""Exit code of a training process that found the disk full, perhaps too full to say so: ENOSPC."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import string
 import uuid
 from enum import StrEnum
 
 _ALPHABET = string.ascii_letters + string.digits
+_FILE_ID = re.compile(r"file-[A-Za-z0-9]{24}")
 
 
 class Dialect(StrEnum):
@@ -24,6 +26,11 @@ def _token(length: int) -> str:
 def new_file_id() -> str:
     """Return a fresh file id, `file-` and 24 letters or digits (143 random bits)."""
     return f"file-{_token(24)}"
+
+
+def is_file_id(text: str) -> bool:
+    """Tell whether `text` has the form of a file id; anything else is a file's name."""
+    return _FILE_ID.fullmatch(text) is not None
 
 
 def new_job_id(dialect: Dialect) -> str:

@@ -15,6 +15,12 @@ from pydantic import Field
 from tunesmith.domain.models import CatalogueEntry
 from tunesmith.domain.values import Value
 
+LEARNING_RATES = (1e-8, 1.0)
+"""The lowest and the highest learning rate: below, weights stay as they are; above, they burst."""
+
+MULTIPLIERS = (1e-4, 1e3)
+"""The lowest and the highest factor on the base learning rate, which keep it in those bounds."""
+
 
 class Precision(StrEnum):
     """Number format of the frozen weights and of the matrix products."""
@@ -45,9 +51,11 @@ class JobRequest(Value):
     """How often each example is seen."""
     batch_size: Annotated[int, Field(ge=1, le=256)] | None = None
     """Examples behind one optimizer step."""
-    learning_rate_multiplier: Annotated[float, Field(gt=0)] | None = None
+    learning_rate_multiplier: (
+        Annotated[float, Field(ge=MULTIPLIERS[0], le=MULTIPLIERS[1])] | None
+    ) = None
     """Factor on the base learning rate (OpenAI's dialect)."""
-    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    learning_rate: Annotated[float, Field(ge=LEARNING_RATES[0], le=LEARNING_RATES[1])] | None = None
     """Absolute learning rate; it wins over the multiplier (OPEA's dialect)."""
     lora: LoraSpec = LoraSpec()
     """The adapter's shape."""

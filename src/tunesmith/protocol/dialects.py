@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from tunesmith.domain.errors import InvalidRequestError
-from tunesmith.domain.ids import Dialect
+from tunesmith.domain.ids import Dialect, is_file_id
 from tunesmith.domain.jobs import Job
 from tunesmith.domain.values import Page
 from tunesmith.protocol.jobs import CreateJob, JobObject
@@ -48,7 +48,7 @@ def read_create(body: Mapping[str, Any]) -> CreateJob | OpeaCreateJob:
     if body.keys() & SECTIONS:
         return read_shape(OpeaCreateJob, body)
     name = body.get("training_file")
-    if not isinstance(name, str) or name.startswith("file-"):
+    if not isinstance(name, str) or is_file_id(name):
         return read_shape(CreateJob, body)
     for key in ("method", "metadata"):
         if key in body:

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field
 
 from tunesmith.domain.errors import InvalidRequestError
 from tunesmith.domain.jobs import Job
+from tunesmith.domain.spec import LEARNING_RATES, MULTIPLIERS
 from tunesmith.protocol.wire import Wire, expecting
 
 
@@ -32,16 +33,24 @@ BatchSize = Annotated[
 """`"auto"` or 1 to 256 examples."""
 
 Multiplier = Annotated[
-    Annotated[float, Field(gt=0)] | None, _AUTO, expecting('"auto" or a number above 0')
+    Annotated[float, Field(ge=MULTIPLIERS[0], le=MULTIPLIERS[1])] | None,
+    _AUTO,
+    expecting(
+        f'"auto" or a number from {MULTIPLIERS[0]:g} to {MULTIPLIERS[1]:g} '
+        "(the usual learning rate is taken this often; further away from it nothing is learnt)"
+    ),
 ]
-"""`"auto"` or a factor above 0."""
+"""`"auto"` or a factor from 0.0001 to 1000."""
 
 LearningRate = Annotated[
-    Annotated[float, Field(gt=0, le=1)] | None,
+    Annotated[float, Field(ge=LEARNING_RATES[0], le=LEARNING_RATES[1])] | None,
     _AUTO,
-    expecting('"auto" or, as the learning rate itself, a number above 0 and at most 1'),
+    expecting(
+        f'"auto" or, as the learning rate itself, a number from {LEARNING_RATES[0]:g} '
+        f"to {LEARNING_RATES[1]:g}"
+    ),
 ]
-"""`"auto"` or an absolute learning rate."""
+"""`"auto"` or an absolute learning rate from 1e-8 to 1."""
 
 Suffix = Annotated[str, Field(min_length=1, max_length=64)]
 """Fourth part of the tuned model's name."""
@@ -61,7 +70,7 @@ class HyperparametersRequest(Wire):
     batch_size: BatchSize = None
     """Examples behind one optimizer step, 1 to 256."""
     learning_rate_multiplier: Multiplier = None
-    """Factor on the base learning rate."""
+    """Factor on the base learning rate, 0.0001 to 1000."""
 
 
 class HyperparametersObject(Wire):

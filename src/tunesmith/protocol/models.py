@@ -21,7 +21,7 @@ class ModelObject(Wire):
     """`system` for a base model, the organization for a tuned one."""
 
     @classmethod
-    def base_to_wire(cls, entry: CatalogueEntry) -> Self:
+    def entry_to_wire(cls, entry: CatalogueEntry) -> Self:
         """Return a base model as clients see it."""
         return cls(id=entry.name, created=0, owned_by="system")
 

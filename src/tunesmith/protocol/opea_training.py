@@ -9,13 +9,13 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from tunesmith.domain.spec import Precision
+from tunesmith.domain.spec import LEARNING_RATES, Precision
 from tunesmith.protocol.wire import Wire, only
 
 _CPU_ONLY = "this version trains on processors only"
 
-Rate = Annotated[float, Field(gt=0, le=1)]
-"""An absolute learning rate, above 0 and at most 1."""
+Rate = Annotated[float, Field(ge=LEARNING_RATES[0], le=LEARNING_RATES[1])]
+"""An absolute learning rate, from 1e-8 to 1."""
 
 
 def _lowered(value: object) -> object:
@@ -62,7 +62,7 @@ class TrainingSection(Wire):
     max_train_steps: Annotated[int, Field(ge=1, le=2_147_483_647)] | None = None
     """End after this many optimizer steps, whatever the epochs."""
     learning_rate: Rate = 5e-5
-    """The highest learning rate of the schedule, above 0 and at most 1."""
+    """The highest learning rate of the schedule, from 1e-8 to 1."""
     lr_scheduler: Literal["linear", "cosine", "constant"] = "linear"
     """Course of the learning rate after warm-up."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0

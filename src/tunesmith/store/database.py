@@ -5,18 +5,24 @@ from __future__ import annotations
 import sqlite3
 from contextlib import AbstractContextManager
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event
+
+from tunesmith.domain.errors import DiskFullError
 
 _WRITES = "tunesmith_writes"
 """Execution option of a connection whose transactions write."""
 
 
 def open_database(url: str) -> Engine:
-    """Return the engine for `url`, such as `sqlite:////srv/tunesmith.db`; it connects on use."""
+    """Return the engine for `url`, such as `sqlite:////srv/tunesmith.db`; it connects on use.
+
+    Where the disk is full, its statements raise `DiskFullError`.
+    """
     engine = create_engine(url)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+        event.listen(engine, "handle_error", _name_full_disk)
     return engine
 
 
@@ -44,3 +50,9 @@ def _begin_sqlite(connection: Connection) -> None:
     # A writer locks before it reads: what it has compared cannot change until it sets.
     writes = connection.get_execution_options().get(_WRITES, False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _name_full_disk(context: ExceptionContext) -> None:
+    fault = context.original_exception
+    if isinstance(fault, sqlite3.Error) and fault.sqlite_errorcode == sqlite3.SQLITE_FULL:
+        raise DiskFullError from fault

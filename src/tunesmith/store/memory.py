@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, TypeVar
 
 from tunesmith.domain.clock import Clock
@@ -46,10 +46,11 @@ class MemoryStore:
     def newest_file_named(self, filename: str) -> File:
         """Return the newest training file of that name; see `Store.newest_file_named`."""
         with self._lock:
-            for file in reversed(self._files.values()):
-                if file.filename == filename and file.purpose is Purpose.FINE_TUNE:
-                    return file
-        raise rules.no_file_named(filename)
+            named = [file for file in self._files.values() if file.filename == filename]
+        if not named:
+            raise rules.no_file_named(filename)
+        fit = [file for file in named if file.purpose is Purpose.FINE_TUNE]
+        return (fit or named)[-1]
 
     def list_files(
         self,
@@ -66,17 +67,15 @@ class MemoryStore:
             files.reverse()
         return _page(files, after=after, limit=limit)
 
+    def deletable_file(self, file_id: str) -> File:
+        """Return the file if it may be deleted; see `Store.deletable_file`."""
+        with self._lock:
+            return self._deletable_file(file_id)
+
     def delete_file(self, file_id: str) -> File:
         """Remove the file and return it; see `Store.delete_file`."""
         with self._lock:
-            file = self._file(file_id)
-            needing = [
-                job.id
-                for job in self._jobs.values()
-                if not job.status.terminal and file_id in (job.training_file, job.validation_file)
-            ]
-            if needing:
-                raise rules.file_in_use(file_id, needing)
+            file = self._deletable_file(file_id)
             del self._files[file_id]
             return file
 
@@ -92,11 +91,15 @@ class MemoryStore:
         with self._lock:
             return self._job(job_id)
 
-    def list_jobs(self, *, after: str | None, limit: int) -> Page[Job]:
+    def list_jobs(
+        self, *, after: str | None, limit: int, metadata: Mapping[str, str] | None = None
+    ) -> Page[Job]:
         """Return jobs, newest first; see `Store.list_jobs`."""
         with self._lock:
             jobs = list(reversed(self._jobs.values()))
-        return _page(jobs, after=after, limit=limit)
+        return _page(
+            jobs, after=after, limit=limit, wanted=lambda job: rules.labelled(job, metadata)
+        )
 
     def open_jobs(self) -> list[Job]:
         """Return the jobs that are unfinished or hold a submission; see `Store.open_jobs`."""
@@ -117,13 +120,13 @@ class MemoryStore:
             events = rules.change_events(
                 seen.id, change, message=message, level=level, at=self._now()
             )
-            return self._change(seen, change, events)
+            return self._change(seen, change, events=events)
 
     def finish_job(self, seen: Job, change: JobChange, *, model: TunedModel, results: File) -> Job:
         """Change the job to succeeded and add what it made; see `Store.finish_job`."""
         with self._lock:
             events = rules.finish_events(seen.id, model, at=self._now())
-            job = self._change(seen, rules.finishing(change, model, results), events)
+            job = self._change(seen, rules.finishing(change, model, results=results), events=events)
             self._models[model.name] = model
             self._files[results.id] = results
             return job
@@ -133,10 +136,10 @@ class MemoryStore:
         with self._lock:
             event = rules.cancellation_event(job_id, at=now)
             change = JobChange(status=JobStatus.CANCELLED, finished_at=now)
-            return self._change(self._job(job_id), change, [event])
+            return self._change(self._job(job_id), change, events=[event])
 
     def ingest(
-        self, job_id: str, events: Sequence[RunEvent], checkpoints: Sequence[Checkpoint]
+        self, job_id: str, events: Sequence[RunEvent], *, checkpoints: Sequence[Checkpoint]
     ) -> None:
         """Add a run's events and checkpoints, each once; see `Store.ingest`."""
         with self._lock:
@@ -182,6 +185,7 @@ class MemoryStore:
         with self._lock:
             model = self._model(name)
             del self._models[name]
+            self._checkpoints[model.job_id] = []
             return model
 
     def _now(self) -> int:
@@ -191,6 +195,17 @@ class MemoryStore:
         if file_id not in self._files:
             raise rules.no_file(file_id)
         return self._files[file_id]
+
+    def _deletable_file(self, file_id: str) -> File:
+        file = self._file(file_id)
+        needing = [
+            job.id
+            for job in self._jobs.values()
+            if not job.status.terminal and file_id in (job.training_file, job.validation_file)
+        ]
+        if needing:
+            raise rules.file_in_use(file_id, needing)
+        return file
 
     def _job(self, job_id: str) -> Job:
         if job_id not in self._jobs:
@@ -202,7 +217,7 @@ class MemoryStore:
             raise rules.no_model(name)
         return self._models[name]
 
-    def _change(self, seen: Job, change: JobChange, events: Iterable[Event]) -> Job:
+    def _change(self, seen: Job, change: JobChange, *, events: Iterable[Event]) -> Job:
         job = self._job(seen.id)
         rules.check_seen(job, seen)
         after = rules.changed(job, change, now=self._now())
@@ -211,12 +226,18 @@ class MemoryStore:
         return after
 
 
-def _page(rows: list[_Row], *, after: str | None, limit: int) -> Page[_Row]:
+def _page(
+    rows: list[_Row],
+    *,
+    after: str | None,
+    limit: int,
+    wanted: Callable[[_Row], bool] = lambda _: True,
+) -> Page[_Row]:
     start = 0
     if after is not None:
         ids = [row.id for row in rows]
         if after not in ids:
             raise rules.unknown_cursor(after)
         start = ids.index(after) + 1
-    end = start + limit
-    return Page(items=tuple(rows[start:end]), has_more=len(rows) > end)
+    found = [row for row in rows[start:] if wanted(row)]
+    return Page(items=tuple(found[:limit]), has_more=len(found) > limit)

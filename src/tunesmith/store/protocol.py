@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
 from tunesmith.domain.events import Checkpoint, Event, EventLevel, RunEvent
@@ -30,6 +30,7 @@ class Store(Protocol):
     def newest_file_named(self, filename: str) -> File:
         """Return the newest file with purpose `fine-tune` and that name.
 
+        Where there is none, it is the newest of that name with another purpose.
         Raises `NotFoundError` with OPEA's words: "Training file '…' not found!".
         """
 
@@ -43,10 +44,16 @@ class Store(Protocol):
     ) -> Page[File]:
         """Return files in the order of their creation, optionally of one purpose."""
 
-    def delete_file(self, file_id: str) -> File:
-        """Remove the file and return it; its bytes are the caller's to delete.
+    def deletable_file(self, file_id: str) -> File:
+        """Return the file if it may be deleted.
 
         Raises `ConflictError` with code `file_in_use` if an unfinished job needs it.
+        """
+
+    def delete_file(self, file_id: str) -> File:
+        """Remove the file and return it; the caller has deleted its bytes.
+
+        Raises `ConflictError` as `deletable_file` does.
         """
 
     def add_job(self, job: Job) -> None:
@@ -55,8 +62,14 @@ class Store(Protocol):
     def job(self, job_id: str) -> Job:
         """Return the job of that id."""
 
-    def list_jobs(self, *, after: str | None, limit: int) -> Page[Job]:
-        """Return jobs, newest first."""
+    def list_jobs(
+        self, *, after: str | None, limit: int, metadata: Mapping[str, str] | None = None
+    ) -> Page[Job]:
+        """Return jobs, newest first, optionally those that carry all labels in `metadata`.
+
+        An empty `metadata` means the jobs that carry no label at all. `after` may
+        be any job, whatever it carries.
+        """
 
     def open_jobs(self) -> list[Job]:
         """Return the jobs that are unfinished or hold a submission, oldest first."""
@@ -95,7 +108,7 @@ class Store(Protocol):
         """
 
     def ingest(
-        self, job_id: str, events: Sequence[RunEvent], checkpoints: Sequence[Checkpoint]
+        self, job_id: str, events: Sequence[RunEvent], *, checkpoints: Sequence[Checkpoint]
     ) -> None:
         """Add a run's events and checkpoints; those ingested before are passed over.
 
@@ -122,4 +135,7 @@ class Store(Protocol):
         """Return the tuned model of that name."""
 
     def delete_tuned_model(self, name: str) -> TunedModel:
-        """Forget the tuned model of that name and return it."""
+        """Forget the tuned model of that name, with its job's checkpoints, and return it.
+
+        The caller has deleted their bytes.
+        """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tunesmith.domain.errors import (
     ConflictError,
@@ -45,7 +45,7 @@ def changed(job: Job, change: JobChange, *, now: int) -> Job:
     return after.model_copy(update=times)
 
 
-def finishing(change: JobChange, model: TunedModel, results: File) -> JobChange:
+def finishing(change: JobChange, model: TunedModel, *, results: File) -> JobChange:
     """Return `change` with all that success adds: status, the model's name, the results' id."""
     success = {
         "status": JobStatus.SUCCEEDED,
@@ -139,6 +139,14 @@ def _shown(job_id: str, event: RunEvent) -> Event:
         message=event.message,
         data={**numbers, **(event.data or {})} or None,
     )
+
+
+def labelled(job: Job, metadata: Mapping[str, str] | None) -> bool:
+    """Tell whether a list of jobs that carry `metadata` has `job`; see `Store.list_jobs`."""
+    labels = job.request.metadata or {}
+    if metadata is None:
+        return True
+    return metadata.items() <= labels.items() if metadata else not labels
 
 
 def file_in_use(file_id: str, job_ids: Sequence[str]) -> ConflictError:

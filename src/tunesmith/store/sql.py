@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Select, Table, delete, or_, select, update
@@ -16,7 +17,7 @@ from tunesmith.domain.values import Page
 from tunesmith.store import rules
 from tunesmith.store.database import open_database, reading, writing
 from tunesmith.store.queries import behind, insert_values, read_all, read_one, read_page
-from tunesmith.store.rows import to_row
+from tunesmith.store.rows import from_row, to_row
 from tunesmith.store.schema import upgrade
 from tunesmith.store.tables import CHECKPOINTS, EVENTS, FILES, JOBS, TUNED_MODELS
 
@@ -53,11 +54,14 @@ class SqlStore:
 
     def newest_file_named(self, filename: str) -> File:
         """Return the newest training file of that name; see `Store.newest_file_named`."""
-        named = (FILES.c.filename == filename) & (FILES.c.purpose == Purpose.FINE_TUNE)
-        query = select(FILES).where(named).order_by(FILES.c.seq.desc()).limit(1)
+        named = select(FILES).where(FILES.c.filename == filename)
+        named = named.order_by(FILES.c.seq.desc()).limit(1)
+        fit = named.where(FILES.c.purpose == Purpose.FINE_TUNE)
         with reading(self._engine) as connection:
+            for file in read_all(connection, fit, kind=File):
+                return file
             missing = rules.no_file_named(filename)
-            return read_one(connection, query, kind=File, missing=missing)
+            return read_one(connection, named, kind=File, missing=missing)
 
     def list_files(
         self,
@@ -75,16 +79,15 @@ class SqlStore:
             query = behind(connection, query, table=FILES, after=after, order=order)
             return read_page(connection, query, kind=File, limit=limit)
 
+    def deletable_file(self, file_id: str) -> File:
+        """Return the file if it may be deleted; see `Store.deletable_file`."""
+        with reading(self._engine) as connection:
+            return _deletable_file(connection, file_id)
+
     def delete_file(self, file_id: str) -> File:
         """Remove the file and return it; see `Store.delete_file`."""
-        needs = or_(JOBS.c.training_file == file_id, JOBS.c.validation_file == file_id)
-        unfinished = JOBS.c.status.in_(rules.UNFINISHED)
-        needing = select(JOBS.c.id).where(unfinished & needs).order_by(JOBS.c.seq)
         with writing(self._engine) as connection:
-            file = _file(connection, file_id)
-            job_ids = connection.scalars(needing).all()
-            if job_ids:
-                raise rules.file_in_use(file_id, job_ids)
+            file = _deletable_file(connection, file_id)
             connection.execute(delete(FILES).where(FILES.c.id == file_id))
             return file
 
@@ -99,11 +102,19 @@ class SqlStore:
         with reading(self._engine) as connection:
             return _job(connection, job_id)
 
-    def list_jobs(self, *, after: str | None, limit: int) -> Page[Job]:
+    def list_jobs(
+        self, *, after: str | None, limit: int, metadata: Mapping[str, str] | None = None
+    ) -> Page[Job]:
         """Return jobs, newest first; see `Store.list_jobs`."""
         with reading(self._engine) as connection:
             query = behind(connection, select(JOBS), table=JOBS, after=after)
-            return read_page(connection, query, kind=Job, limit=limit)
+            if metadata is None:
+                return read_page(connection, query, kind=Job, limit=limit)
+            # Databases differ in how they look into JSON, and SQLite cannot name each key there.
+            jobs = (from_row(Job, row) for row in connection.execute(query).mappings())
+            labelled = (job for job in jobs if rules.labelled(job, metadata))
+            found = tuple(islice(labelled, limit + 1))
+            return Page(items=found[:limit], has_more=len(found) > limit)
 
     def open_jobs(self) -> list[Job]:
         """Return the jobs that are unfinished or hold a submission; see `Store.open_jobs`."""
@@ -129,7 +140,7 @@ class SqlStore:
     def finish_job(self, seen: Job, change: JobChange, *, model: TunedModel, results: File) -> Job:
         """Change the job to succeeded and add what it made; see `Store.finish_job`."""
         now = self._now()
-        success = rules.finishing(change, model, results)
+        success = rules.finishing(change, model, results=results)
         events = rules.finish_events(seen.id, model, at=now)
         with writing(self._engine) as connection:
             job = _change(connection, seen, change=success, events=events, now=now)
@@ -146,7 +157,7 @@ class SqlStore:
             return _change(connection, job, change=change, events=events, now=now)
 
     def ingest(
-        self, job_id: str, events: Sequence[RunEvent], checkpoints: Sequence[Checkpoint]
+        self, job_id: str, events: Sequence[RunEvent], *, checkpoints: Sequence[Checkpoint]
     ) -> None:
         """Add a run's events and checkpoints, each once; see `Store.ingest`."""
         known_steps = select(CHECKPOINTS.c.step).where(CHECKPOINTS.c.job_id == job_id)
@@ -193,6 +204,8 @@ class SqlStore:
         """Forget the tuned model of that name; see `Store.delete_tuned_model`."""
         with writing(self._engine) as connection:
             model = _model(connection, name)
+            ours = CHECKPOINTS.c.job_id == model.job_id
+            connection.execute(delete(CHECKPOINTS).where(ours))
             connection.execute(delete(TUNED_MODELS).where(TUNED_MODELS.c.name == name))
             return model
 
@@ -203,6 +216,16 @@ class SqlStore:
 def _file(connection: Connection, file_id: str) -> File:
     query = select(FILES).where(FILES.c.id == file_id)
     return read_one(connection, query, kind=File, missing=rules.no_file(file_id))
+
+
+def _deletable_file(connection: Connection, file_id: str) -> File:
+    file = _file(connection, file_id)
+    needs = or_(JOBS.c.training_file == file_id, JOBS.c.validation_file == file_id)
+    unfinished = JOBS.c.status.in_(rules.UNFINISHED)
+    needing = select(JOBS.c.id).where(unfinished & needs).order_by(JOBS.c.seq)
+    if job_ids := connection.scalars(needing).all():
+        raise rules.file_in_use(file_id, job_ids)
+    return file
 
 
 def _job(connection: Connection, job_id: str, *, lock: bool = False) -> Job:

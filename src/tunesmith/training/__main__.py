@@ -1,7 +1,7 @@
 """The entrypoint of a submission: `python -m tunesmith.training --artifacts … --job … --attempt …`.
 
 Exit codes: 0 succeeded, 1 failed (the outcome says why), 3 replaced by another
-attempt, 143 stopped.
+attempt, 28 the disk is full (perhaps too full for an outcome), 143 stopped.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from tunesmith.artifacts.local import LocalArtifacts
 from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.domain.errors import StaleJobError
+from tunesmith.domain.failures import EXIT_DISK_FULL, FailureCode
 from tunesmith.training.stopping import StopFlag, watch_parent, watch_sigterm
 from tunesmith.training.telemetry import RunLog
 
@@ -36,7 +37,7 @@ def main() -> int:
     watch_parent(stop)
     artifacts = LocalArtifacts(arguments.artifacts)
     run = RunDirectory(artifacts, arguments.job)
-    _start_log(RunLog(run, artifacts, arguments.attempt))
+    _start_log(RunLog(run, artifacts, attempt=arguments.attempt))
     _set_up_libraries()
     try:
         run.check_claim(arguments.attempt)
@@ -46,7 +47,9 @@ def main() -> int:
     except StaleJobError as error:
         _log.info("%s", error)
         return EXIT_REPLACED
-    return EXIT_FAILED if outcome.error else 0
+    if outcome.error is None:
+        return 0
+    return EXIT_DISK_FULL if outcome.error.code is FailureCode.DISK_FULL else EXIT_FAILED
 
 
 def _parse() -> argparse.Namespace:

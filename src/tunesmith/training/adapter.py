@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+)
+from transformers.pytorch_utils import Conv1D
 
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.models import CatalogueEntry
 from tunesmith.domain.spec import Precision, TrainSpec
 from tunesmith.training.base_model import BaseModel, unavailable
 from tunesmith.training.failures import RunFailedError
+
+_ADAPTABLE = (torch.nn.Linear, torch.nn.Embedding, Conv1D)
+"""Kinds of modules that take an adapter; GPT-2 calls its linear layers convolutions."""
 
 
 def precision_here(asked: Precision) -> Precision:
@@ -29,10 +39,52 @@ def load_tokenizer(entry: CatalogueEntry, base: BaseModel) -> PreTrainedTokenize
         raise unavailable(entry, f"its tokenizer cannot be loaded. ({error})") from error
 
 
-def load_model(spec: TrainSpec, base: BaseModel, precision: Precision) -> PeftModel:
+def load_config(entry: CatalogueEntry, base: BaseModel) -> PretrainedConfig:
+    """Load the config of `base`. Raises `RunFailedError` where there is none."""
+    try:
+        return AutoConfig.from_pretrained(base.folder, trust_remote_code=entry.trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise unavailable(entry, f"its config cannot be loaded. ({error})") from error
+
+
+def context_length(config: PretrainedConfig) -> int | None:
+    """Return the most tokens that the model takes at once; `None` where the config sets none."""
+    # Each config knows this name, whatever it calls the number itself.
+    length = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return length if isinstance(length, int) and length > 0 else None
+
+
+def check_targets(spec: TrainSpec, config: PretrainedConfig) -> None:
+    """Raise `RunFailedError` if a LoRA target of `spec` names no module that takes an adapter.
+
+    The model is built without its weights, so that this takes no memory to speak of.
+    """
+    if spec.lora.targets is None:
+        return
+    with torch.device("meta"):
+        skeleton = AutoModelForCausalLM.from_config(
+            config, trust_remote_code=spec.base_model.trust_remote_code
+        )
+    paths = [path for path, module in skeleton.named_modules() if isinstance(module, _ADAPTABLE)]
+    missing = [
+        target
+        for target in spec.lora.targets
+        if not any(f".{path}".endswith(f".{target}") for path in paths)
+    ]
+    if missing:
+        raise RunFailedError(
+            FailureCode.INVALID_HYPERPARAMETERS,
+            f"The base model '{spec.base_model.name}' has no module to adapt named "
+            f"{' or '.join(repr(name) for name in missing)}. Choose the LoRA targets from: "
+            f"{', '.join(sorted({path.rpartition('.')[2] for path in paths}))}.",
+            param="General.lora_config.target_modules",
+        )
+
+
+def load_model(spec: TrainSpec, base: BaseModel, *, precision: Precision) -> PeftModel:
     """Load `base` frozen in `precision`, with a new adapter in fp32 started from the seed.
 
-    Raises `RunFailedError` where the model cannot be loaded or has no such modules.
+    Raises `RunFailedError` where the model cannot be loaded.
     """
     entry = spec.base_model
     try:
@@ -62,11 +114,4 @@ def _with_adapter(frozen: torch.nn.Module, spec: TrainSpec) -> PeftModel:
         target_modules="all-linear" if lora.targets is None else list(lora.targets),
     )
     torch.manual_seed(spec.seed)
-    try:
-        return get_peft_model(frozen, config)
-    except ValueError as error:
-        raise RunFailedError(
-            FailureCode.INTERNAL_ERROR,
-            f"No adapter can be put on the base model '{spec.base_model.name}'. "
-            f"Check the names in the LoRA targets. ({error})",
-        ) from error
+    return get_peft_model(frozen, config)

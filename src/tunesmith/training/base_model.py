@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import re
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tunesmith.artifacts.protocol import Artifacts
+from tunesmith.domain.disk import disk_is_full
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.models import CatalogueEntry, FolderSource, HubSource, PackageSource
-from tunesmith.training.failures import RunFailedError, disk_is_full
+from tunesmith.training.failures import RunFailedError
 
 _HUB_LEFT_OUT = ["*.gguf", "*.onnx", "*.msgpack", "*.h5", "*.tflite", "onnx/*", "original/*"]
 """Other formats of the same weights, which would be downloaded in vain."""
@@ -32,7 +32,7 @@ class BaseModel:
     reference: str
     """The path or hub id under which the adapter's config names it."""
     revision: str | None = None
-    """The hub revision, for a model of the hub."""
+    """The commit, for a model of the hub."""
 
 
 def bring(
@@ -49,7 +49,15 @@ def bring(
         case HubSource() as source:
             return _from_hub(entry, source, announce=announce)
         case PackageSource() as source:
-            return _from_package(entry, source, artifacts, announce=announce)
+            return _from_package(entry, source, artifacts=artifacts, announce=announce)
+
+
+def pinned(entry: CatalogueEntry, base: BaseModel) -> CatalogueEntry:
+    """Return `entry` with the commit that `base` is, where its source is the hub."""
+    if not isinstance(entry.source, HubSource) or base.revision is None:
+        return entry
+    source = entry.source.model_copy(update={"revision": base.revision})
+    return entry.model_copy(update={"source": source})
 
 
 def unavailable(entry: CatalogueEntry, why: str) -> RunFailedError:
@@ -93,21 +101,22 @@ def _from_hub(
         raise unavailable(
             entry, f"{source.repo} ({source.revision}) cannot be fetched. {mend} ({error})"
         ) from error
-    return BaseModel(folder=Path(folder), reference=source.repo, revision=source.revision)
+    # The hub's cache calls the folder of a snapshot by its commit.
+    return BaseModel(folder=Path(folder), reference=source.repo, revision=Path(folder).name)
 
 
 def _from_package(
     entry: CatalogueEntry,
     source: PackageSource,
-    artifacts: Artifacts,
     *,
+    artifacts: Artifacts,
     announce: Callable[[str], None],
 ) -> BaseModel:
     weights = _packaged_file(entry, source)
     key = _prepared_key(entry, source, size=weights.stat().st_size)
     if not artifacts.exists(f"{key}/config.json"):
         announce(f"Preparing base model {entry.name} from the package {source.package}")
-        _prepare(entry, weights, key, artifacts)
+        _prepare(entry, weights, key=key, artifacts=artifacts)
     folder = artifacts.fetch_folder(key)
     return BaseModel(folder=folder, reference=str(folder))
 
@@ -136,9 +145,9 @@ def _prepared_key(entry: CatalogueEntry, source: PackageSource, *, size: int) ->
     return f"models/{re.sub(r'[^A-Za-z0-9._-]', '-', entry.name)}-{digest[:8]}"
 
 
-def _prepare(entry: CatalogueEntry, weights: Path, key: str, artifacts: Artifacts) -> None:
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as aside:
-        folder = Path(aside) / "model"
+def _prepare(entry: CatalogueEntry, weights: Path, *, key: str, artifacts: Artifacts) -> None:
+    with artifacts.scratch() as aside:
+        folder = aside / "model"
         try:
             _convert(weights, folder)
         except (ValueError, NotImplementedError, KeyError) as error:
@@ -166,3 +175,6 @@ def _convert(weights: Path, folder: Path) -> None:
     plain.load_state_dict(loaded.state_dict())
     plain.save_pretrained(folder)
     AutoTokenizer.from_pretrained(weights.parent, gguf_file=weights.name).save_pretrained(folder)
+    # safetensors makes files for their owner alone; other users of the node read these too.
+    for path in folder.iterdir():
+        path.chmod(0o644)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from peft import PeftModel, set_peft_model_state_dict
@@ -54,8 +52,8 @@ def save(run: RunDirectory, learner: Learner) -> None:
     Generators need no place in it: dropout and data order are functions of seed and step.
     """
     progress = learner.progress
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as aside:
-        folder = Path(aside) / "checkpoint"
+    with run.scratch() as aside:
+        folder = aside / "checkpoint"
         learner.model.save_pretrained(folder, save_embedding_layers=False)
         (folder / "README.md").unlink(missing_ok=True)
         # safetensors makes files for their owner alone; this one is handed out.
@@ -67,11 +65,13 @@ def save(run: RunDirectory, learner: Learner) -> None:
             "trained_tokens": progress.trained_tokens,
             "metrics": progress.metrics.model_dump() if progress.metrics else None,
         }
-        torch.save(state, folder / STATE)
+        # Through a file of Python's, whose error says why there is no room; torch's own does not.
+        with (folder / STATE).open("wb") as file:
+            torch.save(state, file)
         run.save_checkpoint(progress.step, folder)
 
 
-def restore_newest(run: RunDirectory, artifacts: Artifacts, learner: Learner) -> None:
+def restore_newest(run: RunDirectory, artifacts: Artifacts, *, learner: Learner) -> None:
     """Bring `learner` to the newest checkpoint of `run`; nothing happens where there is none."""
     steps = run.checkpoint_steps()
     if not steps:
@@ -85,11 +85,11 @@ def restore_newest(run: RunDirectory, artifacts: Artifacts, learner: Learner) ->
     learner.progress.metrics = StepMetrics.model_validate(state["metrics"])
 
 
-def publish(run: RunDirectory, artifacts: Artifacts, step: int, target: str) -> None:
+def publish(run: RunDirectory, artifacts: Artifacts, *, step: int, target: str) -> None:
     """Hand out adapter and tokenizer of the checkpoint at `step` under the prefix `target`."""
     prefix = f"{run.checkpoint(step)}/"
     names = (key.removeprefix(prefix) for key in artifacts.list(run.checkpoint(step)))
-    run.publish(step, target, (name for name in names if name != STATE))
+    run.publish(step, target, names=(name for name in names if name != STATE))
 
 
 def drop_old(run: RunDirectory, *, keep: int) -> None:

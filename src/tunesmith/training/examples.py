@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from array import array
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 import numpy as np
@@ -39,7 +39,7 @@ class FileReport(Value):
     cut: int
     """Examples that were cut to the greatest length."""
     set_aside: tuple[SetAside, ...]
-    """Lines that are not used."""
+    """Examples that are not used."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,8 @@ class Examples:
     """Where each example ends in `tokens`, exclusive."""
     lines: Indices
     """Line of each example in its file, from 1."""
+    elements: Indices
+    """Number of each example in the file's array, from 1; 0 where the file is no array."""
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -63,9 +65,21 @@ class Examples:
 
     def take(self, chosen: Indices) -> Examples:
         """Return the `chosen` examples, sharing the arrays."""
-        return Examples(
-            self.tokens, self.learn, self.starts[chosen], self.ends[chosen], self.lines[chosen]
+        return replace(
+            self,
+            starts=self.starts[chosen],
+            ends=self.ends[chosen],
+            lines=self.lines[chosen],
+            elements=self.elements[chosen],
         )
+
+    def places(self, chosen: Indices) -> str:
+        """Name where the `chosen` examples stand in their file, in its order, for messages."""
+        pairs = zip(self.elements[chosen].tolist(), self.lines[chosen].tolist(), strict=True)
+        ordered = sorted(set(pairs))
+        if any(element for element, _ in ordered):
+            return "examples " + ", ".join(f"{number} (line {line})" for number, line in ordered)
+        return "lines " + ", ".join(str(line) for _, line in ordered)
 
     @property
     def all(self) -> Indices:
@@ -126,13 +140,15 @@ def read_file(
 
 
 def _gather(usable: Iterable[Encoded]) -> tuple[Examples, int]:
-    tokens, learn, ends, lines = array("i"), array("b"), array("q", [0]), array("q")
+    tokens, learn, ends = array("i"), array("b"), array("q", [0])
+    lines, elements = array("q"), array("q")
     cut = 0
     for encoded in usable:
         tokens.extend(encoded.tokens)
         learn.extend(encoded.learn)
         ends.append(len(tokens))
         lines.append(encoded.line)
+        elements.append(encoded.element)
         cut += encoded.cut
     bounds = np.asarray(ends, dtype=np.int64)
     learnt = np.asarray(learn, dtype=np.bool_)
@@ -144,6 +160,7 @@ def _gather(usable: Iterable[Encoded]) -> tuple[Examples, int]:
         starts=bounds[:-1],
         ends=bounds[1:],
         lines=np.asarray(lines, dtype=np.int64),
+        elements=np.asarray(elements, dtype=np.int64),
     ), cut
 
 
@@ -171,7 +188,7 @@ def batch_of_step(step: int, *, count: int, batch_size: int, seed: int) -> Indic
     that a resumed run goes on with the very batch at which the other ended.
     """
     epoch, batch = divmod(step - 1, steps_per_epoch(count, batch_size))
-    return _order(seed, epoch, count)[batch * batch_size : (batch + 1) * batch_size]
+    return _order(seed, epoch, count=count)[batch * batch_size : (batch + 1) * batch_size]
 
 
 def seed_of_step(step: int, *, seed: int) -> int:
@@ -209,7 +226,7 @@ def _pad(examples: Examples, rows: Indices) -> MicroBatch:
 
 
 @functools.lru_cache(maxsize=1)
-def _order(seed: int, epoch: int, count: int) -> Indices:
+def _order(seed: int, epoch: int, *, count: int) -> Indices:
     return _random(seed, _ORDER, epoch).permutation(count)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
+from tunesmith.domain.disk import disk_is_full
 from tunesmith.domain.errors import TunesmithError
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.jobs import JobError
@@ -40,11 +40,6 @@ def explain(error: Exception) -> JobError:
         code=FailureCode.INTERNAL_ERROR,
         message=f"Training ended with {type(error).__name__}: {error}",
     )
-
-
-def disk_is_full(error: BaseException) -> bool:
-    """Tell whether `error` says that a disk or a quota has no room left."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager

@@ -64,7 +64,7 @@ def total_steps(spec: TrainSpec, count: int) -> int:
     return steps if spec.max_steps is None else min(steps, spec.max_steps)
 
 
-def learning_rate(step: int, spec: TrainSpec, total: int) -> float:
+def learning_rate(step: int, spec: TrainSpec, *, total: int) -> float:
     """Return the learning rate of `step` (from 1) of `total`.
 
     It rises by equal parts to its full value at the last warm-up step, then
@@ -115,8 +115,8 @@ def learn(course: Course, step: int) -> None:
         step, count=len(course.learnt), batch_size=spec.batch_size, seed=spec.seed
     )
     batches = list(micro_batches(course.learnt, chosen))
-    loss, accuracy = _accumulate(course, step, batches, chosen)
-    rate = learning_rate(step, spec, course.total_steps)
+    loss, accuracy = _accumulate(course, step, batches=batches, chosen=chosen)
+    rate = learning_rate(step, spec, total=course.total_steps)
     tokens = sum(batch.tokens for batch in batches)
     with course.stop.whole():
         for group in learner.optimizer.param_groups:
@@ -168,14 +168,14 @@ def save_for_resume(course: Course) -> None:
         checkpoints.save(course.run, course.learner)
     if step in events.steps and step not in events.checkpoints:
         target = course.run.published_checkpoint(step)
-        checkpoints.publish(course.run, course.artifacts, step, target)
+        checkpoints.publish(course.run, course.artifacts, step=step, target=target)
         events.checkpoint(events.steps[step])
         checkpoints.drop_old(course.run, keep=course.spec.keep_checkpoints)
         course.run.write_metrics(events.table())
 
 
 def _accumulate(
-    course: Course, step: int, batches: Sequence[MicroBatch], chosen: Indices
+    course: Course, step: int, *, batches: Sequence[MicroBatch], chosen: Indices
 ) -> tuple[float, float]:
     """Add up the clipped gradient of the batch; return its mean loss and token accuracy."""
     learner, spec = course.learner, course.spec
@@ -189,16 +189,15 @@ def _accumulate(
         torch.autograd.backward(measured.loss / learnt_tokens)
     norm = torch.nn.utils.clip_grad_norm_(learner.model.parameters(), spec.max_grad_norm)
     if not (math.isfinite(loss) and math.isfinite(norm)):
-        raise _not_finite(step, sorted(course.learnt.lines[chosen].tolist()), spec)
+        raise _not_finite(step, course.learnt.places(chosen), spec=spec)
     return loss, correct / learnt_tokens
 
 
-def _not_finite(step: int, lines: list[int], spec: TrainSpec) -> RunFailedError:
-    named = ", ".join(str(line) for line in lines)
+def _not_finite(step: int, places: str, *, spec: TrainSpec) -> RunFailedError:
     return RunFailedError(
         FailureCode.LOSS_NOT_FINITE,
-        f"The loss of step {step} is not a finite number (lines {named} of the training file). "
-        f"Set a smaller learning rate than {spec.learning_rate:g}, or look at these lines.",
+        f"The loss of step {step} is not a finite number; it was taken on the {places} of the "
+        f"training file. Set a smaller learning rate than {spec.learning_rate:g}, or mend these.",
     )
 
 

@@ -40,7 +40,7 @@ def measure(model: torch.nn.Module, batch: MicroBatch) -> Measured:
     """
     rows, columns = batch.learn[:, 1:].nonzero(as_tuple=True)
     kept, places = torch.unique(columns, return_inverse=True)
-    logits = _logits(model, batch, kept)[rows, places].float()
+    logits = _logits(model, batch, kept=kept)[rows, places].float()
     wanted = batch.input_ids[rows, columns + 1]
     return Measured(
         loss=functional.cross_entropy(logits, wanted, reduction="sum"),
@@ -62,7 +62,7 @@ def evaluate(model: torch.nn.Module, held_out: Examples) -> Score:
     return Score(loss=loss / learnt, accuracy=correct / learnt)
 
 
-def _logits(model: torch.nn.Module, batch: MicroBatch, kept: torch.Tensor) -> torch.Tensor:
+def _logits(model: torch.nn.Module, batch: MicroBatch, *, kept: torch.Tensor) -> torch.Tensor:
     """Return the logits at the positions `kept`, (rows, kept, vocabulary)."""
     inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
     if _keeps_logits(model):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from importlib.metadata import version
+from typing import BinaryIO
 
 from tunesmith.domain.spec import DataFile, Precision
 from tunesmith.domain.values import Value
 from tunesmith.training.examples import FileReport
 
 _LIBRARIES = ("tunesmith", "torch", "transformers", "tokenizers", "peft", "numpy")
+
+_CHUNK = 2**20
+"""Bytes of a file that are hashed at once."""
 
 
 class FileReceipt(Value):
@@ -28,6 +32,10 @@ class Receipt(Value):
     """The job."""
     base_model: str
     """Name of the base model in the catalogue."""
+    base_revision: str | None
+    """Commit of the base model, where it comes from the hub."""
+    max_length: int
+    """Tokens of the longest example as it was learnt from; what was beyond was cut."""
     training: FileReceipt
     """What was learnt from, any held-out share included."""
     validation: FileReceipt | None
@@ -57,6 +65,14 @@ class Receipt(Value):
 def libraries() -> dict[str, str]:
     """Return the version of each library that has a say in the result."""
     return {name: version(name) for name in _LIBRARIES}
+
+
+def sha256_of_file(file: BinaryIO) -> str:
+    """Return the SHA-256 of what is left to read of `file`, in hex; it is read as a stream."""
+    digest = hashlib.sha256()
+    while chunk := file.read(_CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def sha256(content: str) -> str:

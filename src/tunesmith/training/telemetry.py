@@ -10,7 +10,7 @@ from typing import Any
 from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.domain.clock import SystemClock
-from tunesmith.domain.errors import StaleJobError
+from tunesmith.domain.errors import DiskFullError, StaleJobError
 from tunesmith.domain.events import EventLevel, RunEvent, RunOutcome, StepMetrics
 
 _log = logging.getLogger(__name__)
@@ -65,7 +65,11 @@ class EventLog:
             f"Step {metrics.step}/{metrics.total_steps}: "
             f"training loss={metrics.train_loss:.4f}, "
             f"token accuracy={metrics.train_mean_token_accuracy:.3f}"
-            + (f", validation loss={metrics.valid_loss:.4f}" if metrics.valid_loss else ""),
+            + (
+                f", validation loss={metrics.valid_loss:.4f}"
+                if metrics.valid_loss is not None
+                else ""
+            ),
             metrics=metrics,
         )
         self.steps[metrics.step] = metrics
@@ -114,7 +118,7 @@ class RunLog(logging.Handler):
     """
 
     def __init__(
-        self, run: RunDirectory, artifacts: Artifacts, attempt: int, *, interval: float = 1.0
+        self, run: RunDirectory, artifacts: Artifacts, *, attempt: int, interval: float = 1.0
     ) -> None:
         """Write for `attempt` and mark each line with it."""
         super().__init__()
@@ -136,13 +140,18 @@ class RunLog(logging.Handler):
             self.flush()
 
     def flush(self) -> None:
-        """Write the lines that wait; those of an attempt that was replaced are dropped."""
+        """Write the lines that wait; those of an attempt that was replaced are dropped.
+
+        Where they cannot be written they wait on: a log is no reason for a run to end.
+        """
         self.acquire()
         try:
-            lines, self._lines = self._lines, []
             self._written_at = self._clock.now()
-            if lines and self._still_ours():
-                self._artifacts.append(f"{self._run.prefix}/log", "".join(lines).encode())
+            if self._lines and self._still_ours():
+                self._artifacts.append(f"{self._run.prefix}/log", "".join(self._lines).encode())
+            self._lines = []
+        except (OSError, DiskFullError):
+            self._written_at = self._clock.now()
         finally:
             self.release()
 

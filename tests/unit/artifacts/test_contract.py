@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -100,6 +101,7 @@ def test_a_key_that_could_lead_elsewhere_is_refused_by_every_method(
         lambda: artifacts.tail(key, 0),
         lambda: artifacts.exists(key),
         lambda: artifacts.list(key),
+        lambda: artifacts.written_at(key),
         lambda: artifacts.copy(key, "b"),
         lambda: artifacts.copy("a", key),
         lambda: artifacts.delete(key),
@@ -143,6 +145,24 @@ def test_list_gives_the_keys_below_a_prefix_sorted(artifacts: Artifacts) -> None
     assert artifacts.list("runs") == ["runs/1/a", "runs/1/z/a", "runs/10/a", "runs/2/b"]
 
 
+def test_the_time_of_writing_is_told_and_is_that_of_the_last_write(artifacts: Artifacts) -> None:
+    # A file system's clock may tick in steps and lag a little behind the machine's.
+    began = time.time() - 1
+    artifacts.put("files/a", b"1")
+    written = artifacts.written_at("files/a")
+    assert began <= written <= time.time()
+    artifacts.put("files/a", b"2")
+    assert artifacts.written_at("files/a") >= written
+    with pytest.raises(ArtifactMissingError, match="absent"):
+        artifacts.written_at("absent")
+
+
+def test_dropping_what_is_unfinished_keeps_all_that_is_whole(artifacts: Artifacts) -> None:
+    artifacts.put("files/a", b"1")
+    assert artifacts.drop_unfinished(before=time.time() + 60) == 0
+    assert artifacts.get("files/a") == b"1"
+
+
 def test_delete_removes_a_key_or_all_below_it_and_nothing_else(artifacts: Artifacts) -> None:
     for key in ("runs/1/a", "runs/1/b/c", "runs/10/a", "runs/2"):
         artifacts.put(key, b"")
@@ -161,6 +181,21 @@ def test_put_folder_moves_the_files_and_replaces_all_that_was_there(
     assert artifacts.list("runs") == ["runs/1/a", "runs/1/inner/b"]
     assert artifacts.get("runs/1/inner/b") == b"2"
     assert not folder.exists()
+
+
+def test_a_folder_made_in_scratch_moves_under_its_prefix_and_the_rest_is_gone(
+    artifacts: Artifacts,
+) -> None:
+    with artifacts.scratch() as aside:
+        assert list(aside.iterdir()) == []
+        (aside / "made").mkdir()
+        (aside / "made" / "a").write_bytes(b"1")
+        (aside / "rest").write_bytes(b"2")
+        artifacts.put_folder("runs/1", aside / "made")
+        assert not (aside / "made").exists()
+    assert artifacts.list("runs") == ["runs/1/a"]
+    assert artifacts.get("runs/1/a") == b"1"
+    assert not aside.exists()
 
 
 def test_fetch_folder_gives_the_files_below_a_prefix(artifacts: Artifacts, folder: Path) -> None:

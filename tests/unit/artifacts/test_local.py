@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tunesmith.artifacts.local import LocalArtifacts
+from tunesmith.domain.errors import DiskFullError
 
 KILLED_IN_PUT = """
 import sys, time
@@ -48,6 +51,25 @@ def test_a_writer_killed_in_mid_put_leaves_the_old_bytes(
     again = LocalArtifacts(tmp_path)
     assert again.get("files/a") == b"old"
     assert again.list("files") == ["files/a"]
+
+
+def test_what_killed_writers_left_aside_is_dropped_once_it_is_old(
+    artifacts: LocalArtifacts, tmp_path: Path
+) -> None:
+    artifacts.put("files/a", b"whole")
+    half_file, half_folder = (tmp_path / ".aside" / name for name in ("1", "2"))
+    half_file.write_bytes(b"half")
+    (half_folder / "inner").mkdir(parents=True)
+    (half_folder / "inner" / "b").write_bytes(b"half")
+    # As `copytree` leaves them: with the dates of their source.
+    for path in (half_file, half_folder, half_folder / "inner" / "b"):
+        os.utime(path, (0, 0))
+
+    assert artifacts.drop_unfinished(before=time.time() - 60) == 0
+    assert sorted(leftovers(tmp_path)) == [half_file, half_folder], "they may still be written"
+    assert artifacts.drop_unfinished(before=time.time() + 60) == 2
+    assert leftovers(tmp_path) == []
+    assert artifacts.get("files/a") == b"whole"
 
 
 def test_keys_are_paths_below_the_root_for_people_to_find(
@@ -109,14 +131,72 @@ def test_a_folder_that_cannot_be_stored_leaves_the_old_one_and_itself(
     new.mkdir()
     (new / "a").write_bytes(b"1")
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(DiskFullError, match="disk is full"):
         artifacts.put_folder("runs/1", new)
     assert artifacts.list("runs") == ["runs/1/old"]
     assert (new / "a").exists()
     assert leftovers(tmp_path) == []
-    with pytest.raises(OSError, match="No space left"):
-        artifacts.put("runs/1/old", b"new")
-    assert artifacts.get("runs/1/old") == b"0"
+    for write in (artifacts.put, artifacts.append):
+        with pytest.raises(DiskFullError):
+            write("runs/1/old", b"new")
+        assert artifacts.get("runs/1/old") == b"0"
+    assert leftovers(tmp_path) == []
+
+
+def test_a_folder_whose_copy_finds_no_room_is_told_as_a_full_disk(
+    artifacts: LocalArtifacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    new = tmp_path / "new"
+    new.mkdir()
+    (new / "a").write_bytes(b"1")
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(DiskFullError):
+        artifacts.put_folder("runs/1", new)
+    assert (new / "a").exists()
+    assert leftovers(tmp_path) == []
+
+
+def test_an_append_that_finds_no_room_leaves_nothing_of_itself(
+    artifacts: LocalArtifacts,
+) -> None:
+    artifacts.append("log", b"one\n")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            artifacts.append("log", b"two, and longer than fits\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert artifacts.get("log") == b"one\n"
+    artifacts.append("log", b"three\n")
+    assert artifacts.get("log") == b"one\nthree\n"
+
+
+def test_an_append_that_cannot_be_brought_to_the_disk_is_taken_back(
+    artifacts: LocalArtifacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    artifacts.append("log", b"one\n")
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        artifacts.append("log", b"two\n")
+    assert artifacts.get("log") == b"one\n"
+
+
+def test_a_folder_made_in_scratch_is_moved_and_not_copied(
+    artifacts: LocalArtifacts, tmp_path: Path
+) -> None:
+    with artifacts.scratch() as aside:
+        (aside / "made").mkdir()
+        (aside / "made" / "a").write_bytes(b"1")
+        inode = (aside / "made" / "a").stat().st_ino
+        artifacts.put_folder("runs/1", aside / "made")
+    assert (tmp_path / "runs" / "1" / "a").stat().st_ino == inode
     assert leftovers(tmp_path) == []
 
 

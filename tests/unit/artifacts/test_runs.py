@@ -10,7 +10,7 @@ from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.domain.errors import ArtifactMissingError, StaleJobError
 from tunesmith.domain.events import RunEvent
-from tunesmith.domain.models import CatalogueEntry, PackageSource
+from tunesmith.domain.models import CatalogueEntry, HubSource, PackageSource
 from tunesmith.domain.spec import DataFile, LoraSpec, Precision, TrainSpec
 
 
@@ -114,6 +114,34 @@ def test_mending_drops_a_torn_line_and_numbering_goes_on(
     assert [item.number for item in run.events(after=0)] == list(range(1, whole + 2))
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param(b'{"number": 2, "mess' + event(2).model_dump_json().encode(), id="two in one"),
+        pytest.param(b"\0\0\0\0", id="zeros"),
+        pytest.param(event(1).model_dump_json().encode(), id="a number twice"),
+        pytest.param(event(3).model_dump_json().encode(), id="a number left out"),
+    ],
+)
+def test_what_follows_a_line_that_is_no_event_in_its_place_is_neither_read_nor_kept(
+    run: RunDirectory, artifacts: Artifacts, wrong: bytes
+) -> None:
+    run.append_event(event(1))
+    artifacts.append("runs/ftjob-1/events", wrong + b"\n")
+    run.append_event(event(3))
+    assert run.events(after=0) == [event(1)]
+    assert run.mend_events() == 1
+    run.append_event(event(2))
+    assert run.events(after=0) == [event(1), event(2)]
+
+
+def test_the_base_model_is_pinned_for_later_attempts(run: RunDirectory) -> None:
+    entry = CatalogueEntry(name="base", source=HubSource(repo="org/base", revision="0a" * 20))
+    assert run.pinned_base_model() is None
+    run.pin_base_model(entry)
+    assert run.pinned_base_model() == entry
+
+
 def test_checkpoints_are_listed_by_step_as_numbers(run: RunDirectory, tmp_path: Path) -> None:
     assert run.checkpoint_steps() == []
     for step in (100, 20, 3):
@@ -126,8 +154,8 @@ def test_publishing_hands_out_the_named_files_alone(
 ) -> None:
     saved(run, 20, tmp_path)
     names = ["adapter_model.safetensors", "adapter_config.json"]
-    run.publish(20, run.published_checkpoint(20), iter(names))
-    run.publish(20, run.output, iter(names))
+    run.publish(20, run.published_checkpoint(20), names=iter(names))
+    run.publish(20, run.output, names=iter(names))
     assert artifacts.list("output/ftjob-1") == [
         "output/ftjob-1/adapter_config.json",
         "output/ftjob-1/adapter_model.safetensors",
@@ -143,8 +171,8 @@ def test_a_dropped_checkpoint_is_gone_with_its_published_files_but_not_the_resul
 ) -> None:
     for step in (2, 20):
         saved(run, step, tmp_path)
-        run.publish(step, run.published_checkpoint(step), iter(["adapter_config.json"]))
-    run.publish(2, run.output, iter(["adapter_config.json"]))
+        run.publish(step, run.published_checkpoint(step), names=iter(["adapter_config.json"]))
+    run.publish(2, run.output, names=iter(["adapter_config.json"]))
     run.drop_checkpoint(2)
     assert run.checkpoint_steps() == [20]
     assert artifacts.list("output") == [

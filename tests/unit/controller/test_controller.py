@@ -315,7 +315,7 @@ def test_an_attempt_written_down_but_never_submitted_is_submitted(world: World) 
 def test_an_outcome_ingested_by_a_controller_that_then_died_is_acted_upon(world: World) -> None:
     job = world.running(world.add_job())
     world.report_success(job)
-    world.store.ingest(job.id, world.run_of(job).events(after=0), [])
+    world.store.ingest(job.id, world.run_of(job).events(after=0), checkpoints=[])
 
     world.controller = world.new_controller()
 

@@ -7,12 +7,12 @@ import threading
 
 import pytest
 
-from tunesmith.cluster.protocol import Node
+from tunesmith.cluster.protocol import Node, SubmissionState
 from tunesmith.domain.events import RunOutcome
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.jobs import JobStatus
 from tunesmith.domain.spec import JobRequest
-from unit.controller.world import World
+from unit.controller.world import World, step_metrics
 
 
 @pytest.mark.parametrize("status", [JobStatus.RUNNING, JobStatus.CANCELLED])
@@ -21,7 +21,8 @@ def test_a_run_directory_that_cannot_be_read_harms_no_other_job(
 ) -> None:
     world.cluster.nodes = (Node(id="n", cpus=4.0, memory=1.0),)
     broken = world.running(world.add_job(request=JobRequest(cpus=2)))
-    world.artifacts.append(f"runs/{broken.id}/events", b'{"number": 1, "mess\xff\n')
+    world.artifacts.put(f"runs/{broken.id}/spec.json", b'{"job_id": ')
+    world.write(broken, checkpoint=step_metrics(1))
     if status is JobStatus.CANCELLED:
         world.store.cancel_job(broken.id, now=1)
 
@@ -35,6 +36,32 @@ def test_a_run_directory_that_cannot_be_read_harms_no_other_job(
     failed = world.step_until(broken, JobStatus.FAILED)
     assert failed.error is not None
     assert f"'runs/{broken.id}' cannot be read" in failed.error.message
+
+
+def test_a_broken_line_in_a_runs_events_is_mended_by_its_next_attempt(world: World) -> None:
+    job = world.running(world.add_job())
+    world.artifacts.append(f"runs/{job.id}/events", b'{"number": 1, "mess\xff\n')
+    world.report_success(job)
+    world.cluster.end(job.submission_id, SubmissionState.SUCCEEDED)
+    again = world.running(job)
+    assert again.attempt == 2
+
+    world.run_of(job).mend_events()
+    world.report_success(job)
+
+    world.step_until(job, JobStatus.SUCCEEDED)
+
+
+def test_a_run_that_found_the_disk_full_fails_at_once_and_says_so(world: World) -> None:
+    job = world.running(world.add_job())
+    words = "Job entrypoint command failed with exit code 28, last available logs: …"
+    world.cluster.end(job.submission_id, SubmissionState.FAILED, message=words)
+
+    failed = world.step_until(job, JobStatus.FAILED)
+
+    assert failed.error is not None
+    assert failed.error.code is FailureCode.DISK_FULL
+    assert failed.attempt == 1
 
 
 def test_a_finished_run_without_its_table_fails_instead_of_hanging(world: World) -> None:

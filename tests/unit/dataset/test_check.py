@@ -26,7 +26,9 @@ def rules(report: Report) -> list[Rule]:
 
 def test_a_good_file_is_ok() -> None:
     report = check(lines(*[ALPACA] * 10))
-    assert report == Report(format=Format.ALPACA, examples=10, problems=(), problem_count=0)
+    assert report == Report(
+        format=Format.ALPACA, examples=10, unanswered=0, problems=(), problem_count=0
+    )
     assert report.ok
     assert report.summary() == "10 examples in alpaca format, without a problem."
 
@@ -51,6 +53,32 @@ def test_nine_examples_are_too_few_to_train_on_but_enough_to_evaluate_on() -> No
     assert check(lines(ALPACA), minimum=1).ok
 
 
+def test_alpaca_rows_without_an_answer_are_no_fault_and_do_not_count() -> None:
+    empty = ALPACA | {"output": " "}
+    report = check(lines(*[ALPACA] * 10, *[empty] * 3))
+    assert report.ok, "published files have such rows"
+    assert (report.examples, report.unanswered) == (10, 3)
+    assert report.summary().endswith("without a problem. 3 more have an empty answer.")
+    few = check(lines(*[ALPACA] * 9, *[empty] * 3))
+    assert rules(few) == [Rule.TOO_FEW_EXAMPLES]
+    assert few.summary() == (
+        "The file holds 9 examples with an answer, but at least 10 are needed. "
+        "The answer of 3 more is empty: fill it in."
+    )
+    assert rules(check(lines(empty), minimum=1)) == [Rule.TOO_FEW_EXAMPLES]
+
+
+def test_in_an_array_a_fault_and_an_example_are_told_by_their_number() -> None:
+    content = json.dumps([*[ALPACA] * 52, ALPACA | {"output": 7}]).encode()
+    report = check(io.BytesIO(content))
+    assert (
+        report.summary() == "Example 53 (line 1), /output: 'output' must be a string, not a number."
+    )
+    assert (report.problems[0].line, report.problems[0].element) == (1, 53)
+    found = list(read_examples(io.BytesIO(content), limit=2))
+    assert [item.place for item in found] == ["Example 1 (line 1)", "Example 2 (line 1)"]
+
+
 def test_the_first_twenty_problems_are_kept_and_all_are_counted() -> None:
     report = check(lines(*[ALPACA] * 5, *[{"instruction": "i"}] * 25))
     assert (report.examples, report.problem_count, len(report.problems)) == (5, 25, 20)
@@ -58,7 +86,7 @@ def test_the_first_twenty_problems_are_kept_and_all_are_counted() -> None:
 
 
 def test_the_summary_names_the_first_places_and_how_many_more_there_are() -> None:
-    text = check(lines(ALPACA, {"instruction": "i"}, 7, {"output": ""}, [], None)).summary()
+    text = check(lines(ALPACA, {"instruction": "i"}, 7, {"output": "o"}, [], None)).summary()
     assert text.startswith("5 problems were found. Line 2: the key 'output' is missing.")
     assert "Line 3: expected an object, found a number." in text
     assert text.endswith("(And 2 more.)")

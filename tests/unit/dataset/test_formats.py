@@ -47,6 +47,15 @@ def test_alpaca_passes_over_the_further_keys_of_published_files() -> None:
     assert messages(ALPACA | {"text": "…", "id": 7}) == messages(ALPACA)
 
 
+def test_alpaca_may_have_an_empty_answer_which_is_known_as_one() -> None:
+    empty = parse(ALPACA | {"output": " \n"})
+    assert isinstance(empty, Example)
+    assert not empty.answered
+    full = parse(ALPACA)
+    assert isinstance(full, Example)
+    assert full.answered
+
+
 def test_chat_learns_the_assistants_messages_whose_weight_is_not_zero() -> None:
     system = {"role": "system", "content": "s"}
     unlearnt = ANSWER | {"weight": 0}
@@ -78,7 +87,6 @@ def test_text_parts_are_joined_and_names_and_nulls_are_passed_over() -> None:
         ({"prompt": "p", "completion": "c"}, Rule.UNKNOWN_FORMAT, "", "'prompt', 'completion'"),
         ({"instruction": "i", "ouput": "o"}, Rule.MISSING_KEY, "", "'output' is missing. Found 'i"),
         ({"instructoin": "i", "output": "o"}, Rule.MISSING_KEY, "", "'instruction' is missing"),
-        (ALPACA | {"output": " \n"}, Rule.EMPTY, "/output", "empty"),
         (ALPACA | {"instruction": ""}, Rule.EMPTY, "/instruction", "empty"),
         (ALPACA | {"output": 7}, Rule.WRONG_TYPE, "/output", "not a number"),
         (ALPACA | {"output": None}, Rule.WRONG_TYPE, "/output", "not null"),

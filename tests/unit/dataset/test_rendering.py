@@ -192,6 +192,23 @@ def test_a_conversation_that_the_template_refuses_is_set_aside_with_its_words(
     assert "System role not supported" in result.reason
 
 
+def test_an_empty_answer_sets_the_example_aside_with_its_place(
+    make_tokenizer: MakeTokenizer,
+) -> None:
+    tokenizer = make_tokenizer(CHATML, specials=IM)
+    messages = conversation(("user", "q"), ("assistant!", " \n")).messages
+    in_lines = encode(Example(7, messages), tokenizer, max_length=1000)
+    assert isinstance(in_lines, SetAside)
+    assert (in_lines.rule, in_lines.line) == (SetAsideRule.EMPTY_ANSWER, 7)
+    assert in_lines.reason.startswith("Line 7: the answer is empty.")
+    in_array = encode(Example(1, messages, 53), tokenizer, max_length=1000)
+    assert isinstance(in_array, SetAside)
+    assert (in_array.line, in_array.element) == (1, 53)
+    assert in_array.reason.startswith("Example 53 (line 1): the answer is empty.")
+    context = conversation(("user", "q"), ("assistant", ""), ("user", "r"), ("assistant!", "a"))
+    assert encoded_one(context, tokenizer).learnt, "only an answer that is to be learnt counts"
+
+
 def test_a_long_answer_is_cut_at_its_end_and_said_to_be(make_tokenizer: MakeTokenizer) -> None:
     tokenizer = make_tokenizer(CHATML, specials=IM)
     whole = encoded_one(ASKED, tokenizer)

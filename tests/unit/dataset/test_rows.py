@@ -110,7 +110,9 @@ def test_random_bytes_give_rows_and_problems_and_never_an_exception(
         for start in (b"", b"[", b'[{"a":1},', b'{"a":', b"\xef\xbb\xbf"):
             found = read(start + content)
             last = (start + content).count(b"\n") + 1
-            assert all(1 <= item.line <= last for item in found)
+            assert [item.line for item in found] == [0] or all(
+                1 <= item.line <= last for item in found
+            ), "only a file in another encoding is a fault of no line"
 
 
 @given(st.lists(st.sampled_from(list('{}[]",:\\u0a \n-.e1')), max_size=30).map("".join))
@@ -187,6 +189,27 @@ def test_a_byte_that_is_not_utf8_is_named_with_its_line_and_column(content: byte
     assert problem.message.startswith("Line 2, column 9: the byte 0xff ")
 
 
+@pytest.mark.parametrize("encoding", ["UTF-16", "UTF-32"])
+@pytest.mark.parametrize("variant", ["", "-LE", "-BE"])
+@pytest.mark.parametrize("text", ['{"a": 1}\n{"a": 2}\n', '[\n{"a": 1}]', '\n\n{"a": 1}'])
+def test_a_file_in_another_encoding_is_one_problem_that_names_it(
+    text: str, variant: str, encoding: str
+) -> None:
+    content = text.encode(encoding + variant)
+    [problem] = read(content)
+    assert isinstance(problem, Problem)
+    assert (problem.line, problem.rule) == (0, Rule.NOT_UTF8)
+    assert problem.message == f"The file is in {encoding}. Save it as UTF-8."
+
+
+def test_elements_of_an_array_are_numbered_and_lines_are_not() -> None:
+    def numbers(content: bytes) -> list[int]:
+        return [item.element for item in read(content)]
+
+    assert numbers(b'[{"a": 1}, {"a": 1, "a": 2}, 3]') == [1, 2, 3]
+    assert numbers(b'{"a": 1}\n{"a": 1, "a": 2}\n3') == [0, 0, 0]
+
+
 def test_a_character_that_the_files_end_cuts_is_not_utf8() -> None:
     assert only_problem(b'[{"a": "\xc3').rule is Rule.NOT_UTF8
     assert only_problem(b'[{"a": 1}]\xc3').rule is Rule.NOT_UTF8
@@ -202,11 +225,14 @@ def test_a_character_that_the_files_end_cuts_is_not_utf8() -> None:
     ],
 )
 def test_what_python_would_let_pass_is_refused_and_reading_goes_on(row: bytes, rule: Rule) -> None:
-    for content in (b'%s\n{"a": 1}' % row, b'[%s,{"a": 1}]' % row):
+    for content, place in (
+        (b'%s\n{"a": 1}' % row, "Line 1: "),
+        (b'[%s,{"a": 1}]' % row, "Example 1 (line 1): "),
+    ):
         first, second = read(content)
         assert isinstance(first, Problem)
         assert first.rule is rule
-        assert first.message.startswith("Line 1: ")
+        assert first.message.startswith(place)
         assert isinstance(second, Row)
 
 

@@ -9,12 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunesmith.domain.errors import InvalidRequestError
+from tunesmith.domain.ids import new_file_id
 from tunesmith.domain.spec import JobRequest, LoraSpec, Precision
 from tunesmith.protocol.dialects import read_create
 from tunesmith.protocol.opea_create import OpeaCreateJob
 from tunesmith.protocol.reading import read_shape
 
 MINIMAL = {"model": "m", "training_file": "alpaca_data.json"}
+FILE_ID = new_file_id()
 
 GENERAL = {
     "base_model": None,
@@ -239,9 +241,11 @@ def test_a_value_that_cannot_be_honoured_is_refused_by_name(
         ({"Dataset": {"validation_split_percentage": 100}}, "Dataset.validation_split_percentage"),
         ({"Training": {"epochs": "1"}}, "Training.epochs"),
         ({"Training": {"learning_rate": 2}}, "Training.learning_rate"),
+        ({"Training": {"learning_rate": 9e-9}}, "Training.learning_rate"),
         ({"Training": {"lr_scheduler": "polynomial"}}, "Training.lr_scheduler"),
         ({"Training": {"resources_per_worker": {"GPU": 1}}}, "Training.resources_per_worker.GPU"),
         ({"hyperparameters": {"learning_rate_multiplier": 2}}, None),
+        ({"hyperparameters": {"learning_rate_multiplier": 9e-9}}, None),
         ({"seed": "x"}, "seed"),
         ({"seed": -1}, "seed"),
         ({"metadata": {}}, "metadata"),
@@ -300,7 +304,7 @@ def test_a_secret_is_refused_without_being_repeated(token: object) -> None:
     alpha=st.floats(1e-300, 1e300),
     length=st.integers(8, 1_048_576),
     size=st.integers(1, 256),
-    rate=st.floats(1e-300, 1),
+    rate=st.floats(1e-8, 1),
     percent=st.integers(0, 99),
 )
 def test_what_the_wire_takes_the_domain_takes(
@@ -320,10 +324,13 @@ def test_what_the_wire_takes_the_domain_takes(
     ("body", "opea"),
     [
         ({"training_file": "alpaca_data.json"}, True),
-        ({"training_file": "file-abc"}, False),
-        ({"training_file": "file-abc", "General": {}}, True),
-        ({"training_file": "file-abc", "Dataset": {}}, True),
-        ({"training_file": "file-abc", "Training": {}}, True),
+        ({"training_file": "file-2024.json"}, True),
+        ({"training_file": "file-abc"}, True),
+        ({"training_file": f"{FILE_ID}.jsonl"}, True),
+        ({"training_file": FILE_ID}, False),
+        ({"training_file": FILE_ID, "General": {}}, True),
+        ({"training_file": FILE_ID, "Dataset": {}}, True),
+        ({"training_file": FILE_ID, "Training": {}}, True),
     ],
 )
 def test_the_dialect_is_told_by_opeas_sections_or_a_file_name(

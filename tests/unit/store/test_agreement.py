@@ -57,7 +57,7 @@ def ingesting(numbers: tuple[int, int]) -> Move:
             examples.run_event(number, metrics=examples.metrics(number))
             for number in range(first, last + 1)
         ]
-        store.ingest(seen.id, lines, [])
+        store.ingest(seen.id, lines, checkpoints=[])
 
     return ingest
 

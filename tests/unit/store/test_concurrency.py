@@ -84,7 +84,7 @@ def test_two_who_ingest_at_once_double_and_lose_nothing(
 
     def follow(store: SqlStore, stride: int) -> None:
         for end in range(stride, len(lines) + 1, stride):
-            store.ingest(job.id, lines[:end], checkpoints)
+            store.ingest(job.id, lines[:end], checkpoints=checkpoints)
 
     assert race(lambda: follow(one, 3), lambda: follow(other, 4)) == [None, None]
     told = one.list_events(job.id, after=None, limit=60).items
@@ -100,7 +100,7 @@ def test_readers_go_on_while_somebody_writes(
 
     def write() -> None:
         for number in range(1, 41):
-            writer.ingest(job.id, [examples.run_event(number)], [])
+            writer.ingest(job.id, [examples.run_event(number)], checkpoints=[])
 
     def read() -> None:
         seen = 0

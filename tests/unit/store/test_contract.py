@@ -56,6 +56,13 @@ class TestFiles:
         store.add_file(examples.file("b", filename="x.json", purpose=Purpose.FINE_TUNE_RESULTS))
         assert store.newest_file_named("x.json").id == "file-a"
 
+    def test_a_name_of_other_files_alone_finds_the_newest(
+        self, store: Store, examples: Examples
+    ) -> None:
+        for name, purpose in [("a", Purpose.BATCH), ("b", Purpose.EVALS)]:
+            store.add_file(examples.file(name, filename="x.json", purpose=purpose))
+        assert store.newest_file_named("x.json").id == "file-b"
+
     def test_an_unknown_name_is_answered_in_opeas_words(self, store: Store) -> None:
         with pytest.raises(NotFoundError, match=r"^Training file 'x\.json' not found!$"):
             store.newest_file_named("x.json")
@@ -95,8 +102,9 @@ class TestFiles:
 
     def test_a_deleted_file_is_returned_and_gone(self, store: Store, examples: Examples) -> None:
         store.add_file(examples.file("a"))
+        assert store.deletable_file("file-a") == examples.file("a")
         assert store.delete_file("file-a") == examples.file("a")
-        for gone in (store.file, store.delete_file):
+        for gone in (store.file, store.deletable_file, store.delete_file):
             with pytest.raises(NotFoundError, match="file-a"):
                 gone("file-a")
 
@@ -105,9 +113,10 @@ class TestFiles:
             store.add_file(examples.file(name))
         store.add_job(examples.job("1", validation_file="file-b"))
         store.add_job(examples.job("2", training_file="file-b"))
-        with pytest.raises(ConflictError, match="ftjob-1, ftjob-2") as caught:
-            store.delete_file("file-b")
-        assert caught.value.code == "file_in_use"
+        for ask in (store.deletable_file, store.delete_file):
+            with pytest.raises(ConflictError, match="ftjob-1, ftjob-2") as caught:
+                ask("file-b")
+            assert caught.value.code == "file_in_use"
         assert store.file("file-b").id == "file-b"
 
     def test_the_file_of_an_ended_job_may_go(self, store: Store, examples: Examples) -> None:
@@ -137,7 +146,7 @@ class TestJobs:
             lambda: store.cancel_job(job.id, now=NOW),
             lambda: store.change_job(job, JobChange(attempt=1)),
             lambda: store.finish_job(job, JobChange(), model=model, results=results),
-            lambda: store.ingest(job.id, [], []),
+            lambda: store.ingest(job.id, [], checkpoints=[]),
             lambda: store.list_events(job.id, after=None, limit=1),
             lambda: store.list_checkpoints(job.id, after=None, limit=1),
             lambda: store.drop_checkpoints(job.id, keep=[]),
@@ -156,9 +165,37 @@ class TestJobs:
         second = store.list_jobs(after="ftjob-2", limit=2)
         assert (ids(second), second.has_more) == (["ftjob-1"], False)
 
+    @pytest.mark.parametrize(
+        ("metadata", "expected"),
+        [
+            (None, "54321"),
+            ({"team": "blue"}, "41"),
+            ({"team": "blue", 'k".]': "\u00e9"}, "4"),
+            ({"k": ""}, ""),
+            ({}, "53"),
+        ],
+    )
+    def test_jobs_are_listed_by_their_labels(
+        self, store: Store, examples: Examples, metadata: dict[str, str] | None, expected: str
+    ) -> None:
+        blue = {"team": "blue"}
+        labels = [blue, {"team": "red"}, None, blue | {'k".]': "\u00e9"}, {}]
+        for number, carried in enumerate(labels, start=1):
+            job = examples.job(str(number))
+            request = job.request.model_copy(update={"metadata": carried})
+            store.add_job(job.model_copy(update={"request": request}))
+        found: list[str] = []
+        more, after = bool(expected), None
+        while more:
+            page = store.list_jobs(after=after, limit=1, metadata=metadata)
+            found, more, after = found + ids(page), page.has_more, page.items[-1].id
+        assert found == [f"ftjob-{number}" for number in expected]
+        assert store.list_jobs(after="ftjob-1", limit=1, metadata=metadata).items == ()
+
     def test_an_unknown_job_cursor_is_refused(self, store: Store) -> None:
-        with pytest.raises(InvalidRequestError, match="ftjob-x"):
-            store.list_jobs(after="ftjob-x", limit=1)
+        for metadata in (None, {"team": "blue"}):
+            with pytest.raises(InvalidRequestError, match="ftjob-x"):
+                store.list_jobs(after="ftjob-x", limit=1, metadata=metadata)
 
     def test_open_jobs_are_unfinished_or_hold_a_submission(
         self, store: Store, examples: Examples, steps: Steps
@@ -326,9 +363,12 @@ class TestTunedModels:
     def test_a_deleted_model_is_returned_and_gone(
         self, store: Store, examples: Examples, steps: Steps
     ) -> None:
-        model = examples.model(steps.succeeded(store))
+        job = steps.succeeded(store)
+        model = examples.model(job)
+        store.ingest(job.id, [], checkpoints=[examples.checkpoint(job, 5)])
         assert store.delete_tuned_model(model.name) == model
         assert store.list_tuned_models() == []
+        assert store.list_checkpoints(job.id, after=None, limit=9).items == ()
         for gone in (store.tuned_model, store.delete_tuned_model):
             with pytest.raises(NotFoundError) as caught:
                 gone(model.name)

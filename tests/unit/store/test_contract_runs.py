@@ -35,7 +35,7 @@ class TestEvents:
         line = RunEvent(
             number=1, created_at=NOW + 9, level=EventLevel.WARN, message="Cut", data={"line": 3}
         )
-        store.ingest(job.id, [line], [])
+        store.ingest(job.id, [line], checkpoints=[])
         event = store.list_events(job.id, after=None, limit=1).items[0]
         assert (event.type, event.level, event.message) == (EventType.MESSAGE, "warn", "Cut")
         assert (event.job_id, event.created_at, event.data) == (job.id, NOW + 9, {"line": 3})
@@ -44,7 +44,7 @@ class TestEvents:
         self, store: Store, job: Job, examples: Examples
     ) -> None:
         line = examples.run_event(1, metrics=examples.metrics(1))
-        store.ingest(job.id, [line.model_copy(update={"data": {"lines": 4}})], [])
+        store.ingest(job.id, [line.model_copy(update={"data": {"lines": 4}})], checkpoints=[])
         event = store.list_events(job.id, after=None, limit=1).items[0]
         assert event.type is EventType.METRICS
         assert event.data == {
@@ -62,7 +62,7 @@ class TestEvents:
         self, store: Store, job: Job
     ) -> None:
         end = RunEvent(number=1, created_at=NOW, message="End", outcome=RunOutcome())
-        store.ingest(job.id, [end], [])
+        store.ingest(job.id, [end], checkpoints=[])
         assert told(store, job) == []
         assert store.job(job.id).run_events_seen == 1
 
@@ -72,14 +72,14 @@ class TestEvents:
         end = RunEvent(number=1, created_at=NOW, message="End", outcome=RunOutcome())
         saved = end.model_copy(update={"checkpoint": examples.metrics(9)})
         measured = end.model_copy(update={"number": 2, "metrics": examples.metrics(9)})
-        store.ingest(job.id, [saved, measured], [])
+        store.ingest(job.id, [saved, measured], checkpoints=[])
         assert told(store, job) == ["End", "End"]
 
     def test_lines_are_taken_in_once(self, store: Store, job: Job, examples: Examples) -> None:
         lines = [examples.run_event(number) for number in range(1, 6)]
-        store.ingest(job.id, lines[:3], [])
-        store.ingest(job.id, lines, [])
-        store.ingest(job.id, lines[:2], [])
+        store.ingest(job.id, lines[:3], checkpoints=[])
+        store.ingest(job.id, lines, checkpoints=[])
+        store.ingest(job.id, lines[:2], checkpoints=[])
         assert told(store, job) == [f"line {number}" for number in range(1, 6)]
         assert store.job(job.id).run_events_seen == 5
 
@@ -90,7 +90,7 @@ class TestEvents:
         store.ingest(
             job.id,
             [examples.run_event(1, metrics=examples.metrics(1))],
-            [examples.checkpoint(job, 1)],
+            checkpoints=[examples.checkpoint(job, 1)],
         )
         assert told(store, job)[-1] == "line 1"
         assert len(store.list_checkpoints(job.id, after=None, limit=9).items) == 1
@@ -99,7 +99,7 @@ class TestEvents:
     def test_events_are_paged_newest_first(
         self, store: Store, job: Job, examples: Examples
     ) -> None:
-        store.ingest(job.id, [examples.run_event(number) for number in range(1, 6)], [])
+        store.ingest(job.id, [examples.run_event(number) for number in range(1, 6)], checkpoints=[])
         first = store.list_events(job.id, after=None, limit=3)
         assert [event.message for event in first.items] == ["line 5", "line 4", "line 3"]
         assert first.has_more
@@ -124,7 +124,7 @@ class TestEstimatedFinish:
             examples.run_event(2, metrics=examples.metrics(2, seconds_left=40.4)),
             examples.run_event(3),
         ]
-        store.ingest(job.id, lines, [])
+        store.ingest(job.id, lines, checkpoints=[])
         assert store.job(job.id).estimated_finish == NOW + 2 + 40
 
     def test_old_metrics_do_not_turn_it_back(
@@ -132,15 +132,15 @@ class TestEstimatedFinish:
     ) -> None:
         old = examples.run_event(1, metrics=examples.metrics(1, seconds_left=99))
         new = examples.run_event(2, metrics=examples.metrics(2, seconds_left=40))
-        store.ingest(job.id, [old, new], [])
-        store.ingest(job.id, [old], [])
+        store.ingest(job.id, [old, new], checkpoints=[])
+        store.ingest(job.id, [old], checkpoints=[])
         assert store.job(job.id).estimated_finish == NOW + 2 + 40
 
 
 class TestCheckpoints:
     def test_they_come_back_newest_first(self, store: Store, job: Job, examples: Examples) -> None:
         added = [examples.checkpoint(job, step) for step in (10, 20, 30)]
-        store.ingest(job.id, [], added)
+        store.ingest(job.id, [], checkpoints=added)
         first = store.list_checkpoints(job.id, after=None, limit=2)
         assert (list(first.items), first.has_more) == ([added[2], added[1]], True)
         rest = store.list_checkpoints(job.id, after=added[1].id, limit=2)
@@ -148,9 +148,9 @@ class TestCheckpoints:
 
     def test_each_step_is_kept_once(self, store: Store, job: Job, examples: Examples) -> None:
         first = examples.checkpoint(job, 10)
-        store.ingest(job.id, [], [first])
+        store.ingest(job.id, [], checkpoints=[first])
         later = [examples.checkpoint(job, step) for step in (10, 20, 20)]
-        store.ingest(job.id, [], later)
+        store.ingest(job.id, [], checkpoints=later)
         found = store.list_checkpoints(job.id, after=None, limit=9).items
         assert [checkpoint.step for checkpoint in found] == [20, 10]
         assert found[1] == first
@@ -159,8 +159,10 @@ class TestCheckpoints:
         self, store: Store, job: Job, steps: Steps, examples: Examples
     ) -> None:
         other = steps.running(store, "2")
-        store.ingest(job.id, [], [examples.checkpoint(job, step) for step in (10, 20, 30)])
-        store.ingest(other.id, [], [examples.checkpoint(other, 10)])
+        store.ingest(
+            job.id, [], checkpoints=[examples.checkpoint(job, step) for step in (10, 20, 30)]
+        )
+        store.ingest(other.id, [], checkpoints=[examples.checkpoint(other, 10)])
         store.drop_checkpoints(job.id, keep=[20, 30])
         left = store.list_checkpoints(job.id, after=None, limit=9).items
         assert [checkpoint.step for checkpoint in left] == [30, 20]

@@ -86,7 +86,7 @@ def test_a_store_that_is_opened_again_has_everything(
 ) -> None:
     first = open_store()
     job = steps.running(first)
-    first.ingest(job.id, [examples.run_event(1)], [examples.checkpoint(job, 1)])
+    first.ingest(job.id, [examples.run_event(1)], checkpoints=[examples.checkpoint(job, 1)])
     first.close()
     again = open_store()
     assert again.job(job.id) == first.job(job.id)

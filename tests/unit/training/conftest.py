@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -93,7 +94,12 @@ class Bench:
         """Put `data` where training finds it, as JSON lines."""
         content = "\n".join(json.dumps(row) for row in data).encode()
         self.artifacts.put(f"files/{name}", content)
-        return DataFile(id=f"file-{name}", filename=f"{name}.jsonl", key=f"files/{name}", sha256="")
+        return DataFile(
+            id=f"file-{name}",
+            filename=f"{name}.jsonl",
+            key=f"files/{name}",
+            sha256=hashlib.sha256(content).hexdigest(),
+        )
 
     def train(self, attempt: int = 1, artifacts: Artifacts | None = None) -> RunOutcome:
         """Train in this process."""

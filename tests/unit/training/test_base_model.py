@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import sys
+import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tunesmith.domain.errors import DiskFullError
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.models import CatalogueEntry, FolderSource, HubSource, PackageSource, Source
 from tunesmith.training import base_model
@@ -43,21 +45,22 @@ def test_a_folder_without_a_model_is_named(bench: Bench, tmp_path: Path) -> None
     assert str(tmp_path / "none") in failure(bench, FolderSource(path=tmp_path / "none"))
 
 
-def test_a_model_of_the_hub_is_named_by_its_id_and_revision(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+def test_a_model_of_the_hub_is_named_by_its_id_and_commit(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: dict[str, object] = {}
+    snapshot = tmp_path / "snapshots" / ("0a" * 20)
 
     def fetch(repo: str, **options: object) -> str:
         asked.update(options, repo=repo)
-        return str(bench.base)
+        return str(snapshot)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
     source = HubSource(repo="org/tiny", revision="v1", offline=True)
 
     found = bring(entry(source), bench.artifacts, announce=print)
 
-    assert found == BaseModel(folder=bench.base, reference="org/tiny", revision="v1")
+    assert found == BaseModel(folder=snapshot, reference="org/tiny", revision="0a" * 20)
     assert (asked["repo"], asked["revision"], asked["local_files_only"]) == ("org/tiny", "v1", True)
 
 
@@ -122,6 +125,25 @@ def test_two_runs_that_prepare_the_same_model_do_each_other_no_harm(
     assert said == ["Preparing base model org/tiny from the package tiny_weights"]
 
 
+def test_a_model_is_prepared_on_the_disk_that_keeps_it(
+    bench: Bench, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inodes: list[int] = []
+
+    def convert(weights: Path, folder: Path) -> None:
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+        inodes.append((folder / "config.json").stat().st_ino)
+
+    monkeypatch.setattr(base_model, "_convert", convert)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+
+    source = PackageSource(package=package, file="bad.gguf")
+    found = bring(entry(source), bench.artifacts, announce=print)
+
+    assert [(found.folder / "config.json").stat().st_ino] == inodes, "moved, not copied"
+
+
 def test_a_folder_without_tokenizer_is_told(bench: Bench, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
 
@@ -133,6 +155,7 @@ def test_a_folder_without_tokenizer_is_told(bench: Bench, tmp_path: Path) -> Non
 
 def test_a_full_disk_has_a_code_of_its_own() -> None:
     assert explain(OSError(errno.ENOSPC, "no room")).code is FailureCode.DISK_FULL
+    assert explain(DiskFullError()).code is FailureCode.DISK_FULL
 
 
 def test_anything_unforeseen_is_told_by_type_and_message() -> None:

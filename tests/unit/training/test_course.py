@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def rates(bench: Bench, total: int, **changes: object) -> list[float]:
     spec = bench.write_spec([], learning_rate=1.0, **changes)
-    return [learning_rate(step, spec, total) for step in range(1, total + 1)]
+    return [learning_rate(step, spec, total=total) for step in range(1, total + 1)]
 
 
 def test_the_linear_schedule_rises_to_its_full_rate_and_falls_in_a_line(bench: Bench) -> None:
@@ -77,7 +78,18 @@ def examples(count: int) -> Examples:
         starts=ends - 1,
         ends=ends,
         lines=ends,
+        elements=np.zeros(count, dtype=np.int64),
     )
+
+
+def test_a_batch_is_named_by_its_lines_or_in_an_array_by_its_examples_numbers() -> None:
+    of_lines = examples(9)
+    of_array = replace(of_lines, elements=of_lines.lines, lines=np.ones(9, dtype=np.int64))
+    chosen = np.array([7, 2])
+
+    assert of_lines.places(chosen) == "lines 3, 8"
+    assert of_array.places(chosen) == "examples 3 (line 1), 8 (line 1)"
+    assert of_array.take(chosen).places(np.array([0])) == "examples 8 (line 1)"
 
 
 def test_what_is_held_out_is_not_learnt_and_depends_on_the_seed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.domain.errors import StaleJobError
 from tunesmith.domain.events import EventLevel
 from tunesmith.domain.failures import FailureCode
-from tunesmith.domain.spec import LoraSpec, Precision
+from tunesmith.domain.spec import DataFile, LoraSpec, Precision
 from tunesmith.training import checkpoints
 from tunesmith.training.checkpoints import Learner
 
@@ -175,7 +176,27 @@ def test_lines_set_aside_are_told_in_a_warning(bench: Bench, rows: Callable[[int
 
     warnings = [e for e in bench.run.events(after=0) if e.level is EventLevel.WARN]
     assert len(warnings) == 1
-    assert warnings[0].message.startswith("Lines not used in 'train.jsonl': 1. Line 9:")
+    assert warnings[0].message.startswith("Examples not used in 'train.jsonl': 1. Line 9:")
+
+
+def test_an_example_with_an_empty_answer_is_set_aside_and_told_by_its_number(
+    bench: Bench, rows: Callable[[int], Rows]
+) -> None:
+    data = [*rows(8), {"instruction": "Say nothing.", "output": ""}]
+    content = json.dumps(data).encode()
+    digest = hashlib.sha256(content).hexdigest()
+    bench.artifacts.put("files/array", content)
+    array = DataFile(id="file-array", filename="array.json", key="files/array", sha256=digest)
+    bench.write_spec([], n_epochs=1, training_file=array)
+
+    outcome = bench.train()
+
+    assert outcome.error is None
+    [warning] = [e for e in bench.run.events(after=0) if e.level is EventLevel.WARN]
+    assert "Example 9 (line 1): the answer is empty." in warning.message
+    receipt = json.loads(bench.artifacts.get(f"{bench.run.prefix}/receipt.json"))
+    [aside] = receipt["training"]["report"]["set_aside"]
+    assert (aside["line"], aside["element"], aside["rule"]) == (1, 9, "empty_answer")
 
 
 def test_the_table_of_metrics_begins_with_openais_columns(
