@@ -43,7 +43,7 @@ def main() -> None:
     began = time.monotonic()
     # A demo that is told to end still ends its service.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("The demo was ended."))
-    training, held_out = orders(training=240, held_out=40, seed=SEED)
+    training, held_out = orders(training=200, held_out=40, seed=SEED)
     with service() as url:
         client = OpenAI(base_url=url, api_key="unused", max_retries=5)
         job = learn(client, training=training, held_out=held_out)
