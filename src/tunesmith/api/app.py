@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import Match
 
-from tunesmith.api import files, jobs, models, opea
+from tunesmith.api import files, jobs, models, opea, uploads
 from tunesmith.api.codes import FORBIDDEN, TOO_LARGE, WRONG_CONTENT_TYPE
 from tunesmith.api.openapi import describe_api
 from tunesmith.api.query import check_query
@@ -37,6 +37,8 @@ _STATUS_OF_CODE = {
     FORBIDDEN: 403,
     # OpenAI answers 400 to the cancellation of a job that has ended.
     "job_already_ended": 400,
+    # OpenAI's clients would send the request again upon a 409.
+    "upload_not_pending": 400,
 }
 """Statuses of the errors whose kind alone does not decide it."""
 
@@ -67,7 +69,7 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     app.include_router(opea.router, responses=_ERROR_OPEA)
-    for router in (files.router, jobs.router, models.router, opea.health_router):
+    for router in (files.router, uploads.router, jobs.router, models.router, opea.health_router):
         app.include_router(router, responses=_ERROR_OPENAI)
     app.add_exception_handler(UserError, _answer_user_error)
     app.add_exception_handler(RequestValidationError, _answer_bad_parameter)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, BinaryIO
 
@@ -16,6 +17,7 @@ from tunesmith.api.services import Serviced
 from tunesmith.domain.disk import naming_full_disk
 from tunesmith.domain.errors import InvalidRequestError
 from tunesmith.domain.files import UPLOADABLE, Purpose
+from tunesmith.domain.uploads import MAX_PART_BYTES
 from tunesmith.protocol.reading import describe, read_object, shortened
 
 _MAX_JSON_BYTES = 1024 * 1024
@@ -56,29 +58,49 @@ JsonBody = Annotated[dict[str, Any], Depends(_json_object)]
 
 
 async def _upload(request: Request, services: Serviced) -> AsyncGenerator[Upload]:
-    if _media_type(request) != "multipart/form-data":
-        raise InvalidRequestError(
-            "A file is uploaded as 'multipart/form-data' with the parts 'file' and 'purpose'.",
-            code=WRONG_CONTENT_TYPE,
-        )
-    stream = _limited(request, services.max_upload_bytes, extra=_FORM_BYTES)
-    try:
-        with naming_full_disk():
-            form = await MultiPartParser(request.headers, stream, max_files=8, max_fields=8).parse()
-    except MultiPartException as error:
-        raise InvalidRequestError(f"The form cannot be read: {error.message}") from None
-    try:
-        yield _checked_upload(form, services.max_upload_bytes)
-    finally:
-        await form.close()
+    limit = services.max_upload_bytes
+    async with _form(request, limit, taking="the parts 'file' and 'purpose'") as form:
+        yield _checked_upload(form, limit)
 
 
 UploadBody = Annotated[Upload, Depends(_upload)]
 """A handler's parameter that receives an upload."""
 
 
-def checked_filename(name: str) -> str:
-    """Return `name` if it is a plain file name; raises `InvalidRequestError` otherwise."""
+async def _upload_part(request: Request) -> AsyncGenerator[BinaryIO]:
+    async with _form(request, MAX_PART_BYTES, taking="the part 'data'") as form:
+        data = _only_file(form, "data", others=())
+        if not data.size:
+            raise InvalidRequestError("'data' is empty; send some of the file.", param="data")
+        _check_size(data, "data", shown="'data'", limit=MAX_PART_BYTES)
+        yield data.file
+
+
+PartBody = Annotated[BinaryIO, Depends(_upload_part)]
+"""A handler's parameter that receives the content of an upload's part, from its first byte."""
+
+
+@asynccontextmanager
+async def _form(request: Request, limit: int, *, taking: str) -> AsyncGenerator[FormData]:
+    """Receive a form whose file has at most `limit` bytes; `taking` names its parts."""
+    if _media_type(request) != "multipart/form-data":
+        raise InvalidRequestError(
+            f"A file is uploaded as 'multipart/form-data' with {taking}.", code=WRONG_CONTENT_TYPE
+        )
+    stream = _limited(request, limit, extra=_FORM_BYTES)
+    try:
+        with naming_full_disk():
+            form = await MultiPartParser(request.headers, stream, max_files=8, max_fields=8).parse()
+    except MultiPartException as error:
+        raise InvalidRequestError(f"The form cannot be read: {error.message}") from None
+    try:
+        yield form
+    finally:
+        await form.close()
+
+
+def checked_filename(name: str, *, param: str = "file") -> str:
+    """Return `name` if it is a plain file name; raises `InvalidRequestError` for `param` if not."""
     faults = {
         "is empty": not name.strip(),
         "has path parts": "/" in name or "\\" in name or name in (".", ".."),
@@ -90,7 +112,7 @@ def checked_filename(name: str) -> str:
             raise InvalidRequestError(
                 f"The file name '{shortened(name)}' {fault}; send a plain name such as "
                 "'train.jsonl'.",
-                param="file",
+                param=param,
             )
     return name
 
@@ -119,28 +141,39 @@ async def _limited(request: Request, limit: int, *, extra: int = 0) -> AsyncGene
 
 
 def _checked_upload(form: FormData, limit: int) -> Upload:
-    file, purpose = _part(form, "file"), _part(form, "purpose")
-    for name in form:
-        if name not in ("file", "purpose"):
-            raise InvalidRequestError(
-                f"'{shortened(name)}' is no known part of the form; leave it out.", param=name
-            )
-    if not isinstance(file, UploadFile):
-        raise InvalidRequestError(
-            "'file' is a plain value; send it as a file, with a file name.", param="file"
-        )
+    file = _only_file(form, "file", others=("purpose",))
+    purpose = _part(form, "purpose")
     filename = checked_filename(_whole_name(file))
     if not file.size:
         raise InvalidRequestError(
             f"The file '{filename}' is empty; send one with content.", param="file"
         )
-    if file.size > limit:
+    _check_size(file, "file", shown=f"The file '{filename}'", limit=limit)
+    return Upload(filename, _checked_purpose(purpose), file.file)
+
+
+def _only_file(form: FormData, name: str, *, others: Collection[str]) -> UploadFile:
+    """Return the form's file `name`; raises `InvalidRequestError` for parts but it and `others`."""
+    file = _part(form, name)
+    for found in form:
+        if found not in (name, *others):
+            raise InvalidRequestError(
+                f"'{shortened(found)}' is no known part of the form; leave it out.", param=found
+            )
+    if not isinstance(file, UploadFile):
         raise InvalidRequestError(
-            f"The file '{filename}' has {file.size} bytes; at most {limit} are taken.",
-            param="file",
+            f"'{name}' is a plain value; send it as a file, with a file name.", param=name
+        )
+    return file
+
+
+def _check_size(file: UploadFile, param: str, *, shown: str, limit: int) -> None:
+    if (file.size or 0) > limit:
+        raise InvalidRequestError(
+            f"{shown} has {file.size} bytes; at most {limit} are taken.",
+            param=param,
             code=TOO_LARGE,
         )
-    return Upload(filename, _checked_purpose(purpose), file.file)
 
 
 def _whole_name(file: UploadFile) -> str:

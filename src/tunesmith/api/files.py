@@ -97,20 +97,18 @@ def download_file(services: Serviced, file_id: str) -> StreamingResponse:
         "Content-Length": str(file.bytes),
         "X-Content-Type-Options": "nosniff",
     }
-    return StreamingResponse(
-        _chunks(stream), media_type="application/octet-stream", headers=headers
-    )
+    return StreamingResponse(chunks(stream), media_type="application/octet-stream", headers=headers)
 
 
 def _hashed(stream: BinaryIO, digest: hashlib._Hash) -> Iterator[bytes]:
     """Yield the stream's chunks, adding each to `digest`."""
-    for chunk in _chunks(stream):
+    for chunk in chunks(stream):
         digest.update(chunk)
         yield chunk
 
 
-def _chunks(stream: BinaryIO) -> Iterator[bytes]:
-    """Yield the stream's chunks and close it at the end."""
+def chunks(stream: BinaryIO) -> Iterator[bytes]:
+    """Yield the stream's chunks of up to 1 MiB and close it at the end."""
     with stream:
         while chunk := stream.read(_CHUNK):
             yield chunk

@@ -11,11 +11,18 @@ from pydantic.json_schema import models_json_schema
 from tunesmith.protocol.jobs import CreateJob
 from tunesmith.protocol.opea import OpeaJobId
 from tunesmith.protocol.opea_create import OpeaCreateJob
+from tunesmith.protocol.uploads import CompleteUpload, CreateUpload
 from tunesmith.protocol.wire import Wire
 
 _REF = "#/components/schemas/{model}"
 
-_BODIES: tuple[type[Wire], ...] = (CreateJob, OpeaCreateJob, OpeaJobId)
+_BODIES: tuple[type[Wire], ...] = (
+    CreateJob,
+    OpeaCreateJob,
+    OpeaJobId,
+    CreateUpload,
+    CompleteUpload,
+)
 """The shapes that handlers read themselves."""
 
 UPLOAD_FORM = {
@@ -36,6 +43,23 @@ UPLOAD_FORM = {
     }
 }
 """Describes the form of an upload, for a route's `openapi_extra`."""
+
+
+PART_FORM = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["data"],
+                    "properties": {"data": {"type": "string", "format": "binary"}},
+                }
+            }
+        },
+    }
+}
+"""Describes the form of an upload's part, for a route's `openapi_extra`."""
 
 
 def json_body(*shapes: type[Wire]) -> dict[str, Any]:

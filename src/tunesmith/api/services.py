@@ -19,7 +19,7 @@ class Services:
     """The doors and settings that handlers need."""
 
     store: Store
-    """Files, jobs, events, checkpoints and tuned models."""
+    """Files, uploads, jobs, events, checkpoints and tuned models."""
     artifacts: Artifacts
     """The bytes behind them."""
     catalogue: Mapping[str, CatalogueEntry]

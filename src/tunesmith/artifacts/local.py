@@ -116,8 +116,9 @@ class LocalArtifacts:
         """Remove `key` and everything below it; see `Artifacts.delete`."""
         path = self._path(key)
         if path.is_dir():
-            # Out of sight first, so that nobody meets half of a folder.
-            shutil.rmtree(path.rename(self._new_aside()), ignore_errors=True)
+            # Out of sight first, so that nobody meets half of a folder; another may be as quick.
+            with suppress(FileNotFoundError):
+                shutil.rmtree(path.rename(self._new_aside()), ignore_errors=True)
         elif path.is_file():
             path.unlink(missing_ok=True)
 

@@ -179,7 +179,7 @@ def run_controller(settings: Settings) -> None:
     from tunesmith.controller.doors import Doors
     from tunesmith.controller.launch import Launcher
     from tunesmith.controller.loop import Controller
-    from tunesmith.controller.sweep import sweep
+    from tunesmith.controller.sweep import keep_swept
 
     _log_to_stderr(settings)
     artifacts = LocalArtifacts(settings.data)
@@ -198,7 +198,7 @@ def run_controller(settings: Settings) -> None:
             catalogue=settings.catalogue,
             keep_checkpoints=settings.keep_checkpoints,
         )
-        sweep(doors)
+        threading.Thread(target=keep_swept, args=(doors, stop), daemon=True).start()
         controller = Controller(doors, launcher, crash_retries=settings.crash_retries)
         controller.run(stop)
         if not deserted.is_set():

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import BinaryIO
 
-from tunesmith.dataset.formats import Example, Format, Parser
-from tunesmith.dataset.rows import Problem, Rule, read_rows
+from tunesmith.dataset.examples import Example
+from tunesmith.dataset.formats import Format, Parser
+from tunesmith.dataset.problems import Problem, Rule
+from tunesmith.dataset.rows import read_rows
 from tunesmith.domain.errors import InvalidRequestError
 from tunesmith.domain.values import Value
 
@@ -87,7 +89,12 @@ def read_examples(file: BinaryIO, *, limit: int | None) -> Iterator[Example]:
 
 
 def _parsed(file: BinaryIO, parser: Parser) -> Iterator[Example | Problem]:
-    return (row if isinstance(row, Problem) else parser.parse(row) for row in read_rows(file))
+    for row in read_rows(file):
+        item = row if isinstance(row, Problem) else parser.parse(row)
+        yield item
+        if isinstance(item, Problem) and item.rule is Rule.WRONG_METHOD:
+            # All that follows would be told the same.
+            return
 
 
 def _too_few(examples: int, unanswered: int, *, minimum: int) -> Problem:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Protocol
 
-from tunesmith.dataset.formats import Example, Message
+from tunesmith.dataset.examples import Example, Message, ToolCall
 from tunesmith.domain.values import Value
 
 DEFAULT_TEMPLATE = (
@@ -49,7 +49,12 @@ class Tokenizer(Protocol):
         """The tokens that are no text, in their written form."""
 
     def apply_chat_template(
-        self, conversation: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool
+        self,
+        conversation: list[dict[str, Any]],
+        *,
+        tools: list[Any] | None,
+        tokenize: bool,
+        add_generation_prompt: bool,
     ) -> Any:
         """Return the text of the conversation, where `tokenize` is false."""
 
@@ -89,6 +94,8 @@ class SetAsideRule(StrEnum):
     """There is nothing in the answer."""
     TEMPLATE_REFUSED = "template_refused"
     """The model's chat template does not take such a conversation."""
+    TOOLS_IGNORED = "tools_ignored"
+    """The template does not write the tools, or not their calls."""
     ANSWER_NOT_FOUND = "answer_not_found"
     """The template's text does not show where the answer begins."""
 
@@ -129,7 +136,7 @@ def encode(
         fault = "the answer is empty. Fill it in, or remove the example."
         return _set_aside(example, SetAsideRule.EMPTY_ANSWER, fault=fault)
     try:
-        texts = _texts(example.messages, tokenizer)
+        texts = _texts(example, tokenizer)
     except _UnfitError as error:
         return _set_aside(example, error.rule, fault=error.reason)
     encoded = [
@@ -163,12 +170,13 @@ class _UnfitError(Exception):
         self.rule, self.reason = rule, reason
 
 
-def _texts(messages: tuple[Message, ...], tokenizer: Tokenizer) -> list[_Text]:
-    answers = [at for at, message in enumerate(messages) if message.learn]
-    whole = _text(messages, answers, tokenizer=tokenizer)
+def _texts(example: Example, tokenizer: Tokenizer) -> list[_Text]:
+    answers = [at for at, message in enumerate(example.messages) if message.learn]
+    whole = _text(example, answers, tokenizer=tokenizer)
+    _refuse_ignored_tools(example, tokenizer)
     if whole is not None:
         return [whole]
-    single = [_text(messages[: at + 1], [at], tokenizer=tokenizer) for at in answers]
+    single = [_text(_up_to(example, at + 1), [at], tokenizer=tokenizer) for at in answers]
     texts = [text for text in single if text is not None]
     if len(texts) < len(answers):
         reason = (
@@ -179,20 +187,47 @@ def _texts(messages: tuple[Message, ...], tokenizer: Tokenizer) -> list[_Text]:
     return texts
 
 
-def _text(
-    messages: tuple[Message, ...], answers: Sequence[int], *, tokenizer: Tokenizer
-) -> _Text | None:
-    """Render `messages` with the spans of `answers`; `None` where a span cannot be told."""
-    full = _render(messages, tokenizer, prompt=False)
+def _refuse_ignored_tools(example: Example, tokenizer: Tokenizer) -> None:
+    """Refuse `example` if the template leaves out its tools, or one of its calls."""
+    if not example.tools:
+        return
+    bare = [replace(example, tools=())]
+    for at, message in enumerate(example.messages):
+        if message.tool_calls:
+            silent = replace(message, tool_calls=())
+            others = (*example.messages[:at], silent, *example.messages[at + 1 :])
+            bare.append(replace(example, messages=others))
+    full = _render(example, tokenizer, prompt=False)
+    for other in bare:
+        try:
+            ignored = _render(other, tokenizer, prompt=False) == full
+        except _UnfitError:
+            # It minds what was left out.
+            continue
+        if ignored:
+            reason = (
+                "the model's chat template leaves out the tools or their calls. "
+                "Use a model whose template writes tools, or remove the example."
+            )
+            raise _UnfitError(SetAsideRule.TOOLS_IGNORED, reason)
+
+
+def _up_to(example: Example, end: int) -> Example:
+    return replace(example, messages=example.messages[:end])
+
+
+def _text(example: Example, answers: Sequence[int], *, tokenizer: Tokenizer) -> _Text | None:
+    """Render `example` with the spans of `answers`; `None` where a span cannot be told."""
+    full = _render(example, tokenizer, prompt=False)
     spans: list[tuple[int, int]] = []
     closed = False
     for at in answers:
-        before = _render(messages[:at], tokenizer, prompt=True)
-        behind = _render(messages[: at + 1], tokenizer, prompt=False)
+        before = _render(_up_to(example, at), tokenizer, prompt=True)
+        behind = _render(_up_to(example, at + 1), tokenizer, prompt=False)
         if not full.startswith(behind) or not behind.startswith(before):
             return None
         turn = behind[len(before) :]
-        size, closed = _learnt_size(turn, messages[at].content, tokenizer=tokenizer)
+        size, closed = _learnt_size(turn, example.messages[at], tokenizer=tokenizer)
         spans.append((len(before), len(before) + size))
     begin, end = spans[-1]
     text = full[:end]
@@ -203,11 +238,13 @@ def _text(
     return _Text(text, tuple(spans))
 
 
-def _render(messages: tuple[Message, ...], tokenizer: Tokenizer, *, prompt: bool) -> str:
-    conversation = [{"role": item.role, "content": item.content} for item in messages]
+def _render(example: Example, tokenizer: Tokenizer, *, prompt: bool) -> str:
     try:
         text = tokenizer.apply_chat_template(
-            conversation, tokenize=False, add_generation_prompt=prompt
+            [_turn(message) for message in example.messages],
+            tools=list(example.tools) or None,
+            tokenize=False,
+            add_generation_prompt=prompt,
         )
     # A template is the model's own program: it may raise anything, mostly on purpose.
     except Exception as error:  # noqa: BLE001
@@ -216,12 +253,28 @@ def _render(messages: tuple[Message, ...], tokenizer: Tokenizer, *, prompt: bool
     return str(text)
 
 
-def _learnt_size(turn: str, content: str, *, tokenizer: Tokenizer) -> tuple[int, bool]:
+def _turn(message: Message) -> dict[str, Any]:
+    """Return `message` in OpenAI's form, its arguments decoded, as templates expect them."""
+    turn: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        turn["tool_calls"] = [_call(call) for call in message.tool_calls]
+    if message.role == "tool":
+        turn |= {"tool_call_id": message.tool_call_id, "name": message.name}
+    return turn
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.id, "type": "function", "function": function}
+
+
+def _learnt_size(turn: str, message: Message, *, tokenizer: Tokenizer) -> tuple[int, bool]:
     """Return how much of an answer's `turn` is learnt, and whether a special token ends it.
 
     The turn's end is the first special token behind the content, or the last one
     where the template rewrote the content, so that it cannot be found. Where
-    there is none, it is the last character that is no blank.
+    there is none, it is the last character that is no blank. Calls of tools may
+    be wrapped in special tokens, so that behind their names the last one counts.
     """
     tokens = {*tokenizer.all_special_tokens, tokenizer.eos_token or ""} - {""}
     found = sorted(
@@ -230,10 +283,13 @@ def _learnt_size(turn: str, content: str, *, tokenizer: Tokenizer) -> tuple[int,
         for match in re.finditer(re.escape(token), turn)
     )
     last = found[-1][0] if found else len(turn)
-    behind = _content_end(turn, content.strip(), last=last)
+    if message.tool_calls:
+        behind: int | None = turn.rfind(message.tool_calls[-1].name) + 1
+    else:
+        behind = _content_end(turn, message.content.strip(), last=last)
     ends = [end for start, end in found if start >= (last if behind is None else behind)]
     if ends:
-        return ends[0], True
+        return ends[-1 if message.tool_calls else 0], True
     return max(len(turn.rstrip()), behind or 0), False
 
 

@@ -14,11 +14,11 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
-from itertools import count
+from io import BufferedReader
 from typing import BinaryIO
 
-from tunesmith.domain.values import Value
+from tunesmith.dataset.gunzip import MAGIC, GzipError, Unpacked
+from tunesmith.dataset.problems import Problem, Rule, place
 
 MAX_ROW_SIZE = 16 * 2**20
 """Longest row that is read: bytes of a line, or characters of an array's element."""
@@ -34,68 +34,6 @@ _SEPARATORS = (",", "]", *_BLANK)
 _BLANKS = re.compile(f"[{_BLANK}]*")
 
 
-class Rule(StrEnum):
-    """What a problem is about: stable ids, for programs."""
-
-    NOT_UTF8 = "not_utf8"
-    """A byte is not UTF-8."""
-    INVALID_JSON = "invalid_json"
-    """The text is not JSON."""
-    PRETTY_PRINTED = "pretty_printed"
-    """One object is spread over several lines, outside an array."""
-    DUPLICATE_KEY = "duplicate_key"
-    """An object has the same key twice."""
-    NUMBER_TOO_LONG = "number_too_long"
-    """A whole number has more than 4,000 digits."""
-    NESTED_TOO_DEEPLY = "nested_too_deeply"
-    """Arrays or objects are nested hundreds of levels deep."""
-    ROW_TOO_LONG = "row_too_long"
-    """A row exceeds `MAX_ROW_SIZE`."""
-    NOT_AN_OBJECT = "not_an_object"
-    """A row is JSON, but no object."""
-    UNKNOWN_FORMAT = "unknown_format"
-    """A row's keys are of no known format."""
-    MIXED_FORMATS = "mixed_formats"
-    """A row is of another format than the file's first one."""
-    MISSING_KEY = "missing_key"
-    """A required key is absent."""
-    UNKNOWN_KEY = "unknown_key"
-    """A key has no meaning here."""
-    NOT_SUPPORTED = "not_supported"
-    """A key, role or part that OpenAI knows, but that cannot be trained on yet."""
-    WRONG_TYPE = "wrong_type"
-    """A value is of the wrong type."""
-    WRONG_VALUE = "wrong_value"
-    """A value is of the right type, but not one of those allowed."""
-    EMPTY = "empty"
-    """A text that must not be empty is."""
-    NOT_UNICODE = "not_unicode"
-    r"""An escape such as `\ud800` stands for half a character."""
-    ROLE_ORDER = "role_order"
-    """A message stands where its role cannot."""
-    NOTHING_LEARNT = "nothing_learnt"
-    """No answer of the conversation has weight 1."""
-    NO_EXAMPLES = "no_examples"
-    """The file holds no row at all."""
-    TOO_FEW_EXAMPLES = "too_few_examples"
-    """The file holds fewer examples than a job needs."""
-
-
-class Problem(Value):
-    """A fault of a data file, its place and its mend."""
-
-    line: int
-    """Line of the fault, from 1; 0 where the file as a whole is meant."""
-    element: int = 0
-    """Number of the array's element at fault, from 1; 0 where none or no array is meant."""
-    pointer: str
-    """Place inside the row as a JSON pointer (RFC 6901); empty for the row itself."""
-    rule: Rule
-    """What it is about."""
-    message: str
-    """The place, what is wrong there, and how to mend it, in one or two sentences."""
-
-
 @dataclass(frozen=True, slots=True)
 class Row:
     """One JSON value of the file."""
@@ -108,23 +46,31 @@ class Row:
     """Its number in the array, from 1; 0 where the file is no array."""
 
 
-def place(line: int, element: int, *, pointer: str = "") -> str:
-    """Return how a place is named: `Line 3, /output`, or in an array `Example 5 (line 1)`."""
-    where = f"Example {element} (line {line})" if element else f"Line {line}"
-    return f"{where}, {pointer}" if pointer else where
-
-
 def read_rows(file: BinaryIO) -> Iterator[Row | Problem]:
     """Yield each row of `file`, or what is wrong with it, in order.
 
     No more than one row and a chunk is held in memory. Nothing is raised for
-    bad content.
+    bad content. A file that gzip packed (RFC 1952) is unpacked on the way; its
+    lines are those of the text.
     """
-    for number in count(1):
-        line = file.readline(MAX_ROW_SIZE + 1)
-        head = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
-        if not line or head.strip():
-            break
+    line = file.readline(MAX_ROW_SIZE + 1)
+    if not line.startswith(MAGIC):
+        yield from _text_rows(file, line)
+        return
+    unpacked = Unpacked(file, line)
+    try:
+        text = BufferedReader(unpacked, CHUNK_SIZE)
+        yield from _text_rows(text, text.readline(MAX_ROW_SIZE + 1))
+    except GzipError as error:
+        message = f"Line {unpacked.line}: {error}"
+        yield _problem(unpacked.line, error.rule, message=message)
+
+
+def _text_rows(file: BinaryIO, line: bytes) -> Iterator[Row | Problem]:
+    number, head = 1, line.removeprefix(codecs.BOM_UTF8)
+    while line and not head.strip():
+        head = line = file.readline(MAX_ROW_SIZE + 1)
+        number += 1
     encoding = _other_encoding(line)
     if encoding:
         message = f"The file is in {encoding}. Save it as UTF-8."

@@ -33,6 +33,16 @@ def is_file_id(text: str) -> bool:
     return _FILE_ID.fullmatch(text) is not None
 
 
+def new_upload_id() -> str:
+    """Return a fresh upload id, `upload_` and 24 characters."""
+    return f"upload_{_token(24)}"
+
+
+def new_part_id() -> str:
+    """Return a fresh id of an upload's part, `part_` and 24 characters."""
+    return f"part_{_token(24)}"
+
+
 def new_job_id(dialect: Dialect) -> str:
     """Return a fresh job id: `ft-job-<uuid4>` for OPEA, `ftjob-` and 24 characters for OpenAI."""
     return f"ft-job-{uuid.uuid4()}" if dialect is Dialect.OPEA else f"ftjob-{_token(24)}"

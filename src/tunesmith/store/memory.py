@@ -11,6 +11,7 @@ from tunesmith.domain.events import Checkpoint, Event, EventLevel, RunEvent
 from tunesmith.domain.files import File, Purpose
 from tunesmith.domain.jobs import Job, JobChange, JobStatus
 from tunesmith.domain.models import TunedModel
+from tunesmith.domain.uploads import Upload, UploadPart
 from tunesmith.domain.values import Page
 from tunesmith.store import rules
 
@@ -28,6 +29,8 @@ class MemoryStore:
         self._clock = clock
         self._lock = threading.Lock()
         self._files: dict[str, File] = {}
+        self._uploads: dict[str, Upload] = {}
+        self._parts: list[UploadPart] = []
         self._jobs: dict[str, Job] = {}
         self._events: dict[str, list[Event]] = {}
         self._checkpoints: dict[str, list[Checkpoint]] = {}
@@ -78,6 +81,41 @@ class MemoryStore:
             file = self._deletable_file(file_id)
             del self._files[file_id]
             return file
+
+    def add_upload(self, upload: Upload) -> None:
+        """Add a pending upload; see `Store.add_upload`."""
+        with self._lock:
+            self._uploads[upload.id] = upload
+
+    def pending_upload(self, upload_id: str) -> Upload:
+        """Return the upload if it still takes parts; see `Store.pending_upload`."""
+        with self._lock:
+            return self._pending(upload_id)
+
+    def add_part(self, part: UploadPart) -> None:
+        """Add a part; see `Store.add_part`."""
+        with self._lock:
+            self._pending(part.upload_id)
+            self._parts.append(part)
+
+    def list_parts(self, upload_id: str) -> list[UploadPart]:
+        """Return all parts of the upload; see `Store.list_parts`."""
+        with self._lock:
+            return [part for part in self._parts if part.upload_id == upload_id]
+
+    def complete_upload(self, upload_id: str, file: File) -> Upload:
+        """Add the file that the upload has become; see `Store.complete_upload`."""
+        with self._lock:
+            upload = rules.completed(self._pending(upload_id), file)
+            self._uploads[upload_id] = upload
+            self._files[file.id] = file
+            return upload
+
+    def cancel_upload(self, upload_id: str) -> Upload:
+        """Cancel the upload; see `Store.cancel_upload`."""
+        with self._lock:
+            upload = self._uploads[upload_id] = rules.cancelled(self._pending(upload_id))
+            return upload
 
     def add_job(self, job: Job) -> None:
         """Add a job, with its first event; see `Store.add_job`."""
@@ -206,6 +244,13 @@ class MemoryStore:
         if needing:
             raise rules.file_in_use(file_id, needing)
         return file
+
+    def _pending(self, upload_id: str) -> Upload:
+        if upload_id not in self._uploads:
+            raise rules.no_upload(upload_id)
+        upload = self._uploads[upload_id]
+        rules.check_pending(upload, now=self._now())
+        return upload
 
     def _job(self, job_id: str) -> Job:
         if job_id not in self._jobs:

@@ -9,6 +9,7 @@ from tunesmith.domain.events import Checkpoint, Event, EventLevel, RunEvent
 from tunesmith.domain.files import File, Purpose
 from tunesmith.domain.jobs import Job, JobChange
 from tunesmith.domain.models import TunedModel
+from tunesmith.domain.uploads import Upload, UploadPart
 from tunesmith.domain.values import Page
 
 
@@ -55,6 +56,31 @@ class Store(Protocol):
 
         Raises `ConflictError` as `deletable_file` does.
         """
+
+    def add_upload(self, upload: Upload) -> None:
+        """Add a pending upload."""
+
+    def pending_upload(self, upload_id: str) -> Upload:
+        """Return the upload of that id if it still takes parts.
+
+        Raises `ConflictError` with code `upload_not_pending` where it is
+        completed, cancelled or, by the store's clock, expired.
+        """
+
+    def add_part(self, part: UploadPart) -> None:
+        """Add a part whose bytes are in place already. Raises as `pending_upload` does."""
+
+    def list_parts(self, upload_id: str) -> list[UploadPart]:
+        """Return all parts of the upload, in the order of their arrival."""
+
+    def complete_upload(self, upload_id: str, file: File) -> Upload:
+        """Add the file that the upload has become, and return the completed upload.
+
+        Raises as `pending_upload` does. The rows of its parts stay.
+        """
+
+    def cancel_upload(self, upload_id: str) -> Upload:
+        """Cancel the upload and return it. Raises as `pending_upload` does."""
 
     def add_job(self, job: Job) -> None:
         """Add a job, with its first event."""

@@ -15,6 +15,7 @@ from tunesmith.domain.files import File
 from tunesmith.domain.ids import new_event_id
 from tunesmith.domain.jobs import Job, JobChange, JobStatus, apply_change
 from tunesmith.domain.models import TunedModel
+from tunesmith.domain.uploads import Upload, UploadStatus
 
 UNFINISHED = tuple(status for status in JobStatus if not status.terminal)
 """The statuses of a job that has not ended."""
@@ -157,6 +158,37 @@ def file_in_use(file_id: str, job_ids: Sequence[str]) -> ConflictError:
         param="file_id",
         code="file_in_use",
     )
+
+
+def check_pending(upload: Upload, *, now: int) -> None:
+    """Raise `ConflictError` unless `upload` takes parts at the unix second `now`."""
+    status = upload.status
+    if status is UploadStatus.PENDING and now < upload.expires_at:
+        return
+    if status is UploadStatus.PENDING:
+        status = UploadStatus.EXPIRED
+    became = f" as file '{upload.file_id}'" if upload.file_id else ""
+    raise ConflictError(
+        f"Upload '{upload.id}' is {status}{became}, and only a pending one takes parts or can be "
+        "completed or cancelled. Create another upload.",
+        param="upload_id",
+        code="upload_not_pending",
+    )
+
+
+def completed(upload: Upload, file: File) -> Upload:
+    """Return `upload` when it has become `file`."""
+    return upload.model_copy(update={"status": UploadStatus.COMPLETED, "file_id": file.id})
+
+
+def cancelled(upload: Upload) -> Upload:
+    """Return `upload` when it is cancelled."""
+    return upload.model_copy(update={"status": UploadStatus.CANCELLED})
+
+
+def no_upload(upload_id: str) -> NotFoundError:
+    """Return the error for an unknown upload id."""
+    return NotFoundError(f"No such Upload object: {upload_id}", param="upload_id")
 
 
 def no_file(file_id: str) -> NotFoundError:

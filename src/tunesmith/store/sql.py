@@ -13,13 +13,22 @@ from tunesmith.domain.events import Checkpoint, Event, EventLevel, RunEvent
 from tunesmith.domain.files import File, Purpose
 from tunesmith.domain.jobs import Job, JobChange, JobStatus
 from tunesmith.domain.models import TunedModel
+from tunesmith.domain.uploads import Upload, UploadPart
 from tunesmith.domain.values import Page
 from tunesmith.store import rules
 from tunesmith.store.database import open_database, reading, writing
 from tunesmith.store.queries import behind, insert_values, read_all, read_one, read_page
 from tunesmith.store.rows import from_row, to_row
 from tunesmith.store.schema import upgrade
-from tunesmith.store.tables import CHECKPOINTS, EVENTS, FILES, JOBS, TUNED_MODELS
+from tunesmith.store.tables import (
+    CHECKPOINTS,
+    EVENTS,
+    FILES,
+    JOBS,
+    TUNED_MODELS,
+    UPLOAD_PARTS,
+    UPLOADS,
+)
 
 
 class SqlStore:
@@ -90,6 +99,41 @@ class SqlStore:
             file = _deletable_file(connection, file_id)
             connection.execute(delete(FILES).where(FILES.c.id == file_id))
             return file
+
+    def add_upload(self, upload: Upload) -> None:
+        """Add a pending upload; see `Store.add_upload`."""
+        with writing(self._engine) as connection:
+            insert_values(connection, UPLOADS, upload)
+
+    def pending_upload(self, upload_id: str) -> Upload:
+        """Return the upload if it still takes parts; see `Store.pending_upload`."""
+        with reading(self._engine) as connection:
+            return _pending(connection, upload_id, now=self._now())
+
+    def add_part(self, part: UploadPart) -> None:
+        """Add a part; see `Store.add_part`."""
+        with writing(self._engine) as connection:
+            _pending(connection, part.upload_id, now=self._now(), lock=True)
+            insert_values(connection, UPLOAD_PARTS, part)
+
+    def list_parts(self, upload_id: str) -> list[UploadPart]:
+        """Return all parts of the upload; see `Store.list_parts`."""
+        query = select(UPLOAD_PARTS).where(UPLOAD_PARTS.c.upload_id == upload_id)
+        with reading(self._engine) as connection:
+            return read_all(connection, query.order_by(UPLOAD_PARTS.c.seq), kind=UploadPart)
+
+    def complete_upload(self, upload_id: str, file: File) -> Upload:
+        """Add the file that the upload has become; see `Store.complete_upload`."""
+        with writing(self._engine) as connection:
+            pending = _pending(connection, upload_id, now=self._now(), lock=True)
+            insert_values(connection, FILES, file)
+            return _end(connection, rules.completed(pending, file))
+
+    def cancel_upload(self, upload_id: str) -> Upload:
+        """Cancel the upload; see `Store.cancel_upload`."""
+        with writing(self._engine) as connection:
+            pending = _pending(connection, upload_id, now=self._now(), lock=True)
+            return _end(connection, rules.cancelled(pending))
 
     def add_job(self, job: Job) -> None:
         """Add a job, with its first event; see `Store.add_job`."""
@@ -226,6 +270,20 @@ def _deletable_file(connection: Connection, file_id: str) -> File:
     if job_ids := connection.scalars(needing).all():
         raise rules.file_in_use(file_id, job_ids)
     return file
+
+
+def _pending(connection: Connection, upload_id: str, *, now: int, lock: bool = False) -> Upload:
+    query = select(UPLOADS).where(UPLOADS.c.id == upload_id)
+    if lock:
+        query = query.with_for_update()
+    upload = read_one(connection, query, kind=Upload, missing=rules.no_upload(upload_id))
+    rules.check_pending(upload, now=now)
+    return upload
+
+
+def _end(connection: Connection, upload: Upload) -> Upload:
+    connection.execute(update(UPLOADS).where(UPLOADS.c.id == upload.id).values(to_row(upload)))
+    return upload
 
 
 def _job(connection: Connection, job_id: str, *, lock: bool = False) -> Job:

@@ -66,6 +66,36 @@ FILES = Table(
 )
 """One `File` a row."""
 
+UPLOADS = Table(
+    "uploads",
+    METADATA,
+    _sequence(),
+    Column("id", String, nullable=False, unique=True),
+    Column("filename", Text, nullable=False),
+    Column("purpose", String, nullable=False),
+    Column("mime_type", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("status", String, nullable=False),
+    Column("file_id", String),
+    sqlite_autoincrement=True,
+)
+"""One `Upload` a row. Its file may be deleted, so the file's id is no foreign key."""
+
+UPLOAD_PARTS = Table(
+    "upload_parts",
+    METADATA,
+    _sequence(),
+    Column("id", String, nullable=False, unique=True),
+    Column("upload_id", String, ForeignKey("uploads.id"), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Index(None, "upload_id", "seq"),
+    sqlite_autoincrement=True,
+)
+"""One `UploadPart` a row."""
+
 JOBS = Table(
     "jobs",
     METADATA,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
@@ -12,9 +13,16 @@ from tunesmith.artifacts.memory import MemoryArtifacts
 from tunesmith.cluster.fake import FakeCluster
 from tunesmith.controller import sweep as sweeping
 from tunesmith.controller.doors import Doors
-from tunesmith.controller.sweep import UNFINISHED_AGE, UNLISTED_AGE, sweep
+from tunesmith.controller.sweep import (
+    SWEEP_PAUSE,
+    UNFINISHED_AGE,
+    UNLISTED_AGE,
+    keep_swept,
+    sweep,
+)
 from tunesmith.domain.clock import FakeClock
 from tunesmith.domain.files import File, Purpose
+from tunesmith.domain.uploads import UPLOAD_LIFE, Upload, UploadPart
 from tunesmith.store.memory import MemoryStore
 
 
@@ -76,6 +84,70 @@ def test_the_rows_of_all_pages_are_known(
     sweep(doors)
 
     assert doors.artifacts.list("files") == keys
+
+
+def announce(doors: Doors, name: str) -> UploadPart:
+    """Create an upload and bring one part of it."""
+    now = int(doors.clock.now())
+    announced = Upload(
+        id=name,
+        filename="a.jsonl",
+        purpose=Purpose.FINE_TUNE,
+        mime_type="application/jsonl",
+        bytes=2,
+        created_at=now,
+        expires_at=now + UPLOAD_LIFE,
+    )
+    doors.store.add_upload(announced)
+    part = UploadPart(id=f"part-of-{name}", upload_id=name, created_at=now, bytes=1)
+    doors.artifacts.put(part.key, b"1")
+    doors.store.add_part(part)
+    return part
+
+
+def test_parts_are_dropped_once_their_upload_has_ended(doors: Doors, clock: FakeClock) -> None:
+    announce(doors, "upload_expired")
+    clock.advance(UPLOAD_LIFE - 1)
+    announce(doors, "upload_cancelled")
+    pending = announce(doors, "upload_pending")
+    sweep(doors)
+    assert len(doors.artifacts.list("uploads")) == 3, "all are pending"
+
+    doors.store.cancel_upload("upload_cancelled")
+    clock.advance(1)
+    sweep(doors)
+    assert doors.artifacts.list("uploads") == [pending.key]
+
+
+class Hours(threading.Event):
+    """A stop that lets each wait pass on the clock, and is set after `left` of them."""
+
+    def __init__(self, clock: FakeClock, *, left: int) -> None:
+        super().__init__()
+        self._clock, self._left = clock, left
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout is not None
+        self._clock.advance(timeout)
+        self._left -= 1
+        if not self._left:
+            self.set()
+        return self.is_set()
+
+
+def test_the_folder_is_swept_every_hour_whatever_fails(
+    doors: Doors, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept: list[float] = []
+
+    def sweep_badly(doors: Doors) -> None:
+        swept.append(doors.clock.now())
+        raise OSError("The disk is asleep")
+
+    monkeypatch.setattr(sweeping, "sweep", sweep_badly)
+    start = clock.now()
+    keep_swept(doors, Hours(clock, left=3))
+    assert swept == [start, start + SWEEP_PAUSE, start + 2 * SWEEP_PAUSE]
 
 
 def test_a_write_that_never_ended_is_dropped_after_a_day(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tunesmith.dataset.check import Report, check, read_examples
 from tunesmith.dataset.formats import Format
-from tunesmith.dataset.rows import Rule
+from tunesmith.dataset.problems import Rule
 from tunesmith.domain.errors import InvalidRequestError
 
 ALPACA = {"instruction": "i", "output": "o"}

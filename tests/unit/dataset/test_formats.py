@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
-from tunesmith.dataset.formats import Example, Format, Message, Parser
-from tunesmith.dataset.rows import Problem, Row, Rule
+from tunesmith.dataset.examples import Example, Message
+from tunesmith.dataset.formats import Format, Parser
+from tunesmith.dataset.problems import Problem, Rule
+from tunesmith.dataset.rows import Row
 
 USER = {"role": "user", "content": "q"}
 ANSWER = {"role": "assistant", "content": "a"}
@@ -84,7 +86,7 @@ def test_text_parts_are_joined_and_names_and_nulls_are_passed_over() -> None:
         ([1], Rule.NOT_AN_OBJECT, "", "found an array"),
         (None, Rule.NOT_AN_OBJECT, "", "found null"),
         ({}, Rule.UNKNOWN_FORMAT, "", "empty"),
-        ({"prompt": "p", "completion": "c"}, Rule.UNKNOWN_FORMAT, "", "'prompt', 'completion'"),
+        ({"promt": "p", "answer": "c"}, Rule.UNKNOWN_FORMAT, "", "'promt', 'answer'"),
         ({"instruction": "i", "ouput": "o"}, Rule.MISSING_KEY, "", "'output' is missing. Found 'i"),
         ({"instructoin": "i", "output": "o"}, Rule.MISSING_KEY, "", "'instruction' is missing"),
         (ALPACA | {"instruction": ""}, Rule.EMPTY, "/instruction", "empty"),
@@ -94,8 +96,6 @@ def test_text_parts_are_joined_and_names_and_nulls_are_passed_over() -> None:
         (ALPACA | {"output": "\ud83d"}, Rule.NOT_UNICODE, "/output", "surrogate"),
         ({"messages": {}}, Rule.WRONG_TYPE, "/messages", "not an object"),
         (chat(), Rule.EMPTY, "/messages", "empty"),
-        (chat(USER, ANSWER) | {"tools": []}, Rule.NOT_SUPPORTED, "/tools", "'tools'"),
-        (chat(USER, ANSWER) | {"functions": []}, Rule.NOT_SUPPORTED, "/functions", "Remove"),
         (chat(USER, ANSWER) | {"mesages": 1}, Rule.UNKNOWN_KEY, "", "'mesages'"),
         (chat(USER, ANSWER, USER), Rule.ROLE_ORDER, "/messages/2/role", "the user's"),
         (chat(USER, ANSWER | {"weight": 0}), Rule.NOTHING_LEARNT, "/messages", "weight 1"),
@@ -104,7 +104,6 @@ def test_text_parts_are_joined_and_names_and_nulls_are_passed_over() -> None:
         (chat("q"), Rule.NOT_AN_OBJECT, "/messages/0", "a string"),  # type: ignore[arg-type]
         (chat(USER | {"role": "sytem"}), Rule.WRONG_VALUE, "/messages/0/role", "'sytem'"),
         (chat(USER | {"role": True}), Rule.WRONG_TYPE, "/messages/0/role", "a boolean"),
-        (chat(USER | {"role": "tool"}), Rule.NOT_SUPPORTED, "/messages/0/role", "'tool'"),
         (chat(USER | {"weight": 1}), Rule.UNKNOWN_KEY, "/messages/0/weight", "assistant"),
         (chat(USER | {"wieght": 1}), Rule.UNKNOWN_KEY, "/messages/0", "'wieght'"),
         (chat(USER | {"name": 7}), Rule.WRONG_TYPE, "/messages/0/name", "string"),
@@ -112,12 +111,6 @@ def test_text_parts_are_joined_and_names_and_nulls_are_passed_over() -> None:
         (chat(USER, ANSWER | {"weight": True}), Rule.WRONG_VALUE, "/messages/1/weight", "0 or 1"),
         (chat(USER, ANSWER | {"content": ""}), Rule.EMPTY, "/messages/1/content", "empty"),
         (chat(USER, ANSWER | {"content": None}), Rule.WRONG_TYPE, "/messages/1/content", "null"),
-        (
-            chat(USER, ANSWER | {"tool_calls": [{}]}),
-            Rule.NOT_SUPPORTED,
-            "/messages/1/tool_calls",
-            "'tool_calls'",
-        ),
         (
             chat(USER, USER | {"role": "system"}, ANSWER),
             Rule.ROLE_ORDER,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tunesmith.dataset.formats import Example, Message
+from tunesmith.dataset.examples import Example, Message
 from tunesmith.dataset.rendering import (
     DEFAULT_TEMPLATE,
     Encoded,

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunesmith.dataset import rows
-from tunesmith.dataset.rows import MAX_ROW_SIZE, Problem, Row, Rule, read_rows
+from tunesmith.dataset.problems import Problem, Rule
+from tunesmith.dataset.rows import MAX_ROW_SIZE, Row, read_rows
 
 
 class Drip(io.BytesIO):

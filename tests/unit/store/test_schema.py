@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -19,10 +20,23 @@ from tunesmith.domain.events import Checkpoint, Event
 from tunesmith.domain.files import File
 from tunesmith.domain.jobs import Job
 from tunesmith.domain.models import TunedModel
+from tunesmith.domain.uploads import Upload, UploadPart
 from tunesmith.domain.values import Value
 from tunesmith.store.schema import HEAD, MIGRATIONS, upgrade
 from tunesmith.store.sql import SqlStore
-from tunesmith.store.tables import CHECKPOINTS, EVENTS, FILES, JOBS, METADATA, TUNED_MODELS
+from tunesmith.store.tables import (
+    CHECKPOINTS,
+    EVENTS,
+    FILES,
+    JOBS,
+    METADATA,
+    TUNED_MODELS,
+    UPLOAD_PARTS,
+    UPLOADS,
+)
+
+if TYPE_CHECKING:
+    from unit.store.conftest import Examples
 
 
 def test_migrations_from_empty_make_the_tables(url: str) -> None:
@@ -45,10 +59,25 @@ def test_the_head_is_the_newest_migration() -> None:
     assert ScriptDirectory(str(MIGRATIONS)).get_heads() == [HEAD]
 
 
+def test_an_older_database_is_brought_up_with_what_it_holds(
+    tmp_path: Path, open_store: Callable[[], SqlStore], examples: Examples
+) -> None:
+    open_store().add_file(examples.file("a"))
+    with sqlite3.connect(tmp_path / "tunesmith.db") as connection:
+        connection.execute("DROP TABLE upload_parts")
+        connection.execute("DROP TABLE uploads")
+        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+    store = open_store()
+    assert store.file("file-a") == examples.file("a")
+    assert store.list_parts("upload_1") == []
+
+
 @pytest.mark.parametrize(
     ("kind", "table"),
     [
         (File, FILES),
+        (Upload, UPLOADS),
+        (UploadPart, UPLOAD_PARTS),
         (Job, JOBS),
         (Event, EVENTS),
         (Checkpoint, CHECKPOINTS),

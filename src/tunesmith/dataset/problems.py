@@ -1,0 +1,85 @@
+"""What can be wrong with a training file, and how its place is named."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from tunesmith.domain.values import Value
+
+
+class Rule(StrEnum):
+    """What a problem is about: stable ids, for programs."""
+
+    NOT_UTF8 = "not_utf8"
+    """A byte is not UTF-8."""
+    INVALID_JSON = "invalid_json"
+    """The text is not JSON."""
+    PRETTY_PRINTED = "pretty_printed"
+    """One object is spread over several lines, outside an array."""
+    DUPLICATE_KEY = "duplicate_key"
+    """An object has the same key twice."""
+    NUMBER_TOO_LONG = "number_too_long"
+    """A whole number has more than 4,000 digits."""
+    NESTED_TOO_DEEPLY = "nested_too_deeply"
+    """Arrays or objects are nested hundreds of levels deep."""
+    ROW_TOO_LONG = "row_too_long"
+    """A row exceeds 16 MiB."""
+    NOT_AN_OBJECT = "not_an_object"
+    """A row is JSON, but no object."""
+    UNKNOWN_FORMAT = "unknown_format"
+    """A row's keys are of no known format."""
+    MIXED_FORMATS = "mixed_formats"
+    """A row is of another format than the file's first one."""
+    MISSING_KEY = "missing_key"
+    """A required key is absent."""
+    UNKNOWN_KEY = "unknown_key"
+    """A key has no meaning here."""
+    NOT_SUPPORTED = "not_supported"
+    """A part of a content that OpenAI knows, but that cannot be trained on yet."""
+    WRONG_TYPE = "wrong_type"
+    """A value is of the wrong type."""
+    WRONG_VALUE = "wrong_value"
+    """A value is of the right type, but not one of those allowed."""
+    EMPTY = "empty"
+    """A text that must not be empty is."""
+    NOT_UNICODE = "not_unicode"
+    r"""An escape such as `\ud800` stands for half a character."""
+    ROLE_ORDER = "role_order"
+    """A message stands where its role cannot."""
+    NOTHING_LEARNT = "nothing_learnt"
+    """No answer of the conversation has weight 1."""
+    UNDEFINED_TOOL = "undefined_tool"
+    """A tool is called that the example does not define."""
+    NO_OPEN_CALL = "no_open_call"
+    """A tool's message answers no call, or one that is answered already."""
+    WRONG_METHOD = "wrong_method"
+    """The rows are of a known format, but not one that supervised training takes."""
+    INVALID_GZIP = "invalid_gzip"
+    """The file is packed by gzip, but damaged or cut."""
+    UNPACKED_TOO_LARGE = "unpacked_too_large"
+    """Unpacked, a gzip file is improbably larger than packed."""
+    NO_EXAMPLES = "no_examples"
+    """The file holds no row at all."""
+    TOO_FEW_EXAMPLES = "too_few_examples"
+    """The file holds fewer examples than a job needs."""
+
+
+class Problem(Value):
+    """A fault of a data file, its place and its mend."""
+
+    line: int
+    """Line of the fault, from 1; 0 where the file as a whole is meant."""
+    element: int = 0
+    """Number of the array's element at fault, from 1; 0 where none or no array is meant."""
+    pointer: str
+    """Place inside the row as a JSON pointer (RFC 6901); empty for the row itself."""
+    rule: Rule
+    """What it is about."""
+    message: str
+    """The place, what is wrong there, and how to mend it, in one or two sentences."""
+
+
+def place(line: int, element: int, *, pointer: str = "") -> str:
+    """Return how a place is named: `Line 3, /output`, or in an array `Example 5 (line 1)`."""
+    where = f"Example {element} (line {line})" if element else f"Line {line}"
+    return f"{where}, {pointer}" if pointer else where
