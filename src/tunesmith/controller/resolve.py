@@ -5,7 +5,7 @@
 | `n_epochs` | 1,500 examples' worth of passes: `1500 / examples`, rounded up, 1 to 10 |
 | `batch_size` | one thirty-second of the examples, 4 to 16 |
 | `learning_rate` | `BASE_LEARNING_RATE` times the multiplier, which is 1 |
-| `max_length` | 1,024 tokens |
+| `max_length` | 1,024 tokens; training takes the model's own context where that is shorter |
 | `checkpoint_every` | one epoch, at most 50 steps |
 | evaluation | every tenth of the run |
 | `cpus` | all processors of the largest node |
