@@ -7,7 +7,10 @@
 | `learning_rate` | `BASE_LEARNING_RATE` times the multiplier, which is 1 |
 | `max_length` | 1,024 tokens; training takes the model's own context where that is shorter |
 | `checkpoint_every` | one epoch, at most 50 steps |
-| evaluation | every tenth of the run |
+| `warmup_ratio` | `WARMUP_RATIO` of the steps |
+| `max_grad_norm` | `MAX_GRAD_NORM` |
+| `evaluate_every` | every tenth of the run |
+| `beta` | `DPO_BETA`, for DPO alone |
 | `cpus` | all processors of the largest node |
 """
 
@@ -21,7 +24,7 @@ from tunesmith.domain.files import File
 from tunesmith.domain.ids import tuned_model_name
 from tunesmith.domain.jobs import Job
 from tunesmith.domain.models import CatalogueEntry
-from tunesmith.domain.spec import DataFile, JobRequest, ResolvedHyperparameters, TrainSpec
+from tunesmith.domain.spec import DataFile, JobRequest, Method, ResolvedHyperparameters, TrainSpec
 
 BASE_LEARNING_RATE = 5e-4
 """Learning rate at `learning_rate_multiplier` 1, for adapters trained by AdamW."""
@@ -31,6 +34,9 @@ WARMUP_RATIO = 0.05
 """Share of the steps over which the learning rate rises."""
 MAX_GRAD_NORM = 1.0
 """Gradients are scaled down to this norm."""
+
+DPO_BETA = 0.1
+"""How closely DPO holds the model to where it began, as its authors do."""
 
 
 def resolve_hyperparameters(request: JobRequest, *, examples: int) -> ResolvedHyperparameters:
@@ -46,6 +52,7 @@ def resolve_hyperparameters(request: JobRequest, *, examples: int) -> ResolvedHy
         batch_size=request.batch_size or min(16, max(4, examples // 32)),
         learning_rate=rate,
         learning_rate_multiplier=multiplier or rate / BASE_LEARNING_RATE,
+        beta=(request.beta or DPO_BETA) if request.method is Method.DPO else None,
     )
 
 
@@ -82,27 +89,34 @@ def resolve_spec(
             base=job.model, organization=job.organization, suffix=request.suffix, job_id=job.id
         ),
         base_model=entry,
+        start_from=None,
+        method=request.method,
+        beta=resolved.beta,
         training_file=_data_file(training),
         validation_file=_data_file(validation) if validation else None,
         held_out_percent=0.0 if validation else request.held_out_percent,
         max_examples=request.max_examples,
         max_length=request.max_length or MAX_LENGTH,
+        bad_rows=request.bad_rows,
+        over_length=request.over_length,
         seed=job.seed,
         n_epochs=resolved.n_epochs,
         max_steps=request.max_steps,
         batch_size=resolved.batch_size,
         learning_rate=resolved.learning_rate,
         schedule=request.schedule,
-        warmup_ratio=WARMUP_RATIO,
+        warmup_ratio=WARMUP_RATIO if request.warmup_ratio is None else request.warmup_ratio,
         weight_decay=request.weight_decay,
-        max_grad_norm=MAX_GRAD_NORM,
+        max_grad_norm=request.max_grad_norm or MAX_GRAD_NORM,
         lora=request.lora,
         gradient_checkpointing=request.gradient_checkpointing,
         precision=request.precision,
-        evaluate_every=max(1, steps // 10),
+        evaluate_every=request.evaluate_every or max(1, steps // 10),
+        early_stopping=request.early_stopping,
         checkpoint_every=request.checkpoint_every or min(steps_per_epoch, 50),
-        keep_checkpoints=keep,
+        keep_checkpoints=request.keep_checkpoints or keep,
         cpus=cpus,
+        integrations=request.integrations,
     )
 
 

