@@ -2,58 +2,29 @@
 
 | value | rule |
 |---|---|
-| `n_epochs` | 1,500 examples' worth of passes: `1500 / examples`, rounded up, 1 to 10 |
-| `batch_size` | one thirty-second of the examples, 4 to 16 |
-| `learning_rate` | `BASE_LEARNING_RATE` times the multiplier, which is 1 |
-| `max_length` | 1,024 tokens; training takes the model's own context where that is shorter |
+| those that clients see, `max_length` | as `tunesmith.domain.hyperparameters` states |
 | `checkpoint_every` | one epoch, at most 50 steps |
 | `warmup_ratio` | `WARMUP_RATIO` of the steps |
 | `max_grad_norm` | `MAX_GRAD_NORM` |
 | `evaluate_every` | every tenth of the run |
-| `beta` | `DPO_BETA`, for DPO alone |
 | `cpus` | all processors of the largest node |
 """
 
 from __future__ import annotations
 
-import math
-
 from tunesmith.cluster.protocol import Resources
 from tunesmith.domain.errors import InvalidRequestError
 from tunesmith.domain.files import File
+from tunesmith.domain.hyperparameters import MAX_LENGTH, optimizer_steps, steps_per_epoch
 from tunesmith.domain.ids import tuned_model_name
 from tunesmith.domain.jobs import Job
 from tunesmith.domain.models import CatalogueEntry
-from tunesmith.domain.spec import DataFile, JobRequest, Method, ResolvedHyperparameters, TrainSpec
+from tunesmith.domain.spec import DataFile, JobRequest, TrainSpec
 
-BASE_LEARNING_RATE = 5e-4
-"""Learning rate at `learning_rate_multiplier` 1, for adapters trained by AdamW."""
-MAX_LENGTH = 1024
-"""Tokens of the longest example, unless the request says otherwise."""
 WARMUP_RATIO = 0.05
 """Share of the steps over which the learning rate rises."""
 MAX_GRAD_NORM = 1.0
 """Gradients are scaled down to this norm."""
-
-DPO_BETA = 0.1
-"""How closely DPO holds the model to where it began, as its authors do."""
-
-
-def resolve_hyperparameters(request: JobRequest, *, examples: int) -> ResolvedHyperparameters:
-    """Close the hyperparameters that clients see, from the number of `examples` to learn from."""
-    multiplier = request.learning_rate_multiplier
-    rate = request.learning_rate
-    if rate is None:
-        multiplier = multiplier if multiplier is not None else 1.0
-        rate = BASE_LEARNING_RATE * multiplier
-    return ResolvedHyperparameters(
-        examples=examples,
-        n_epochs=request.n_epochs or min(10, max(1, math.ceil(1500 / examples))),
-        batch_size=request.batch_size or min(16, max(4, examples // 32)),
-        learning_rate=rate,
-        learning_rate_multiplier=multiplier or rate / BASE_LEARNING_RATE,
-        beta=(request.beta or DPO_BETA) if request.method is Method.DPO else None,
-    )
 
 
 def resolve_cpus(request: JobRequest, resources: Resources) -> int:
@@ -81,8 +52,8 @@ def resolve_spec(
     if resolved is None:
         raise ValueError(f"Job '{job.id}' has not been validated.")
     training, validation = files
-    steps_per_epoch = math.ceil(resolved.examples / resolved.batch_size)
-    steps = min(steps_per_epoch * resolved.n_epochs, request.max_steps or 10**9)
+    epoch = steps_per_epoch(resolved.examples, resolved.batch_size)
+    steps = optimizer_steps(resolved, max_steps=request.max_steps)
     return TrainSpec(
         job_id=job.id,
         tuned_model=tuned_model_name(
@@ -113,7 +84,7 @@ def resolve_spec(
         precision=request.precision,
         evaluate_every=request.evaluate_every or max(1, steps // 10),
         early_stopping=request.early_stopping,
-        checkpoint_every=request.checkpoint_every or min(steps_per_epoch, 50),
+        checkpoint_every=request.checkpoint_every or min(epoch, 50),
         keep_checkpoints=request.keep_checkpoints or keep,
         cpus=cpus,
         integrations=request.integrations,

@@ -9,11 +9,11 @@ from io import BufferedReader, RawIOBase
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from tunesmith.artifacts.protocol import Artifacts
-from tunesmith.controller.resolve import resolve_hyperparameters
 from tunesmith.dataset.check import MINIMUM_EXAMPLES, Report, check
 from tunesmith.domain.errors import ArtifactMissingError
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.files import File
+from tunesmith.domain.hyperparameters import resolve_hyperparameters
 from tunesmith.domain.jobs import Job, JobError
 from tunesmith.domain.spec import ResolvedHyperparameters
 from tunesmith.domain.values import Value

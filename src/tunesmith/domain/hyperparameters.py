@@ -1,0 +1,51 @@
+"""The rules that close the hyperparameters which clients see, and count the steps that they make.
+
+| value | rule |
+|---|---|
+| `n_epochs` | 1,500 examples' worth of passes: `1500 / examples`, rounded up, 1 to 10 |
+| `batch_size` | one thirty-second of the examples, 4 to 16 |
+| `learning_rate` | `BASE_LEARNING_RATE` times the multiplier, which is 1 |
+| `max_length` | 1,024 tokens; training takes the model's own context where that is shorter |
+| `beta` | `DPO_BETA`, for DPO alone |
+"""
+
+from __future__ import annotations
+
+import math
+
+from tunesmith.domain.spec import JobRequest, Method, ResolvedHyperparameters
+
+BASE_LEARNING_RATE = 5e-4
+"""Learning rate at `learning_rate_multiplier` 1, for adapters trained by AdamW."""
+MAX_LENGTH = 1024
+"""Tokens of the longest example, unless the request says otherwise."""
+DPO_BETA = 0.1
+"""How closely DPO holds the model to where it began, as its authors do."""
+
+
+def resolve_hyperparameters(request: JobRequest, *, examples: int) -> ResolvedHyperparameters:
+    """Close the hyperparameters that clients see, from the number of `examples` to learn from."""
+    multiplier = request.learning_rate_multiplier
+    rate = request.learning_rate
+    if rate is None:
+        multiplier = multiplier if multiplier is not None else 1.0
+        rate = BASE_LEARNING_RATE * multiplier
+    return ResolvedHyperparameters(
+        examples=examples,
+        n_epochs=request.n_epochs or min(10, max(1, math.ceil(1500 / examples))),
+        batch_size=request.batch_size or min(16, max(4, examples // 32)),
+        learning_rate=rate,
+        learning_rate_multiplier=multiplier or rate / BASE_LEARNING_RATE,
+        beta=(request.beta or DPO_BETA) if request.method is Method.DPO else None,
+    )
+
+
+def steps_per_epoch(examples: int, batch_size: int) -> int:
+    """Return the optimizer steps of one pass over `examples`; the last batch may be smaller."""
+    return -(-examples // batch_size)
+
+
+def optimizer_steps(resolved: ResolvedHyperparameters, *, max_steps: int | None) -> int:
+    """Return the optimizer steps of a whole run, which ends at `max_steps` at the latest."""
+    steps = steps_per_epoch(resolved.examples, resolved.batch_size) * resolved.n_epochs
+    return min(steps, max_steps or steps)
