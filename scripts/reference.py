@@ -14,7 +14,7 @@ from tunesmith.domain.clock import SystemClock
 from tunesmith.domain.models import FolderSource, HubSource, PackageSource
 from tunesmith.domain.values import Value
 from tunesmith.settings import ModelSetting, Settings
-from tunesmith.store.memory import MemoryStore
+from tunesmith.store.sql import SqlStore
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
 
@@ -121,7 +121,7 @@ which it was made. A refused request answers as [errors](errors.md) tells; every
 def routes_page() -> str:
     """Return the page of all routes."""
     services = Services(
-        store=MemoryStore(SystemClock()),
+        store=SqlStore.open("sqlite://", SystemClock()),
         artifacts=MemoryArtifacts(),
         catalogue={},
         organization="tunesmith",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.domain.clock import Clock
 from tunesmith.domain.models import CatalogueEntry
+from tunesmith.domain.projects import DEFAULT_PROJECT
 from tunesmith.store.protocol import Store
 
 
@@ -40,7 +41,7 @@ class Services:
 
 async def _services(request: Request) -> Services:
     services: Services = request.app.state.services
-    return services
+    return replace(services, store=services.store.within(DEFAULT_PROJECT))
 
 
 Serviced = Annotated[Services, Depends(_services)]

@@ -242,7 +242,7 @@ def _end_cluster(cluster: LocalRay | RayJobs, controller: Controller) -> None:
 
 
 def _open_store(settings: Settings) -> Store:
-    return SqlStore(f"sqlite:///{settings.data / 'tunesmith.db'}", SystemClock())
+    return SqlStore.open(f"sqlite:///{settings.data / 'tunesmith.db'}", SystemClock())
 
 
 def _bind(settings: Settings) -> socket.socket:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from tunesmith.domain.projects import DEFAULT_PROJECT
 from tunesmith.domain.values import Value
 
 
@@ -40,3 +41,5 @@ class File(Value):
     """Unix seconds."""
     key: str
     """Where `artifacts` holds the content."""
+    project: str = DEFAULT_PROJECT
+    """The project that it belongs to; the store writes it."""

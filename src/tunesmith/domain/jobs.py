@@ -7,6 +7,7 @@ from enum import StrEnum
 from tunesmith.domain.errors import ConflictError
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.ids import Dialect
+from tunesmith.domain.projects import DEFAULT_PROJECT
 from tunesmith.domain.spec import JobRequest, ResolvedHyperparameters
 from tunesmith.domain.values import Value
 
@@ -103,6 +104,8 @@ class Job(Value):
     """Whether the latest attempt may still be alive on the cluster."""
     run_events_seen: int = 0
     """Number of the last run event that was ingested."""
+    project: str = DEFAULT_PROJECT
+    """The project that it belongs to; the store writes it."""
 
     @property
     def submission_id(self) -> str:

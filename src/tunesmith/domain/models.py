@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from tunesmith.domain.projects import DEFAULT_PROJECT
 from tunesmith.domain.values import Value
 
 MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$"
@@ -81,3 +82,5 @@ class TunedModel(Value):
     """Unix seconds."""
     key: str
     """Prefix under which `artifacts` holds the adapter."""
+    project: str = DEFAULT_PROJECT
+    """The project that it belongs to; the store writes it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from tunesmith.domain.files import Purpose
+from tunesmith.domain.projects import DEFAULT_PROJECT
 from tunesmith.domain.values import Value
 
 UPLOAD_LIFE = 3600
@@ -47,6 +48,8 @@ class Upload(Value):
     """How it ended; whether a pending one has expired is decided by the time."""
     file_id: str | None = None
     """The file that it became, if it is completed."""
+    project: str = DEFAULT_PROJECT
+    """The project that it belongs to; the store writes it."""
 
     @property
     def key(self) -> str:

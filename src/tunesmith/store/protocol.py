@@ -1,9 +1,9 @@
-"""What the rooms above ask of the store; SQLite behind it, and a fake beside it."""
+"""What the rooms above ask of the store; an SQL database behind it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Literal, Protocol, Self
 
 from tunesmith.domain.events import Checkpoint, Event, EventLevel, RunEvent
 from tunesmith.domain.files import File, Purpose
@@ -13,14 +13,8 @@ from tunesmith.domain.uploads import Upload, UploadPart
 from tunesmith.domain.values import Page
 
 
-class Store(Protocol):
-    """Keeps the service's state. Each method is one transaction.
-
-    Lists are paged by cursor: `after` is the id of the last row that the caller has,
-    `limit` the most rows of a page, at least 1. Their order is that of insertion.
-    An `after` that is not in the list raises `InvalidRequestError`, an unknown id
-    `NotFoundError`.
-    """
+class FileStore(Protocol):
+    """Keeps files."""
 
     def add_file(self, file: File) -> None:
         """Add a file whose bytes are in place already."""
@@ -57,6 +51,10 @@ class Store(Protocol):
         Raises `ConflictError` as `deletable_file` does.
         """
 
+
+class UploadStore(Protocol):
+    """Keeps uploads and their parts."""
+
     def add_upload(self, upload: Upload) -> None:
         """Add a pending upload."""
 
@@ -81,6 +79,10 @@ class Store(Protocol):
 
     def cancel_upload(self, upload_id: str) -> Upload:
         """Cancel the upload and return it. Raises as `pending_upload` does."""
+
+
+class JobStore(Protocol):
+    """Keeps jobs, their events and checkpoints."""
 
     def add_job(self, job: Job) -> None:
         """Add a job, with its first event."""
@@ -154,6 +156,10 @@ class Store(Protocol):
     def drop_checkpoints(self, job_id: str, *, keep: Sequence[int]) -> None:
         """Forget the job's checkpoints, but for those at the steps `keep`."""
 
+
+class ModelStore(Protocol):
+    """Keeps tuned models."""
+
     def list_tuned_models(self) -> list[TunedModel]:
         """Return all tuned models, newest first."""
 
@@ -164,4 +170,22 @@ class Store(Protocol):
         """Forget the tuned model of that name, with its job's checkpoints, and return it.
 
         The caller has deleted their bytes.
+        """
+
+
+class Store(FileStore, UploadStore, JobStore, ModelStore, Protocol):
+    """Keeps the service's state. Each method is one transaction.
+
+    Lists are paged by cursor: `after` is the id of the last row that the caller has,
+    `limit` the most rows of a page, at least 1. Their order is that of insertion.
+    An `after` that is not in the list raises `InvalidRequestError`, an unknown id
+    `NotFoundError`.
+    """
+
+    def within(self, project: str) -> Self:
+        """Return this store as `project` sees it.
+
+        It finds nothing that belongs to another project, as if it did not exist,
+        and whatever it adds belongs to `project`. What a job or an upload makes
+        belongs to its project, whoever adds it.
         """

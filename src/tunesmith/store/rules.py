@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from tunesmith.domain.errors import (
     ConflictError,
@@ -140,14 +140,6 @@ def _shown(job_id: str, event: RunEvent) -> Event:
         message=event.message,
         data={**numbers, **(event.data or {})} or None,
     )
-
-
-def labelled(job: Job, metadata: Mapping[str, str] | None) -> bool:
-    """Tell whether a list of jobs that carry `metadata` has `job`; see `Store.list_jobs`."""
-    labels = job.request.metadata or {}
-    if metadata is None:
-        return True
-    return metadata.items() <= labels.items() if metadata else not labels
 
 
 def file_in_use(file_id: str, job_ids: Sequence[str]) -> ConflictError:

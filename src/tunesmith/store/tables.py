@@ -24,6 +24,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+from tunesmith.domain.projects import DEFAULT_PROJECT
+
 METADATA = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -35,13 +37,20 @@ METADATA = MetaData(
 """All tables. Names of constraints follow a rule, so that migrations can name them anywhere."""
 
 
+# SQLite numbers only columns of the type INTEGER by itself.
+_NUMBER = BigInteger().with_variant(Integer, "sqlite")
+
+
 def _sequence() -> Column[int]:
-    # SQLite numbers only columns of the type INTEGER by itself.
-    return Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    return Column("seq", _NUMBER, primary_key=True)
 
 
 def _json(name: str, *, nullable: bool = False) -> Column[Any]:
     return Column(name, JSON(none_as_null=True), nullable=nullable)
+
+
+def _project() -> Column[str]:
+    return Column("project", String, nullable=False, server_default=DEFAULT_PROJECT)
 
 
 def _job_id() -> Column[str]:
@@ -60,8 +69,10 @@ FILES = Table(
     Column("sha256", String, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("key", Text, nullable=False),
-    Index(None, "purpose", "seq"),
-    Index(None, "filename", "seq"),
+    _project(),
+    Index(None, "project", "seq"),
+    Index(None, "project", "purpose", "seq"),
+    Index(None, "project", "filename", "seq"),
     sqlite_autoincrement=True,
 )
 """One `File` a row."""
@@ -79,6 +90,7 @@ UPLOADS = Table(
     Column("expires_at", BigInteger, nullable=False),
     Column("status", String, nullable=False),
     Column("file_id", String),
+    _project(),
     sqlite_autoincrement=True,
 )
 """One `Upload` a row. Its file may be deleted, so the file's id is no foreign key."""
@@ -123,9 +135,22 @@ JOBS = Table(
     Column("crashes", Integer, nullable=False),
     Column("submission_open", Boolean, nullable=False, index=True),
     Column("run_events_seen", BigInteger, nullable=False),
+    _project(),
+    Index(None, "project", "seq"),
     sqlite_autoincrement=True,
 )
 """One `Job` a row. Its files may be deleted once it has ended, so their ids are no foreign keys."""
+
+JOB_LABELS = Table(
+    "job_labels",
+    METADATA,
+    Column("job_seq", _NUMBER, ForeignKey("jobs.seq"), primary_key=True, autoincrement=False),
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+    _project(),
+    Index(None, "project", "key", "value", "job_seq"),
+)
+"""The labels in a job's `metadata`, one a row, by which lists of jobs are filtered."""
 
 EVENTS = Table(
     "events",
@@ -169,6 +194,8 @@ TUNED_MODELS = Table(
     _job_id(),
     Column("created_at", BigInteger, nullable=False),
     Column("key", Text, nullable=False),
+    _project(),
+    Index(None, "project", "seq"),
     sqlite_autoincrement=True,
 )
 """One `TunedModel` a row."""

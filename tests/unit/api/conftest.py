@@ -11,6 +11,7 @@ import openai
 import pytest
 from starlette.testclient import TestClient
 
+from stores import fresh_store
 from tunesmith.api.app import create_app
 from tunesmith.api.services import Services
 from tunesmith.artifacts.memory import MemoryArtifacts
@@ -20,8 +21,9 @@ from tunesmith.domain.files import File, Purpose
 from tunesmith.domain.ids import new_checkpoint_id, new_file_id
 from tunesmith.domain.jobs import Job, JobChange, JobStatus
 from tunesmith.domain.models import CatalogueEntry, FolderSource, TunedModel
+from tunesmith.domain.projects import DEFAULT_PROJECT
 from tunesmith.domain.spec import ResolvedHyperparameters
-from tunesmith.store.memory import MemoryStore
+from tunesmith.store.sql import SqlStore
 
 BASE = "smollm2-135m-instruct"
 
@@ -32,11 +34,11 @@ class World:
 
     clock: FakeClock = field(default_factory=FakeClock)
     artifacts: MemoryArtifacts = field(default_factory=MemoryArtifacts)
-    store: MemoryStore = field(init=False)
+    store: SqlStore = field(init=False)
     services: Services = field(init=False)
 
     def __post_init__(self) -> None:
-        self.store = MemoryStore(self.clock)
+        self.store = fresh_store(self.clock).within(DEFAULT_PROJECT)
         names = (BASE, "org/tiny-llama")
         self.services = Services(
             store=self.store,

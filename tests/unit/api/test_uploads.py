@@ -112,7 +112,7 @@ def test_parts_may_come_in_parallel(http: TestClient) -> None:
 
 def test_an_upload_goes_on_behind_a_restart(world: Any, tmp_path: Path) -> None:
     def serve() -> tuple[TestClient, SqlStore]:
-        store = SqlStore(f"sqlite:///{tmp_path}/tunesmith.db", world.clock)
+        store = SqlStore.open(f"sqlite:///{tmp_path}/tunesmith.db", world.clock)
         artifacts = LocalArtifacts(tmp_path / "data")
         services = replace(world.services, store=store, artifacts=artifacts)
         return TestClient(create_app(services)), store

@@ -7,6 +7,7 @@ from tunesmith.domain.events import RunOutcome
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.jobs import JobChange, JobError, JobStatus
 from tunesmith.domain.spec import JobRequest
+from tunesmith.store.tables import FILES
 from unit.controller.world import World, good_rows, step_metrics
 
 
@@ -83,7 +84,9 @@ def test_a_training_file_whose_bytes_are_gone_fails_the_job_and_not_the_controll
 
 def test_a_job_whose_file_was_deleted_meanwhile_fails_and_names_it(world: World) -> None:
     job = world.add_job()
-    world.store._files.clear()
+    # As if it had been deleted between the request's look at it and the job's first row.
+    with world.store._engine.begin() as connection:
+        connection.execute(FILES.delete())
 
     failed = world.step_until(job, JobStatus.FAILED)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from stores import fresh_store
 from tunesmith.artifacts.local import LocalArtifacts
 from tunesmith.artifacts.memory import MemoryArtifacts
 from tunesmith.cluster.fake import FakeCluster
@@ -23,7 +24,6 @@ from tunesmith.controller.sweep import (
 from tunesmith.domain.clock import FakeClock
 from tunesmith.domain.files import File, Purpose
 from tunesmith.domain.uploads import UPLOAD_LIFE, Upload, UploadPart
-from tunesmith.store.memory import MemoryStore
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def clock() -> FakeClock:
 @pytest.fixture
 def doors(clock: FakeClock) -> Doors:
     return Doors(
-        store=MemoryStore(clock),
+        store=fresh_store(clock),
         cluster=FakeCluster(),
         artifacts=MemoryArtifacts(clock),
         clock=clock,
@@ -153,7 +153,7 @@ def test_the_folder_is_swept_every_hour_whatever_fails(
 def test_a_write_that_never_ended_is_dropped_after_a_day(tmp_path: Path) -> None:
     clock = FakeClock(time.time())
     artifacts = LocalArtifacts(tmp_path)
-    doors = Doors(store=MemoryStore(clock), cluster=FakeCluster(), artifacts=artifacts, clock=clock)
+    doors = Doors(store=fresh_store(clock), cluster=FakeCluster(), artifacts=artifacts, clock=clock)
     half = tmp_path / ".aside" / "half"
     half.write_bytes(b"half")
 

@@ -6,6 +6,7 @@ import json
 import time
 from dataclasses import dataclass, field
 
+from stores import fresh_store
 from tunesmith.artifacts.memory import MemoryArtifacts
 from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.cluster.fake import FakeCluster
@@ -19,7 +20,6 @@ from tunesmith.domain.ids import Dialect
 from tunesmith.domain.jobs import Job, JobStatus
 from tunesmith.domain.models import CatalogueEntry, PackageSource
 from tunesmith.domain.spec import JobRequest
-from tunesmith.store.memory import MemoryStore
 
 ENTRY = CatalogueEntry(name="base", source=PackageSource(package="p", file="f"))
 
@@ -46,7 +46,7 @@ class World:
     jobs_made: int = 0
 
     def __post_init__(self) -> None:
-        self.store = MemoryStore(self.clock)
+        self.store = fresh_store(self.clock)
         self.controller = self.new_controller()
 
     def new_controller(self) -> Controller:

@@ -14,7 +14,6 @@ from tunesmith.domain.ids import Dialect, checkpoint_model_name, new_checkpoint_
 from tunesmith.domain.jobs import Job, JobChange, JobStatus
 from tunesmith.domain.models import TunedModel
 from tunesmith.domain.spec import JobRequest, LoraSpec
-from tunesmith.store.memory import MemoryStore
 from tunesmith.store.protocol import Store
 from tunesmith.store.sql import SqlStore
 
@@ -147,7 +146,7 @@ def open_store(url: str, clock: FakeClock) -> Iterator[Callable[[], SqlStore]]:
     opened: list[SqlStore] = []
 
     def open_another() -> SqlStore:
-        opened.append(SqlStore(url, clock))
+        opened.append(SqlStore.open(url, clock))
         return opened[-1]
 
     yield open_another
@@ -155,9 +154,6 @@ def open_store(url: str, clock: FakeClock) -> Iterator[Callable[[], SqlStore]]:
         store.close()
 
 
-@pytest.fixture(params=["memory", "sql"])
-def store(request: pytest.FixtureRequest, clock: FakeClock) -> Store:
-    if request.param == "memory":
-        return MemoryStore(clock)
-    another: Callable[[], Store] = request.getfixturevalue("open_store")
-    return another()
+@pytest.fixture
+def store(open_store: Callable[[], SqlStore]) -> Store:
+    return open_store()

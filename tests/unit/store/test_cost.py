@@ -54,7 +54,7 @@ def test_pages_are_found_and_sorted_by_an_index(
     steps: Steps,
     ask: Callable[[SqlStore], object],
 ) -> None:
-    store = open_store()
+    store = open_store().within("default")
     store.add_file(examples.file("a"))
     steps.running(store)
     found = plans(store, lambda: ask(store))

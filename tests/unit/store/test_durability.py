@@ -25,7 +25,7 @@ from tunesmith.domain.jobs import Job, JobChange
 from tunesmith.domain.models import TunedModel
 from tunesmith.store.sql import SqlStore
 
-store = SqlStore(sys.argv[1], SystemClock())
+store = SqlStore.open(sys.argv[1], SystemClock())
 for line in sys.stdin:
     job, model, results = json.loads(line)
     job = Job.model_validate(job)

@@ -1,0 +1,46 @@
+"""What each part of the SQL store begins with: the database, the clock, and whose rows it sees."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from sqlalchemy import ColumnElement, Connection, Engine, Table, true
+
+from tunesmith.domain.clock import Clock
+from tunesmith.domain.jobs import Job
+from tunesmith.domain.values import Value
+from tunesmith.store import rules
+from tunesmith.store.queries import read_one
+from tunesmith.store.tables import JOBS
+
+_Value = TypeVar("_Value", bound=Value)
+
+
+class Scope:
+    """A database as one project sees it, or as a whole where `project` is `None`."""
+
+    def __init__(self, engine: Engine, clock: Clock, *, project: str | None) -> None:
+        """Read and write through `engine`; `clock` dates what the store adds of its own."""
+        self._engine = engine
+        self._clock = clock
+        self._project = project
+
+    def _mine(self, table: Table) -> ColumnElement[bool]:
+        """Return the condition that a row of `table` may be seen."""
+        return true() if self._project is None else table.c.project == self._project
+
+    def _owned(self, value: _Value) -> _Value:
+        """Return `value` as a thing of this scope's project."""
+        if self._project is None:
+            return value
+        return value.model_copy(update={"project": self._project})
+
+    def _now(self) -> int:
+        return int(self._clock.now())
+
+    def _job(self, connection: Connection, job_id: str, *, lock: bool = False) -> Job:
+        query = JOBS.select().where(JOBS.c.id == job_id, self._mine(JOBS))
+        if lock:
+            # SQLite's writers have locked the whole database already and ignore this.
+            query = query.with_for_update()
+        return read_one(connection, query, kind=Job, missing=rules.no_job(job_id))

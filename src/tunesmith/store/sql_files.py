@@ -1,0 +1,81 @@
+"""The SQL of files."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from sqlalchemy import Connection, delete, or_, select
+
+from tunesmith.domain.files import File, Purpose
+from tunesmith.domain.values import Page
+from tunesmith.store import rules
+from tunesmith.store.database import reading, writing
+from tunesmith.store.queries import behind, insert_values, read_all, read_one, read_page
+from tunesmith.store.scope import Scope
+from tunesmith.store.tables import FILES, JOBS
+
+
+class SqlFiles(Scope):
+    """Each method does what `FileStore` says of it, in one transaction."""
+
+    def add_file(self, file: File) -> None:
+        """Add a file; see `Store.add_file`."""
+        with writing(self._engine) as connection:
+            insert_values(connection, FILES, self._owned(file))
+
+    def file(self, file_id: str) -> File:
+        """Return the file of that id; see `Store.file`."""
+        with reading(self._engine) as connection:
+            return self._file(connection, file_id)
+
+    def newest_file_named(self, filename: str) -> File:
+        """Return the newest training file of that name; see `Store.newest_file_named`."""
+        named = select(FILES).where(self._mine(FILES), FILES.c.filename == filename)
+        named = named.order_by(FILES.c.seq.desc()).limit(1)
+        fit = named.where(FILES.c.purpose == Purpose.FINE_TUNE)
+        with reading(self._engine) as connection:
+            for file in read_all(connection, fit, kind=File):
+                return file
+            missing = rules.no_file_named(filename)
+            return read_one(connection, named, kind=File, missing=missing)
+
+    def list_files(
+        self,
+        *,
+        purpose: Purpose | None,
+        after: str | None,
+        limit: int,
+        order: Literal["asc", "desc"],
+    ) -> Page[File]:
+        """Return files in the order of their creation; see `Store.list_files`."""
+        query = select(FILES).where(self._mine(FILES))
+        if purpose is not None:
+            query = query.where(FILES.c.purpose == purpose)
+        with reading(self._engine) as connection:
+            query = behind(connection, query, table=FILES, after=after, order=order)
+            return read_page(connection, query, kind=File, limit=limit)
+
+    def deletable_file(self, file_id: str) -> File:
+        """Return the file if it may be deleted; see `Store.deletable_file`."""
+        with reading(self._engine) as connection:
+            return self._deletable_file(connection, file_id)
+
+    def delete_file(self, file_id: str) -> File:
+        """Remove the file and return it; see `Store.delete_file`."""
+        with writing(self._engine) as connection:
+            file = self._deletable_file(connection, file_id)
+            connection.execute(delete(FILES).where(FILES.c.id == file_id))
+            return file
+
+    def _file(self, connection: Connection, file_id: str) -> File:
+        query = select(FILES).where(FILES.c.id == file_id, self._mine(FILES))
+        return read_one(connection, query, kind=File, missing=rules.no_file(file_id))
+
+    def _deletable_file(self, connection: Connection, file_id: str) -> File:
+        file = self._file(connection, file_id)
+        needs = or_(JOBS.c.training_file == file_id, JOBS.c.validation_file == file_id)
+        unfinished = JOBS.c.status.in_(rules.UNFINISHED)
+        needing = select(JOBS.c.id).where(unfinished & needs).order_by(JOBS.c.seq)
+        if job_ids := connection.scalars(needing).all():
+            raise rules.file_in_use(file_id, job_ids)
+        return file

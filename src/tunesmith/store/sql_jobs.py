@@ -1,0 +1,185 @@
+"""The SQL of jobs, their events and checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    Table,
+    delete,
+    exists,
+    insert,
+    or_,
+    select,
+    update,
+)
+
+from tunesmith.domain.events import Checkpoint, Event, EventLevel, RunEvent
+from tunesmith.domain.files import File
+from tunesmith.domain.jobs import Job, JobChange, JobStatus
+from tunesmith.domain.models import TunedModel
+from tunesmith.domain.values import Page
+from tunesmith.store import rules
+from tunesmith.store.database import reading, writing
+from tunesmith.store.queries import behind, insert_values, read_all, read_page
+from tunesmith.store.rows import to_row
+from tunesmith.store.scope import Scope
+from tunesmith.store.tables import CHECKPOINTS, EVENTS, FILES, JOB_LABELS, JOBS, TUNED_MODELS
+
+
+class SqlJobs(Scope):
+    """Each method does what `JobStore` says of it, in one transaction."""
+
+    def add_job(self, job: Job) -> None:
+        """Add a job, with its first event; see `Store.add_job`."""
+        with writing(self._engine) as connection:
+            owned = self._owned(job)
+            insert_values(connection, JOBS, owned)
+            _insert_labels(connection, owned)
+            insert_values(connection, EVENTS, rules.creation_event(job))
+
+    def job(self, job_id: str) -> Job:
+        """Return the job of that id; see `Store.job`."""
+        with reading(self._engine) as connection:
+            return self._job(connection, job_id)
+
+    def list_jobs(
+        self, *, after: str | None, limit: int, metadata: Mapping[str, str] | None = None
+    ) -> Page[Job]:
+        """Return jobs, newest first; see `Store.list_jobs`."""
+        with reading(self._engine) as connection:
+            mine = select(JOBS).where(self._mine(JOBS))
+            query = behind(connection, mine, table=JOBS, after=after)
+            query = query.where(*self._labelled(metadata))
+            return read_page(connection, query, kind=Job, limit=limit)
+
+    def open_jobs(self) -> list[Job]:
+        """Return the jobs that are unfinished or hold a submission; see `Store.open_jobs`."""
+        is_open = or_(JOBS.c.status.in_(rules.UNFINISHED), JOBS.c.submission_open)
+        with reading(self._engine) as connection:
+            query = select(JOBS).where(self._mine(JOBS), is_open).order_by(JOBS.c.seq)
+            return read_all(connection, query, kind=Job)
+
+    def change_job(
+        self,
+        seen: Job,
+        change: JobChange,
+        *,
+        message: str | None = None,
+        level: EventLevel = EventLevel.INFO,
+    ) -> Job:
+        """Apply `change` to the job as it was seen; see `Store.change_job`."""
+        now = self._now()
+        events = rules.change_events(seen.id, change, message=message, level=level, at=now)
+        with writing(self._engine) as connection:
+            return self._change(connection, seen, change=change, events=events, now=now)
+
+    def finish_job(self, seen: Job, change: JobChange, *, model: TunedModel, results: File) -> Job:
+        """Change the job to succeeded and add what it made; see `Store.finish_job`."""
+        now = self._now()
+        success = rules.finishing(change, model, results=results)
+        events = rules.finish_events(seen.id, model, at=now)
+        with writing(self._engine) as connection:
+            job = self._change(connection, seen, change=success, events=events, now=now)
+            owned = {"project": job.project}
+            insert_values(connection, TUNED_MODELS, model.model_copy(update=owned))
+            insert_values(connection, FILES, results.model_copy(update=owned))
+            return job
+
+    def cancel_job(self, job_id: str, *, now: int) -> Job:
+        """Cancel the job at the time `now`; see `Store.cancel_job`."""
+        change = JobChange(status=JobStatus.CANCELLED, finished_at=now)
+        events = [rules.cancellation_event(job_id, at=now)]
+        with writing(self._engine) as connection:
+            job = self._job(connection, job_id, lock=True)
+            return self._change(connection, job, change=change, events=events, now=now)
+
+    def ingest(
+        self, job_id: str, events: Sequence[RunEvent], *, checkpoints: Sequence[Checkpoint]
+    ) -> None:
+        """Add a run's events and checkpoints, each once; see `Store.ingest`."""
+        known_steps = select(CHECKPOINTS.c.step).where(CHECKPOINTS.c.job_id == job_id)
+        with writing(self._engine) as connection:
+            before = self._job(connection, job_id, lock=True)
+            job, shown = rules.ingested(before, events)
+            if job != before:
+                _update(connection, job)
+            insert_values(connection, EVENTS, *shown)
+            fresh = rules.new_checkpoints(connection.scalars(known_steps), checkpoints)
+            insert_values(connection, CHECKPOINTS, *fresh)
+
+    def list_events(self, job_id: str, *, after: str | None, limit: int) -> Page[Event]:
+        """Return the job's events, newest first; see `Store.list_events`."""
+        with reading(self._engine) as connection:
+            query = self._of_job(connection, EVENTS, job_id=job_id, after=after)
+            return read_page(connection, query, kind=Event, limit=limit)
+
+    def list_checkpoints(self, job_id: str, *, after: str | None, limit: int) -> Page[Checkpoint]:
+        """Return the job's checkpoints, newest first; see `Store.list_checkpoints`."""
+        with reading(self._engine) as connection:
+            query = self._of_job(connection, CHECKPOINTS, job_id=job_id, after=after)
+            return read_page(connection, query, kind=Checkpoint, limit=limit)
+
+    def drop_checkpoints(self, job_id: str, *, keep: Sequence[int]) -> None:
+        """Forget the job's checkpoints but for `keep`; see `Store.drop_checkpoints`."""
+        dropped = (CHECKPOINTS.c.job_id == job_id) & CHECKPOINTS.c.step.not_in(keep)
+        with writing(self._engine) as connection:
+            self._job(connection, job_id)
+            connection.execute(delete(CHECKPOINTS).where(dropped))
+
+    def _labelled(self, metadata: Mapping[str, str] | None) -> list[ColumnElement[bool]]:
+        """Return the conditions that a job carries `metadata`; see `Store.list_jobs`."""
+        labels = JOB_LABELS.c
+        if metadata is None:
+            return []
+        if not metadata:
+            return [~exists().where(labels.job_seq == JOBS.c.seq)]
+        return [
+            JOBS.c.seq.in_(
+                select(labels.job_seq).where(
+                    self._mine(JOB_LABELS), labels.key == key, labels.value == value
+                )
+            )
+            for key, value in metadata.items()
+        ]
+
+    def _of_job(
+        self, connection: Connection, table: Table, *, job_id: str, after: str | None
+    ) -> Select[Any]:
+        self._job(connection, job_id)
+        query = select(table).where(table.c.job_id == job_id)
+        return behind(connection, query, table=table, after=after)
+
+    def _change(
+        self,
+        connection: Connection,
+        seen: Job,
+        *,
+        change: JobChange,
+        events: Sequence[Event],
+        now: int,
+    ) -> Job:
+        job = self._job(connection, seen.id, lock=True)
+        rules.check_seen(job, seen)
+        after = rules.changed(job, change, now=now)
+        _update(connection, after)
+        insert_values(connection, EVENTS, *events)
+        return after
+
+
+def _insert_labels(connection: Connection, job: Job) -> None:
+    number = connection.scalar(select(JOBS.c.seq).where(JOBS.c.id == job.id))
+    rows = [
+        {"job_seq": number, "key": key, "value": value, "project": job.project}
+        for key, value in (job.request.metadata or {}).items()
+    ]
+    if rows:
+        connection.execute(insert(JOB_LABELS), rows)
+
+
+def _update(connection: Connection, job: Job) -> None:
+    connection.execute(update(JOBS).where(JOBS.c.id == job.id).values(to_row(job)))
