@@ -9,6 +9,8 @@ runs/<job id>/
   checkpoints/step-N/  adapter, tokenizer and training state at step N
   metrics.csv          one line per optimizer step
   receipt.json         what was learnt from
+  reference.safetensors
+                       log-probabilities of preference pairs before the first step
 output/<job id>/       the result; `checkpoint-N/` beside it, where OPEA's users look
 """
 
@@ -136,6 +138,17 @@ class RunDirectory:
     def write_receipt(self, receipt: bytes) -> None:
         """Keep the receipt, JSON."""
         self._artifacts.put(f"{self.prefix}/receipt.json", receipt)
+
+    def write_reference(self, tensors: bytes) -> None:
+        """Keep the log-probabilities of all pairs before the first step, safetensors."""
+        self._artifacts.put(f"{self.prefix}/reference.safetensors", tensors)
+
+    def reference(self) -> bytes | None:
+        """Return what `write_reference` kept; `None` before that."""
+        try:
+            return self._artifacts.get(f"{self.prefix}/reference.safetensors")
+        except ArtifactMissingError:
+            return None
 
 
 def _whole_events(lines: Iterable[bytes], *, first: int) -> Iterator[RunEvent]:

@@ -49,13 +49,22 @@ class StepMetrics(Value):
     step: int
     """Optimizer step, from 1."""
     train_loss: float
-    """Mean cross-entropy over the learnt tokens of the step's whole batch, in nats."""
+    """Mean over the step's whole batch, in nats: of the learnt tokens' cross-entropies, or of
+    the pairs' DPO losses."""
     train_mean_token_accuracy: float
-    """Share of the learnt tokens that were the model's first choice."""
+    """Share of the learnt tokens that were the model's first choice; in DPO, share of the pairs
+    whose chosen answer has the higher reward."""
     valid_loss: float | None = None
     """The same loss on the held-out examples, at the steps that evaluate."""
     valid_mean_token_accuracy: float | None = None
     """The same share on the held-out examples."""
+    rewards_chosen: float | None = None
+    """DPO: mean reward of the preferred answers, in nats: beta times what their log-probability
+    gained since the start."""
+    rewards_rejected: float | None = None
+    """DPO: mean reward of the other answers, in nats."""
+    rewards_margin: float | None = None
+    """DPO: mean of the first reward less the second, in nats."""
     total_steps: int
     """Steps of the whole run."""
     learning_rate: float

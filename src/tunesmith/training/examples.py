@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import functools
-from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers import PreTrainedTokenizerBase
-
-from tunesmith.dataset.check import read_examples
-from tunesmith.dataset.rendering import Encoded, SetAside, encode
-from tunesmith.domain.values import Value
 
 Indices = npt.NDArray[np.int64]
 """Positions of examples."""
@@ -27,50 +20,44 @@ _HOLD_OUT, _ORDER, _STEP = range(3)
 """What a random stream is for, so that no two purposes share one."""
 
 
-class FileReport(Value):
-    """What became of a data file."""
-
-    examples: int
-    """Examples that can be used."""
-    tokens: int
-    """Their tokens."""
-    learnt_tokens: int
-    """Those of their tokens that the loss is taken on."""
-    cut: int
-    """Examples that were cut to the greatest length."""
-    set_aside: tuple[SetAside, ...]
-    """Examples that are not used."""
-
-
 @dataclass(frozen=True)
 class Examples:
-    """Encoded examples, one behind the other in shared arrays."""
+    """Encoded examples, one behind the other in shared arrays.
+
+    Each has the same number of texts: one, or of a pair two, the chosen before the rejected.
+    """
 
     tokens: npt.NDArray[np.int32]
-    """Token ids of all examples."""
+    """Token ids of all texts."""
     learn: npt.NDArray[np.bool_]
     """Whether the loss is taken on the token, in step with `tokens`."""
     starts: Indices
-    """Where each example begins in `tokens`."""
+    """Where each text begins in `tokens`, (examples, texts)."""
     ends: Indices
-    """Where each example ends in `tokens`, exclusive."""
+    """Where each text ends in `tokens`, exclusive, (examples, texts)."""
+    cut: npt.NDArray[np.bool_]
+    """Whether something of each text lay beyond the longest length, (examples, texts)."""
     lines: Indices
-    """Line of each example in its file, from 1."""
+    """Line of each example in its file, from 1, ascending."""
     elements: Indices
     """Number of each example in the file's array, from 1; 0 where the file is no array."""
+    reference: npt.NDArray[np.float64] | None = None
+    """Log-probability of each text before the first step, (examples, texts), where it is known."""
 
     def __len__(self) -> int:
         """Return the number of examples."""
         return len(self.starts)
 
     def take(self, chosen: Indices) -> Examples:
-        """Return the `chosen` examples, sharing the arrays."""
+        """Return the `chosen` examples, sharing the tokens."""
         return replace(
             self,
             starts=self.starts[chosen],
             ends=self.ends[chosen],
+            cut=self.cut[chosen],
             lines=self.lines[chosen],
             elements=self.elements[chosen],
+            reference=None if self.reference is None else self.reference[chosen],
         )
 
     def places(self, chosen: Indices) -> str:
@@ -88,13 +75,24 @@ class Examples:
 
     @property
     def lengths(self) -> Indices:
-        """Tokens of each example."""
-        return self.ends - self.starts
+        """Tokens of each example's longest text."""
+        longest: Indices = (self.ends - self.starts).max(axis=1)
+        return longest
+
+    @property
+    def rows(self) -> Indices:
+        """For each example, the number of the row that it comes from, from 0."""
+        numbers = np.stack([self.lines, self.elements])
+        begins = (np.diff(numbers, axis=1, prepend=-1) != 0).any(axis=0)
+        return np.cumsum(begins) - 1
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Examples that go through the model together, padded on the right."""
+    """Examples that go through the model together, padded on the right; each row is a text."""
+
+    examples: Indices
+    """Positions of the examples; the texts of each stand one behind the other."""
 
     input_ids: torch.Tensor
     """Token ids, (rows, length), int64; 0 where padded."""
@@ -102,6 +100,8 @@ class MicroBatch:
     """1 at tokens, 0 at padding, (rows, length), int64."""
     learn: torch.Tensor
     """Whether the loss is taken on the token, (rows, length), bool; never at padding."""
+    reference: torch.Tensor | None
+    """Log-probability of each row before the first step, (rows,), fp64, where it is known."""
 
     @property
     def learnt_tokens(self) -> int:
@@ -114,66 +114,20 @@ class MicroBatch:
         return int(self.attention_mask.sum())
 
 
-def read_file(
-    file: BinaryIO, tokenizer: PreTrainedTokenizerBase, *, max_length: int, limit: int | None
-) -> tuple[Examples, FileReport]:
-    """Encode the examples of `file`, the first `limit` of them, reading it as a stream."""
-    set_aside: list[SetAside] = []
-
-    def usable() -> Iterator[Encoded]:
-        for example in read_examples(file, limit=limit):
-            encoded = encode(example, tokenizer, max_length=max_length)
-            if isinstance(encoded, SetAside):
-                set_aside.append(encoded)
-            else:
-                yield from encoded
-
-    examples, cut = _gather(usable())
-    report = FileReport(
-        examples=len(examples),
-        tokens=len(examples.tokens),
-        learnt_tokens=int(examples.learn.sum()),
-        cut=cut,
-        set_aside=tuple(set_aside),
-    )
-    return examples, report
-
-
-def _gather(usable: Iterable[Encoded]) -> tuple[Examples, int]:
-    tokens, learn, ends = array("i"), array("b"), array("q", [0])
-    lines, elements = array("q"), array("q")
-    cut = 0
-    for encoded in usable:
-        tokens.extend(encoded.tokens)
-        learn.extend(encoded.learn)
-        ends.append(len(tokens))
-        lines.append(encoded.line)
-        elements.append(encoded.element)
-        cut += encoded.cut
-    bounds = np.asarray(ends, dtype=np.int64)
-    learnt = np.asarray(learn, dtype=np.bool_)
-    # Nothing stands before an example's first token to predict it from.
-    learnt[bounds[:-1]] = False
-    return Examples(
-        tokens=np.asarray(tokens, dtype=np.int32),
-        learn=learnt,
-        starts=bounds[:-1],
-        ends=bounds[1:],
-        lines=np.asarray(lines, dtype=np.int64),
-        elements=np.asarray(elements, dtype=np.int64),
-    ), cut
-
-
 def hold_out(examples: Examples, *, percent: float, seed: int) -> tuple[Examples, Examples]:
-    """Split off a random `percent` of `examples`: what is learnt, what is held out.
+    """Split off a random `percent` of the rows of `examples`: what is learnt, what is held out.
 
     At least one is held out where `percent` is above 0, and at least one is learnt.
+    A row of which several examples were made goes to one side as a whole.
     """
-    if percent == 0 or len(examples) < 2:
+    rows = examples.rows
+    count = int(rows[-1]) + 1 if len(examples) else 0
+    if percent == 0 or count < 2:
         return examples, examples.take(np.empty(0, dtype=np.int64))
-    count = min(max(round(len(examples) * percent / 100), 1), len(examples) - 1)
-    shuffled = _random(seed, _HOLD_OUT).permutation(len(examples))
-    return examples.take(np.sort(shuffled[count:])), examples.take(np.sort(shuffled[:count]))
+    share = min(max(round(count * percent / 100), 1), count - 1)
+    held = np.zeros(count, dtype=np.bool_)
+    held[_random(seed, _HOLD_OUT).permutation(count)[:share]] = True
+    return examples.take(np.flatnonzero(~held[rows])), examples.take(np.flatnonzero(held[rows]))
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
@@ -191,6 +145,13 @@ def batch_of_step(step: int, *, count: int, batch_size: int, seed: int) -> Indic
     return _order(seed, epoch, count=count)[batch * batch_size : (batch + 1) * batch_size]
 
 
+def learnt_by(steps: int, *, count: int, batch_size: int, seed: int) -> Indices:
+    """Return which of `count` examples a run of `steps` optimizer steps learns from, ascending."""
+    first = range(1, min(steps, steps_per_epoch(count, batch_size)) + 1)
+    batches = [batch_of_step(s, count=count, batch_size=batch_size, seed=seed) for s in first]
+    return np.sort(np.concatenate(batches))
+
+
 def seed_of_step(step: int, *, seed: int) -> int:
     """Return the seed of dropout in `step`, so that no generator's state need be saved."""
     return int(_random(seed, _STEP, step).integers(2**63))
@@ -199,29 +160,35 @@ def seed_of_step(step: int, *, seed: int) -> int:
 def micro_batches(examples: Examples, chosen: Indices) -> Iterator[MicroBatch]:
     """Cut the `chosen` examples into micro-batches of like lengths, longest first.
 
-    The longest come first so that a lack of memory shows at once.
+    The longest come first so that a lack of memory shows at once. The texts of an
+    example stay together.
     """
     by_length = chosen[np.argsort(-examples.lengths[chosen], kind="stable")]
+    texts = examples.starts.shape[1]
     while len(by_length):
         longest = int(examples.lengths[by_length[0]])
-        rows = max(MICRO_BATCH_TOKENS // longest, 1)
-        yield _pad(examples, by_length[:rows])
-        by_length = by_length[rows:]
+        count = max(MICRO_BATCH_TOKENS // (longest * texts), 1)
+        yield _pad(examples, by_length[:count])
+        by_length = by_length[count:]
 
 
-def _pad(examples: Examples, rows: Indices) -> MicroBatch:
-    shape = (len(rows), int(examples.lengths[rows].max()))
+def _pad(examples: Examples, chosen: Indices) -> MicroBatch:
+    starts, ends = examples.starts[chosen].ravel(), examples.ends[chosen].ravel()
+    shape = (len(starts), int((ends - starts).max()))
     input_ids = np.zeros(shape, dtype=np.int64)
     attention_mask = np.zeros(shape, dtype=np.int64)
     learn = np.zeros(shape, dtype=np.bool_)
-    for row, example in enumerate(rows):
-        span = slice(int(examples.starts[example]), int(examples.ends[example]))
-        length = span.stop - span.start
-        input_ids[row, :length] = examples.tokens[span]
-        attention_mask[row, :length] = 1
-        learn[row, :length] = examples.learn[span]
+    for row, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
+        input_ids[row, : end - start] = examples.tokens[start:end]
+        attention_mask[row, : end - start] = 1
+        learn[row, : end - start] = examples.learn[start:end]
+    known = examples.reference
     return MicroBatch(
-        torch.from_numpy(input_ids), torch.from_numpy(attention_mask), torch.from_numpy(learn)
+        examples=chosen,
+        input_ids=torch.from_numpy(input_ids),
+        attention_mask=torch.from_numpy(attention_mask),
+        learn=torch.from_numpy(learn),
+        reference=None if known is None else torch.from_numpy(known[chosen].ravel()),
     )
 
 

@@ -26,7 +26,7 @@ from tunesmith.training.examples import (
     steps_per_epoch,
 )
 from tunesmith.training.failures import RunFailedError
-from tunesmith.training.loss import evaluate, measure
+from tunesmith.training.objective import Objective, evaluate
 from tunesmith.training.stopping import StopFlag
 from tunesmith.training.telemetry import EventLog
 
@@ -45,6 +45,8 @@ class Course:
     """What the run says."""
     stop: StopFlag
     """Ends the process between two writes."""
+    objective: Objective
+    """What is learnt."""
     learner: Learner
     """What learns."""
     learnt: Examples
@@ -106,8 +108,8 @@ def run_loop(course: Course) -> None:
 def learn(course: Course, step: int) -> None:
     """Take one optimizer step on the whole batch of `step`.
 
-    The loss is the mean over the learnt tokens of the batch, so that its
-    division into micro-batches changes nothing.
+    The loss is one mean over the whole batch (of the learnt tokens, or of the
+    pairs), so that its division into micro-batches changes nothing.
     """
     began = time.monotonic()
     spec, learner = course.spec, course.learner
@@ -115,7 +117,7 @@ def learn(course: Course, step: int) -> None:
         step, count=len(course.learnt), batch_size=spec.batch_size, seed=spec.seed
     )
     batches = list(micro_batches(course.learnt, chosen))
-    loss, accuracy = _accumulate(course, step, batches=batches, chosen=chosen)
+    means = _accumulate(course, step, batches=batches, chosen=chosen)
     rate = learning_rate(step, spec, total=course.total_steps)
     tokens = sum(batch.tokens for batch in batches)
     with course.stop.whole():
@@ -127,13 +129,13 @@ def learn(course: Course, step: int) -> None:
         learner.progress.trained_tokens += tokens
         learner.progress.metrics = StepMetrics(
             step=step,
-            train_loss=loss,
-            train_mean_token_accuracy=accuracy,
+            train_loss=means.loss,
+            train_mean_token_accuracy=means.accuracy,
             total_steps=course.total_steps,
             learning_rate=rate,
             tokens_per_second=tokens / (time.monotonic() - began),
             seconds_left=0.0,
-        )
+        ).model_copy(update=means.further)
 
 
 def settle(course: Course) -> None:
@@ -143,7 +145,7 @@ def settle(course: Course) -> None:
     if step not in events.steps:
         metrics = _metrics(course)
         if len(course.held_out) and (last or step % spec.evaluate_every == 0):
-            score = evaluate(course.learner.model, course.held_out)
+            score = evaluate(course.objective, course.learner.model, held_out=course.held_out)
             metrics = metrics.model_copy(
                 update={"valid_loss": score.loss, "valid_mean_token_accuracy": score.accuracy}
             )
@@ -174,23 +176,33 @@ def save_for_resume(course: Course) -> None:
         course.run.write_metrics(events.table())
 
 
+@dataclass(frozen=True)
+class _Means:
+    loss: float
+    accuracy: float
+    further: dict[str, float]
+
+
 def _accumulate(
     course: Course, step: int, *, batches: Sequence[MicroBatch], chosen: Indices
-) -> tuple[float, float]:
-    """Add up the clipped gradient of the batch; return its mean loss and token accuracy."""
-    learner, spec = course.learner, course.spec
-    learnt_tokens = sum(batch.learnt_tokens for batch in batches)
+) -> _Means:
+    """Add up the clipped gradient of the batch; return the means over it."""
+    objective, learner, spec = course.objective, course.learner, course.spec
+    count = sum(objective.count(batch) for batch in batches)
     loss, correct = 0.0, 0
+    further: dict[str, float] = {}
     torch.manual_seed(seed_of_step(step, seed=spec.seed))
     for batch in batches:
-        measured = measure(learner.model, batch)
-        loss += measured.loss.item() / learnt_tokens
+        measured = objective.measure(learner.model, batch)
+        loss += measured.loss.item() / count
         correct += measured.correct
-        torch.autograd.backward(measured.loss / learnt_tokens)
+        for name, total in measured.further.items():
+            further[name] = further.get(name, 0.0) + total / count
+        torch.autograd.backward(measured.loss / count)
     norm = torch.nn.utils.clip_grad_norm_(learner.model.parameters(), spec.max_grad_norm)
     if not (math.isfinite(loss) and math.isfinite(norm)):
         raise _not_finite(step, course.learnt.places(chosen), spec=spec)
-    return loss, correct / learnt_tokens
+    return _Means(loss, correct / count, further)
 
 
 def _not_finite(step: int, places: str, *, spec: TrainSpec) -> RunFailedError:

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from tunesmith.domain.spec import DataFile, Precision
 from tunesmith.domain.values import Value
-from tunesmith.training.examples import FileReport
+from tunesmith.training.reading import FileReport
 
 _LIBRARIES = ("tunesmith", "torch", "transformers", "tokenizers", "peft", "numpy")
 

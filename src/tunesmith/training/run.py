@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 
 import torch
-from transformers import PretrainedConfig, PreTrainedTokenizerBase
+from transformers import PretrainedConfig
 
 from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.dataset.rendering import ensure_template
 from tunesmith.domain.disk import disk_is_full
-from tunesmith.domain.errors import DiskFullError, InvalidRequestError, StaleJobError
+from tunesmith.domain.errors import DiskFullError, StaleJobError
 from tunesmith.domain.events import EventLevel, RunOutcome
-from tunesmith.domain.failures import FailureCode
-from tunesmith.domain.spec import DataFile, Precision, TrainSpec
+from tunesmith.domain.spec import Method, Precision, TrainSpec
 from tunesmith.training import base_model, checkpoints
 from tunesmith.training.adapter import (
     check_targets,
@@ -27,31 +25,18 @@ from tunesmith.training.adapter import (
 )
 from tunesmith.training.base_model import BaseModel
 from tunesmith.training.checkpoints import Learner, Progress
-from tunesmith.training.examples import Examples, FileReport, hold_out, read_file
-from tunesmith.training.failures import RunFailedError, explain, naming_memory
+from tunesmith.training.data import Data, read_data
+from tunesmith.training.dpo import Dpo, with_reference
+from tunesmith.training.examples import learnt_by
+from tunesmith.training.failures import explain, naming_memory
 from tunesmith.training.loop import Course, make_optimizer, run_loop, total_steps
-from tunesmith.training.receipt import FileReceipt, Receipt, libraries, sha256, sha256_of_file
+from tunesmith.training.objective import Objective
+from tunesmith.training.receipt import FileReceipt, Receipt, libraries, sha256
 from tunesmith.training.stopping import StopFlag
+from tunesmith.training.supervised import Supervised
 from tunesmith.training.telemetry import EventLog
 
 _log = logging.getLogger(__name__)
-
-_EXAMPLES_NAMED = 5
-"""How many examples that were set aside an event names; the receipt names all."""
-
-
-@dataclass(frozen=True)
-class Data:
-    """What a run learns from and is evaluated on."""
-
-    learnt: Examples
-    """What is learnt from."""
-    held_out: Examples
-    """What the run is evaluated on; may be empty."""
-    training: FileReport
-    """What became of the training file."""
-    validation: FileReport | None
-    """What became of the validation file."""
 
 
 def train(run: RunDirectory, artifacts: Artifacts, *, attempt: int, stop: StopFlag) -> RunOutcome:
@@ -101,19 +86,29 @@ def _train(
     tokenizer = load_tokenizer(spec.base_model, base)
     if ensure_template(tokenizer):
         events.message("The model has no chat template; the default one is used")
-    data = _read_data(spec, artifacts, tokenizer=tokenizer, events=events)
+    data = read_data(spec, artifacts, tokenizer=tokenizer, events=events)
 
     with naming_memory(spec):
         model = load_model(spec, base, precision=precision)
+        total = total_steps(spec, len(data.learnt))
+        if spec.method is Method.DPO:
+            chosen = learnt_by(
+                total, count=len(data.learnt), batch_size=spec.batch_size, seed=spec.seed
+            )
+            data = with_reference(data, run, model=model, events=events, chosen=chosen)
         learner = Learner(model, tokenizer, make_optimizer(model, spec), Progress())
-        _restore(
-            run,
-            artifacts,
-            learner=learner,
+        _restore(run, artifacts, learner=learner, events=events, total=total)
+        course = Course(
+            spec=spec,
+            run=run,
+            artifacts=artifacts,
             events=events,
-            total=total_steps(spec, len(data.learnt)),
+            stop=stop,
+            objective=_objective(spec),
+            learner=learner,
+            learnt=data.learnt,
+            held_out=data.held_out,
         )
-        course = Course(spec, run, artifacts, events, stop, learner, data.learnt, data.held_out)
         run_loop(course)
 
     with stop.whole():
@@ -148,98 +143,13 @@ def _within_context(spec: TrainSpec, config: PretrainedConfig, *, events: EventL
     return spec.model_copy(update={"max_length": context})
 
 
-def _read_data(
-    spec: TrainSpec, artifacts: Artifacts, *, tokenizer: PreTrainedTokenizerBase, events: EventLog
-) -> Data:
-    examples, report = _read(
-        spec.training_file, spec, artifacts=artifacts, tokenizer=tokenizer, events=events
-    )
-    if not report.learnt_tokens:
-        raise RunFailedError(
-            FailureCode.NOTHING_TO_LEARN,
-            f"Nothing in '{spec.training_file.filename}' can be learnt: "
-            f"{_reasons(report) or 'It holds no example.'}",
-            param="training_file",
-        )
-    if spec.validation_file is None:
-        learnt, held_out = hold_out(examples, percent=spec.held_out_percent, seed=spec.seed)
-        return Data(learnt, held_out, report, None)
-    held_out, validation = _read(
-        spec.validation_file, spec, artifacts=artifacts, tokenizer=tokenizer, events=events
-    )
-    if not validation.learnt_tokens:
-        raise RunFailedError(
-            FailureCode.INVALID_VALIDATION_FILE,
-            f"Nothing in '{spec.validation_file.filename}' can be evaluated: "
-            f"{_reasons(validation) or 'It holds no example.'}",
-            param="validation_file",
-        )
-    return Data(examples, held_out, report, validation)
-
-
-def _read(
-    file: DataFile,
-    spec: TrainSpec,
-    *,
-    artifacts: Artifacts,
-    tokenizer: PreTrainedTokenizerBase,
-    events: EventLog,
-) -> tuple[Examples, FileReport]:
-    training = file is spec.training_file
-    code, param = (
-        (FailureCode.INVALID_TRAINING_FILE, "training_file")
-        if training
-        else (FailureCode.INVALID_VALIDATION_FILE, "validation_file")
-    )
-    try:
-        _check_content(file, artifacts)
-        with artifacts.open(file.key) as stream:
-            examples, report = read_file(
-                stream,
-                tokenizer,
-                max_length=spec.max_length,
-                limit=spec.max_examples if training else None,
-            )
-    except InvalidRequestError as error:
-        raise RunFailedError(code, error.message, param=param) from error
-    _tell(file, report, events=events)
-    return examples, report
-
-
-def _check_content(file: DataFile, artifacts: Artifacts) -> None:
-    # In a pass of its own, so that a changed file is told as such and not by its first bad line.
-    with artifacts.open(file.key) as stream:
-        found = sha256_of_file(stream)
-    if found != file.sha256:
-        raise InvalidRequestError(
-            f"The content of '{file.filename}' is not what was uploaded. "
-            "Upload the file anew and create the job with that one."
-        )
-
-
-def _tell(file: DataFile, report: FileReport, *, events: EventLog) -> None:
-    events.message(
-        f"'{file.filename}': {report.examples} examples, {report.tokens} tokens, "
-        f"{report.learnt_tokens} of them learnt; {report.cut} examples cut, "
-        f"{len(report.set_aside)} set aside",
-        data={
-            **report.model_dump(exclude={"set_aside"}),
-            "file": file.id,
-            "set_aside": len(report.set_aside),
-        },
-    )
-    if report.set_aside:
-        events.message(
-            f"Examples not used in '{file.filename}': {len(report.set_aside)}. {_reasons(report)}",
-            level=EventLevel.WARN,
-            data={"set_aside": [one.model_dump() for one in report.set_aside[:_EXAMPLES_NAMED]]},
-        )
-
-
-def _reasons(report: FileReport) -> str:
-    named = [one.reason for one in report.set_aside[:_EXAMPLES_NAMED]]
-    more = len(report.set_aside) - len(named)
-    return " ".join([*named, f"(And {more} more.)"] if more else named)
+def _objective(spec: TrainSpec) -> Objective:
+    match spec.method:
+        case Method.SUPERVISED:
+            return Supervised()
+        case Method.DPO:
+            assert spec.beta is not None  # noqa: S101  the spec is frozen with it
+            return Dpo(spec.beta)
 
 
 def _restore(

@@ -27,6 +27,9 @@ METRICS_COLUMNS = (
 )
 """Columns of `metrics.csv`: OpenAI's in OpenAI's order, then ours."""
 
+REWARD_COLUMNS = ("rewards_chosen", "rewards_rejected", "rewards_margin")
+"""Further columns of a run on preference pairs."""
+
 
 class EventLog:
     """Writes a run's events, going on behind those of earlier attempts.
@@ -63,8 +66,7 @@ class EventLog:
             return
         self._append(
             f"Step {metrics.step}/{metrics.total_steps}: "
-            f"training loss={metrics.train_loss:.4f}, "
-            f"token accuracy={metrics.train_mean_token_accuracy:.3f}"
+            f"training loss={metrics.train_loss:.4f}, {_accuracy(metrics)}"
             + (
                 f", validation loss={metrics.valid_loss:.4f}"
                 if metrics.valid_loss is not None
@@ -89,13 +91,18 @@ class EventLog:
             self._append(outcome.error.message, level=EventLevel.ERROR, outcome=outcome)
 
     def table(self) -> bytes:
-        """Return the steps told so far as CSV with `METRICS_COLUMNS`; unknown cells are empty."""
+        """Return the steps told so far as CSV; unknown cells are empty.
+
+        The columns are `METRICS_COLUMNS`, and behind them `REWARD_COLUMNS` where there are rewards.
+        """
+        rewarded = any(metrics.rewards_margin is not None for metrics in self.steps.values())
+        columns = METRICS_COLUMNS + REWARD_COLUMNS if rewarded else METRICS_COLUMNS
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(METRICS_COLUMNS)
+        writer.writerow(columns)
         for _, metrics in sorted(self.steps.items()):
             row = {**metrics.model_dump(), "train_accuracy": metrics.train_mean_token_accuracy}
-            writer.writerow(row[column] for column in METRICS_COLUMNS)
+            writer.writerow(row[column] for column in columns)
         return text.getvalue().encode()
 
     def _append(self, message: str, **fields: Any) -> None:
@@ -109,6 +116,13 @@ class EventLog:
         self._run.append_event(event)
         self._number += 1
         _log.log(logging.getLevelNamesMapping()[event.level.value.upper()], "%s", message)
+
+
+def _accuracy(metrics: StepMetrics) -> str:
+    share = f"{metrics.train_mean_token_accuracy:.3f}"
+    if metrics.rewards_margin is None:
+        return f"token accuracy={share}"
+    return f"reward accuracy={share}, reward margin={metrics.rewards_margin:.4f}"
 
 
 class RunLog(logging.Handler):

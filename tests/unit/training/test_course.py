@@ -75,8 +75,9 @@ def examples(count: int) -> Examples:
     return Examples(
         tokens=np.zeros(count, dtype=np.int32),
         learn=np.ones(count, dtype=np.bool_),
-        starts=ends - 1,
-        ends=ends,
+        starts=ends[:, None] - 1,
+        ends=ends[:, None],
+        cut=np.zeros((count, 1), dtype=np.bool_),
         lines=ends,
         elements=np.zeros(count, dtype=np.int64),
     )

@@ -12,8 +12,10 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tunesmith.training import examples as examples_module
-from tunesmith.training.examples import Examples, micro_batches, read_file
-from tunesmith.training.loss import evaluate, measure
+from tunesmith.training.examples import Examples, MicroBatch, micro_batches
+from tunesmith.training.objective import Measured, evaluate
+from tunesmith.training.reading import read_file
+from tunesmith.training.supervised import Supervised
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,16 +32,20 @@ def model(base_folder: Path) -> torch.nn.Module:
 
 @pytest.fixture
 def examples(bench: Bench, rows: Callable[[int], Rows]) -> Examples:
-    file = bench.upload("data", rows(6))
+    spec = bench.write_spec(rows(6))
     tokenizer = AutoTokenizer.from_pretrained(bench.base)
-    with bench.artifacts.open(file.key) as stream:
-        return read_file(stream, tokenizer, max_length=128, limit=None)[0]
+    with bench.artifacts.open(spec.training_file.key) as stream:
+        return read_file(stream, tokenizer, spec=spec, limit=None)[0]
+
+
+def measure(model: torch.nn.Module, batch: MicroBatch) -> Measured:
+    return Supervised().measure(model, batch)
 
 
 def reference(model: torch.nn.Module, examples: Examples) -> tuple[float, float]:
     """Mean loss and accuracy, one example at a time, token by token."""
     losses, hits = [], []
-    for start, end in zip(examples.starts, examples.ends, strict=True):
+    for start, end in zip(examples.starts[:, 0], examples.ends[:, 0], strict=True):
         tokens = examples.tokens[start:end].tolist()
         learn = examples.learn[start:end]
         with torch.no_grad():
@@ -75,7 +81,7 @@ def whole_gradient(model: torch.nn.Module, examples: Examples) -> float:
     """Norm of the head's gradient, from the logits of one example at a time."""
     model.zero_grad()
     losses, count = torch.zeros(()), 0
-    for start, end in zip(examples.starts, examples.ends, strict=True):
+    for start, end in zip(examples.starts[:, 0], examples.ends[:, 0], strict=True):
         tokens = torch.from_numpy(examples.tokens[start:end].astype(np.int64))
         wanted = tokens.masked_fill(~torch.from_numpy(examples.learn[start:end].copy()), -100)
         logits = model(tokens[None]).logits[0, :-1]
@@ -123,7 +129,7 @@ def test_evaluation_is_right_and_leaves_no_gradient(
 ) -> None:
     loss, accuracy = reference(model.eval(), examples)
 
-    score = evaluate(model, examples)
+    score = evaluate(Supervised(), model, held_out=examples)
 
     assert score.loss == pytest.approx(loss, abs=1e-5)
     assert score.accuracy == pytest.approx(accuracy)

@@ -1,0 +1,130 @@
+"""Reads what a run learns from and is evaluated on, and tells what became of the files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from tunesmith.artifacts.protocol import Artifacts
+from tunesmith.domain.errors import InvalidRequestError
+from tunesmith.domain.events import EventLevel
+from tunesmith.domain.failures import FailureCode
+from tunesmith.domain.spec import DataFile, TrainSpec
+from tunesmith.training.examples import Examples, hold_out
+from tunesmith.training.failures import RunFailedError
+from tunesmith.training.reading import FileReport, read_file
+from tunesmith.training.receipt import sha256_of_file
+from tunesmith.training.telemetry import EventLog
+
+_EXAMPLES_NAMED = 5
+"""How many examples that were set aside an event names; the receipt names all."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a run learns from and is evaluated on."""
+
+    learnt: Examples
+    """What is learnt from."""
+    held_out: Examples
+    """What the run is evaluated on; may be empty."""
+    training: FileReport
+    """What became of the training file."""
+    validation: FileReport | None
+    """What became of the validation file."""
+
+
+def read_data(
+    spec: TrainSpec, artifacts: Artifacts, *, tokenizer: PreTrainedTokenizerBase, events: EventLog
+) -> Data:
+    """Read the files of `spec`. Raises `RunFailedError` where one cannot be used."""
+    examples, report = _read(
+        spec.training_file, spec, artifacts=artifacts, tokenizer=tokenizer, events=events
+    )
+    if not report.learnt_tokens:
+        raise RunFailedError(
+            FailureCode.NOTHING_TO_LEARN,
+            f"Nothing in '{spec.training_file.filename}' can be learnt: "
+            f"{_reasons(report) or 'It holds no example.'}",
+            param="training_file",
+        )
+    if spec.validation_file is None:
+        learnt, held_out = hold_out(examples, percent=spec.held_out_percent, seed=spec.seed)
+        return Data(learnt, held_out, report, None)
+    held_out, validation = _read(
+        spec.validation_file, spec, artifacts=artifacts, tokenizer=tokenizer, events=events
+    )
+    if not validation.learnt_tokens:
+        raise RunFailedError(
+            FailureCode.INVALID_VALIDATION_FILE,
+            f"Nothing in '{spec.validation_file.filename}' can be evaluated: "
+            f"{_reasons(validation) or 'It holds no example.'}",
+            param="validation_file",
+        )
+    return Data(examples, held_out, report, validation)
+
+
+def _read(
+    file: DataFile,
+    spec: TrainSpec,
+    *,
+    artifacts: Artifacts,
+    tokenizer: PreTrainedTokenizerBase,
+    events: EventLog,
+) -> tuple[Examples, FileReport]:
+    training = file is spec.training_file
+    code, param = (
+        (FailureCode.INVALID_TRAINING_FILE, "training_file")
+        if training
+        else (FailureCode.INVALID_VALIDATION_FILE, "validation_file")
+    )
+    try:
+        _check_content(file, artifacts)
+        with artifacts.open(file.key) as stream:
+            examples, report = read_file(
+                stream,
+                tokenizer,
+                spec=spec,
+                limit=spec.max_examples if training else None,
+            )
+    except InvalidRequestError as error:
+        raise RunFailedError(code, error.message, param=param) from error
+    _tell(file, report, events=events)
+    return examples, report
+
+
+def _check_content(file: DataFile, artifacts: Artifacts) -> None:
+    # In a pass of its own, so that a changed file is told as such and not by its first bad line.
+    with artifacts.open(file.key) as stream:
+        found = sha256_of_file(stream)
+    if found != file.sha256:
+        raise InvalidRequestError(
+            f"The content of '{file.filename}' is not what was uploaded. "
+            "Upload the file anew and create the job with that one."
+        )
+
+
+def _tell(file: DataFile, report: FileReport, *, events: EventLog) -> None:
+    events.message(
+        f"'{file.filename}': {report.examples} examples, {report.tokens} tokens, "
+        f"{report.learnt_tokens} of them learnt; {report.cut} examples cut, "
+        f"{len(report.set_aside)} set aside",
+        data={
+            **report.model_dump(exclude={"set_aside"}),
+            "file": file.id,
+            "set_aside": len(report.set_aside),
+        },
+    )
+    if report.set_aside:
+        events.message(
+            f"Examples not used in '{file.filename}': {len(report.set_aside)}. {_reasons(report)}",
+            level=EventLevel.WARN,
+            data={"set_aside": [one.model_dump() for one in report.set_aside[:_EXAMPLES_NAMED]]},
+        )
+
+
+def _reasons(report: FileReport) -> str:
+    named = [one.reason for one in report.set_aside[:_EXAMPLES_NAMED]]
+    more = len(report.set_aside) - len(named)
+    return " ".join([*named, f"(And {more} more.)"] if more else named)

@@ -1,0 +1,105 @@
+"""Reads a data file into encoded examples, and keeps account of those that cannot be used."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import BinaryIO
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from tunesmith.dataset.check import read_examples
+from tunesmith.dataset.examples import Example, Pair
+from tunesmith.dataset.rendering import Encoded, SetAside, encode
+from tunesmith.domain.spec import Method, TrainSpec
+from tunesmith.domain.values import Value
+from tunesmith.training.examples import Examples
+
+Texts = tuple[Encoded, ...]
+"""The texts of one example; of a pair two, the chosen before the rejected."""
+
+
+class FileReport(Value):
+    """What became of a data file."""
+
+    examples: int
+    """Examples that can be used."""
+    tokens: int
+    """Their tokens."""
+    learnt_tokens: int
+    """Those of their tokens that the loss is taken on."""
+    cut: int
+    """Examples that were cut to the greatest length."""
+    set_aside: tuple[SetAside, ...]
+    """Examples that are not used."""
+
+
+def read_file(
+    file: BinaryIO, tokenizer: PreTrainedTokenizerBase, *, spec: TrainSpec, limit: int | None
+) -> tuple[Examples, FileReport]:
+    """Encode the examples of `file`, the first `limit` of them, reading it as a stream."""
+    set_aside: list[SetAside] = []
+
+    def usable() -> Iterator[Texts]:
+        for example in read_examples(file, limit=limit):
+            encoded = _encode(example, tokenizer, max_length=spec.max_length)
+            if isinstance(encoded, SetAside):
+                set_aside.append(encoded)
+            else:
+                yield from encoded
+
+    examples = _gather(usable(), texts=2 if spec.method is Method.DPO else 1)
+    report = FileReport(
+        examples=len(examples),
+        tokens=len(examples.tokens),
+        learnt_tokens=int(examples.learn.sum()),
+        cut=int(examples.cut.any(axis=1).sum()),
+        set_aside=tuple(set_aside),
+    )
+    return examples, report
+
+
+def _encode(
+    example: Example | Pair, tokenizer: PreTrainedTokenizerBase, *, max_length: int
+) -> list[Texts] | SetAside:
+    """Return the examples that the row is learnt as."""
+    if isinstance(example, Example):
+        encoded = encode(example, tokenizer, max_length=max_length)
+        return encoded if isinstance(encoded, SetAside) else [(text,) for text in encoded]
+    pair: list[Encoded] = []
+    for answer in (example.chosen, example.rejected):
+        turns = (*(replace(turn, learn=False) for turn in example.prompt), answer)
+        side = Example(example.line, turns, example.element, example.tools)
+        encoded = encode(side, tokenizer, max_length=max_length)
+        if isinstance(encoded, SetAside):
+            return encoded
+        pair.extend(encoded)
+    return [tuple(pair)]
+
+
+def _gather(usable: Iterable[Texts], *, texts: int) -> Examples:
+    tokens, learn, ends = array("i"), array("b"), array("q", [0])
+    lines, elements, cut = array("q"), array("q"), array("b")
+    for example in usable:
+        for text in example:
+            tokens.extend(text.tokens)
+            learn.extend(text.learn)
+            ends.append(len(tokens))
+            cut.append(text.cut)
+        lines.append(example[0].line)
+        elements.append(example[0].element)
+    bounds = np.asarray(ends, dtype=np.int64)
+    learnt = np.asarray(learn, dtype=np.bool_)
+    # Nothing stands before a text's first token to predict it from.
+    learnt[bounds[:-1]] = False
+    return Examples(
+        tokens=np.asarray(tokens, dtype=np.int32),
+        learn=learnt,
+        starts=bounds[:-1].reshape(-1, texts),
+        ends=bounds[1:].reshape(-1, texts),
+        cut=np.asarray(cut, dtype=np.bool_).reshape(-1, texts),
+        lines=np.asarray(lines, dtype=np.int64),
+        elements=np.asarray(elements, dtype=np.int64),
+    )

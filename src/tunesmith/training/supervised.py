@@ -1,0 +1,22 @@
+"""The supervised objective: cross-entropy on the learnt tokens, and how many were foreseen."""
+
+from __future__ import annotations
+
+import torch
+
+from tunesmith.training.examples import MicroBatch
+from tunesmith.training.objective import Measured
+from tunesmith.training.tokens import learnt_tokens
+
+
+class Supervised:
+    """Learns to say the answers; the loss is the mean over the learnt tokens."""
+
+    def count(self, batch: MicroBatch) -> int:
+        """Return the learnt tokens of `batch`."""
+        return batch.learnt_tokens
+
+    def measure(self, model: torch.nn.Module, batch: MicroBatch) -> Measured:
+        """Return the sum of the cross-entropies, and the tokens that were the first choice."""
+        tokens = learnt_tokens(model, batch)
+        return Measured(loss=tokens.losses.sum(), correct=int(tokens.foreseen.sum()))

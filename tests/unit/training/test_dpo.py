@@ -1,0 +1,233 @@
+"""Preference pairs: the loss is the paper's, and a pair stays a pair."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tunesmith.dataset.examples import Message, Pair
+from tunesmith.domain.spec import LoraSpec, Method
+from tunesmith.training import examples as examples_module
+from tunesmith.training import reading
+from tunesmith.training.dpo import Dpo
+from tunesmith.training.examples import Examples, learnt_by, micro_batches
+from tunesmith.training.reading import read_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import BinaryIO
+
+    from unit.training.conftest import Bench
+
+DPO: dict[str, Any] = {"method": Method.DPO, "beta": 0.3, "lora": LoraSpec(rank=4, alpha=8)}
+
+
+def pair_rows(count: int) -> list[dict[str, Any]]:
+    """Pairs whose preferred answer is in capitals; the lengths differ, within a pair too."""
+    return [
+        {
+            "input": {"messages": [{"role": "user", "content": f"Say {n}{' please' * (n % 3)}"}]},
+            "preferred_output": [{"role": "assistant", "content": f"YES {n} " * (1 + n % 2)}],
+            "non_preferred_output": [{"role": "assistant", "content": f"no {n} " * (1 + n % 4)}],
+        }
+        for n in range(count)
+    ]
+
+
+@pytest.fixture(autouse=True)
+def _preference_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(file: BinaryIO, *, limit: int | None) -> Iterator[Pair]:
+        for line, text in enumerate(file.read().splitlines()[:limit], start=1):
+            row = json.loads(text)
+            prompt = tuple(
+                Message(turn["role"], turn["content"], learn=False)
+                for turn in row["input"]["messages"]
+            )
+            chosen, rejected = (
+                Message("assistant", row[key][0]["content"], learn=True)
+                for key in ("preferred_output", "non_preferred_output")
+            )
+            yield Pair(line, prompt, chosen, rejected)
+
+    monkeypatch.setattr(reading, "read_examples", read)
+
+
+@pytest.fixture
+def examples(bench: Bench) -> Examples:
+    spec = bench.write_spec(pair_rows(7), **DPO)
+    tokenizer = AutoTokenizer.from_pretrained(bench.base)
+    with bench.artifacts.open(spec.training_file.key) as stream:
+        return read_file(stream, tokenizer, spec=spec, limit=None)[0]
+
+
+def by_hand(model: torch.nn.Module, text: str, *, answer_from: int, tokenizer: Any) -> float:
+    """Log-probability of the tokens from `answer_from` on, one after the other."""
+    tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
+    with torch.no_grad():
+        chances = torch.log_softmax(model(torch.tensor([tokens])).logits[0].double(), dim=-1)
+    return sum(chances[at - 1, tokens[at]].item() for at in range(answer_from, len(tokens)))
+
+
+def loss_by_hand(tuned: torch.nn.Module, base: torch.nn.Module, bench: Bench, beta: float) -> float:
+    """Equation 7 of the paper, written out, over `pair_rows(7)`."""
+    tokenizer = AutoTokenizer.from_pretrained(bench.base)
+    losses = []
+    for row in pair_rows(7):
+        prompt = tokenizer.apply_chat_template(
+            row["input"]["messages"], tokenize=False, add_generation_prompt=True
+        )
+        start = len(tokenizer(prompt, add_special_tokens=False)["input_ids"])
+        gains = []
+        for key in ("preferred_output", "non_preferred_output"):
+            text = f"{prompt}{row[key][0]['content']}<|im_end|>"
+            now = by_hand(tuned, text, answer_from=start, tokenizer=tokenizer)
+            before = by_hand(base, text, answer_from=start, tokenizer=tokenizer)
+            gains.append(now - before)
+        losses.append(-math.log(1 / (1 + math.exp(-beta * (gains[0] - gains[1])))))
+    return sum(losses) / len(losses)
+
+
+def test_the_held_out_loss_is_the_papers_written_out_by_hand(bench: Bench) -> None:
+    valid = bench.upload("valid", pair_rows(7))
+    bench.write_spec(pair_rows(9), validation_file=valid, n_epochs=3, **DPO)
+    bench.train()
+
+    base = AutoModelForCausalLM.from_pretrained(bench.base).eval()
+    other = AutoModelForCausalLM.from_pretrained(bench.base)
+    tuned = PeftModel.from_pretrained(other, bench.output).eval()
+
+    last = bench.metrics()[-1]
+    assert last.valid_loss == pytest.approx(loss_by_hand(tuned, base, bench, 0.3), abs=1e-5)
+    assert last.valid_loss is not None
+    assert last.valid_loss < math.log(2) - 0.01
+
+
+def test_the_first_loss_is_ln_2_and_margins_grow_from_nothing(bench: Bench) -> None:
+    bench.write_spec(pair_rows(12), n_epochs=8, learning_rate=2e-2, **DPO)
+
+    assert bench.train().error is None
+
+    first, last = bench.metrics()[0], bench.metrics()[-1]
+    assert first.train_loss == pytest.approx(math.log(2), abs=1e-5)
+    assert first.rewards_margin == pytest.approx(0, abs=1e-5)
+    assert last.rewards_margin is not None
+    assert last.rewards_margin > 1
+    assert last.rewards_chosen is not None
+    assert last.rewards_rejected is not None
+    assert last.rewards_margin == pytest.approx(last.rewards_chosen - last.rewards_rejected)
+    assert last.train_mean_token_accuracy == 1
+    assert last.train_loss < 0.5
+
+
+def test_the_chosen_answer_comes_first_and_prompts_are_not_learnt(
+    bench: Bench, examples: Examples
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(bench.base)
+
+    learnt = [
+        [
+            tokenizer.decode(examples.tokens[start:end][examples.learn[start:end]])
+            for start, end in zip(starts, ends, strict=True)
+        ]
+        for starts, ends in zip(examples.starts, examples.ends, strict=True)
+    ]
+
+    assert learnt == [
+        [f"{row[key][0]['content']}<|im_end|>" for key in ("preferred_output", NON_PREFERRED)]
+        for row in pair_rows(7)
+    ]
+
+
+NON_PREFERRED = "non_preferred_output"
+
+
+@pytest.mark.parametrize("budget", [1, 150, 100_000])
+def test_a_pair_is_never_split_and_the_loss_is_the_same_whatever_the_micro_batches(
+    bench: Bench, examples: Examples, monkeypatch: pytest.MonkeyPatch, budget: int
+) -> None:
+    model = AutoModelForCausalLM.from_pretrained(bench.base)
+    known = Examples(**{**vars(examples), "reference": np.arange(14.0).reshape(7, 2) - 60})
+    monkeypatch.setattr(examples_module, "MICRO_BATCH_TOKENS", budget)
+
+    batches = list(micro_batches(known, known.all))
+    objective = Dpo(0.3)
+    loss = sum(objective.measure(model, batch).loss.item() for batch in batches)
+
+    monkeypatch.setattr(examples_module, "MICRO_BATCH_TOKENS", 10**9)
+    [whole] = micro_batches(known, known.all)
+    assert sum(objective.count(batch) for batch in batches) == 7
+    for batch in batches:
+        rows = [
+            known.tokens[start:end].tolist()
+            for at in batch.examples
+            for start, end in zip(known.starts[at], known.ends[at], strict=True)
+        ]
+        padded = [
+            ids[: int(mask.sum())].tolist()
+            for ids, mask in zip(batch.input_ids, batch.attention_mask, strict=True)
+        ]
+        assert padded == rows
+    assert loss == pytest.approx(objective.measure(model, whole).loss.item(), rel=1e-6)
+
+
+class _Killed(BaseException):
+    """Stands for a power cut."""
+
+
+def test_a_resumed_run_keeps_its_reference_and_ends_with_the_same_bytes(
+    new_bench: Callable[[str], Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, killed = new_bench("whole"), new_bench("killed")
+    changes = {**DPO, "n_epochs": 3, "held_out_percent": 20.0, "checkpoint_every": 2}
+    changes["lora"] = LoraSpec(rank=4, dropout=0.2)
+    whole.write_spec(pair_rows(12), **changes)
+    whole.train()
+    killed.write_spec(pair_rows(12), **changes)
+    append = killed.artifacts.append
+
+    def die(key: str, data: bytes) -> None:
+        if b"Step 6/" in data:
+            raise _Killed
+        append(key, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(killed.artifacts, "append", die)
+        with pytest.raises(_Killed):
+            killed.train()
+    killed.run.claim(2)
+
+    killed.train(attempt=2)
+
+    def series(bench: Bench) -> list[object]:
+        return [
+            one.model_dump(exclude={"tokens_per_second", "seconds_left"}) for one in bench.metrics()
+        ]
+
+    assert series(killed) == series(whole)
+    assert killed.adapter() == whole.adapter()
+    assert [text for text in killed.messages() if text.startswith("Measuring")] == [
+        "Measuring the model on 12 pairs before it is tuned"
+    ]
+
+
+def test_the_table_of_metrics_has_the_rewards(bench: Bench) -> None:
+    bench.write_spec(pair_rows(4), n_epochs=1, **DPO)
+    bench.train()
+
+    header = bench.artifacts.get(f"{bench.run.prefix}/metrics.csv").decode().splitlines()[0]
+
+    assert header.endswith(",rewards_chosen,rewards_rejected,rewards_margin")
+
+
+def test_only_pairs_that_the_run_will_see_are_measured_before_it() -> None:
+    few = learnt_by(2, count=100, batch_size=4, seed=7)
+
+    assert len(few) == 8
+    assert learnt_by(10**6, count=10, batch_size=4, seed=7).tolist() == list(range(10))
