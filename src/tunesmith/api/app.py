@@ -14,6 +14,7 @@ from starlette.routing import Match
 
 from tunesmith.api import files, jobs, models, opea, uploads
 from tunesmith.api.codes import FORBIDDEN, TOO_LARGE, WRONG_CONTENT_TYPE
+from tunesmith.api.lingering import Lingering
 from tunesmith.api.openapi import describe_api
 from tunesmith.api.query import check_query
 from tunesmith.api.request_id import HEADER, RequestIds
@@ -64,7 +65,7 @@ def create_app(services: Services) -> FastAPI:
         version=services.version,
         docs_url=None,
         redoc_url=None,
-        middleware=[Middleware(RequestIds)],
+        middleware=[Middleware(Lingering), Middleware(RequestIds)],
         dependencies=[Depends(check_query)],
     )
     app.state.services = services

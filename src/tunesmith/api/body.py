@@ -1,20 +1,20 @@
-"""Receive a request's body: whole for JSON, spooled to disk for an upload."""
+"""Receive a request's body: whole for JSON, straight to its place for an upload."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
-from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
+from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from tunesmith.api.codes import TOO_LARGE, WRONG_CONTENT_TYPE
-from tunesmith.api.services import Serviced
-from tunesmith.domain.disk import naming_full_disk
+from tunesmith.api.content import Content
+from tunesmith.api.form import FormReader
+from tunesmith.api.services import Serviced, Services
 from tunesmith.domain.errors import InvalidRequestError
 from tunesmith.domain.files import UPLOADABLE, Purpose
 from tunesmith.domain.uploads import MAX_PART_BYTES
@@ -26,20 +26,23 @@ _MAX_JSON_BYTES = 1024 * 1024
 _FORM_BYTES = 64 * 1024
 """What a multipart body may add to its file: boundaries, headers and the other parts."""
 
+_PIECE = 1024 * 1024
+"""Bytes that are gathered before a thread hashes and writes them."""
+
 _MAX_NAME_BYTES = 255
 """Longest file name, as on common file systems."""
 
 
 @dataclass(frozen=True)
 class Upload:
-    """The parts of an upload's form."""
+    """A file that has arrived."""
 
     filename: str
     """A plain name without any folder."""
     purpose: Purpose
     """What the file is for."""
-    stream: BinaryIO
-    """The content, from its first byte."""
+    content: Content
+    """All of its bytes, which have no key yet and are gone behind the request without one."""
 
 
 async def _json_object(request: Request) -> dict[str, Any]:
@@ -58,45 +61,69 @@ JsonBody = Annotated[dict[str, Any], Depends(_json_object)]
 
 
 async def _upload(request: Request, services: Serviced) -> AsyncGenerator[Upload]:
-    limit = services.max_upload_bytes
-    async with _form(request, limit, taking="the parts 'file' and 'purpose'") as form:
-        yield _checked_upload(form, limit)
+    reader = _reader(
+        request,
+        file="file",
+        values=("purpose",),
+        limit=services.max_upload_bytes,
+        mend="bring a larger file in parts, by '/v1/uploads'",
+    )
+    async with _received(request, reader, services=services) as content:
+        yield _checked_upload(reader, content)
 
 
 UploadBody = Annotated[Upload, Depends(_upload)]
 """A handler's parameter that receives an upload."""
 
 
-async def _upload_part(request: Request) -> AsyncGenerator[BinaryIO]:
-    async with _form(request, MAX_PART_BYTES, taking="the part 'data'") as form:
-        data = _only_file(form, "data", others=())
-        if not data.size:
+async def _upload_part(
+    request: Request, services: Serviced, *, upload_id: str
+) -> AsyncGenerator[Content]:
+    # Nobody should send 64 MiB to learn that they are not taken.
+    await run_in_threadpool(services.store.pending_upload, upload_id)
+    mend = "cut the file into smaller parts"
+    reader = _reader(request, file="data", values=(), limit=MAX_PART_BYTES, mend=mend)
+    async with _received(request, reader, services=services) as content:
+        if not content.bytes:
             raise InvalidRequestError("'data' is empty; send some of the file.", param="data")
-        _check_size(data, "data", shown="'data'", limit=MAX_PART_BYTES)
-        yield data.file
+        yield content
 
 
-PartBody = Annotated[BinaryIO, Depends(_upload_part)]
-"""A handler's parameter that receives the content of an upload's part, from its first byte."""
+PartBody = Annotated[Content, Depends(_upload_part)]
+"""A handler's parameter that receives the content of a part of the pending upload `upload_id`."""
+
+
+def _reader(
+    request: Request, *, file: str, values: tuple[str, ...], limit: int, mend: str
+) -> FormReader:
+    """Return the reader of the request's form. Raises `InvalidRequestError` if there is none."""
+    if _media_type(request) != "multipart/form-data":
+        named = " and ".join(f"'{name}'" for name in (file, *values))
+        raise InvalidRequestError(
+            "A file is uploaded as 'multipart/form-data' with the "
+            f"part{'s' if values else ''} {named}.",
+            code=WRONG_CONTENT_TYPE,
+        )
+    content_type = request.headers["content-type"]
+    return FormReader(content_type, file=file, values=values, limit=limit, mend=mend)
 
 
 @asynccontextmanager
-async def _form(request: Request, limit: int, *, taking: str) -> AsyncGenerator[FormData]:
-    """Receive a form whose file has at most `limit` bytes; `taking` names its parts."""
-    if _media_type(request) != "multipart/form-data":
-        raise InvalidRequestError(
-            f"A file is uploaded as 'multipart/form-data' with {taking}.", code=WRONG_CONTENT_TYPE
-        )
-    stream = _limited(request, limit, extra=_FORM_BYTES)
-    try:
-        with naming_full_disk():
-            form = await MultiPartParser(request.headers, stream, max_files=8, max_fields=8).parse()
-    except MultiPartException as error:
-        raise InvalidRequestError(f"The form cannot be read: {error.message}") from None
-    try:
-        yield form
-    finally:
-        await form.close()
+async def _received(
+    request: Request, reader: FormReader, *, services: Services
+) -> AsyncGenerator[Content]:
+    """Yield the form's file once the body has come to its end, as far as it is written."""
+    async with contextmanager_in_threadpool(services.artifacts.writer()) as writer:
+        content = Content(writer)
+        pieces: list[bytes] = []
+        async for chunk in _limited(request, reader.limit, extra=_FORM_BYTES):
+            pieces += reader.feed(chunk)
+            if reader.size - content.bytes >= _PIECE:
+                await run_in_threadpool(content.write, *pieces)
+                pieces.clear()
+        reader.end()
+        await run_in_threadpool(content.write, *pieces)
+        yield content
 
 
 def checked_filename(name: str, *, param: str = "file") -> str:
@@ -124,90 +151,61 @@ def _media_type(request: Request) -> str:
 async def _limited(request: Request, limit: int, *, extra: int = 0) -> AsyncGenerator[bytes]:
     """Yield the body's chunks; raises `InvalidRequestError` where it is too large or breaks off.
 
-    `limit` is in bytes; `extra` are those that a form may add to its file.
+    `limit` is in bytes; `extra` are those that a form may add to its file. A body
+    that announces its length is refused before any of it is read.
     """
-    seen = 0
+    length = request.headers.get("content-length", "")
+    seen = announced = int(length) if length.isdecimal() else 0
     try:
-        async for chunk in request.stream():
-            seen += len(chunk)
-            if seen > limit + extra:
-                raise InvalidRequestError(
-                    f"The body is larger than the {limit} bytes that are taken; send less.",
-                    code=TOO_LARGE,
-                )
-            yield chunk
+        if announced <= limit + extra:
+            seen = 0
+            async for chunk in request.stream():
+                seen += len(chunk)
+                if seen > limit + extra:
+                    break
+                yield chunk
     except ClientDisconnect:
         raise InvalidRequestError("The connection ended before the body did.") from None
-
-
-def _checked_upload(form: FormData, limit: int) -> Upload:
-    file = _only_file(form, "file", others=("purpose",))
-    purpose = _part(form, "purpose")
-    filename = checked_filename(_whole_name(file))
-    if not file.size:
+    if seen > limit + extra:
         raise InvalidRequestError(
-            f"The file '{filename}' is empty; send one with content.", param="file"
-        )
-    _check_size(file, "file", shown=f"The file '{filename}'", limit=limit)
-    return Upload(filename, _checked_purpose(purpose), file.file)
-
-
-def _only_file(form: FormData, name: str, *, others: Collection[str]) -> UploadFile:
-    """Return the form's file `name`; raises `InvalidRequestError` for parts but it and `others`."""
-    file = _part(form, name)
-    for found in form:
-        if found not in (name, *others):
-            raise InvalidRequestError(
-                f"'{shortened(found)}' is no known part of the form; leave it out.", param=found
-            )
-    if not isinstance(file, UploadFile):
-        raise InvalidRequestError(
-            f"'{name}' is a plain value; send it as a file, with a file name.", param=name
-        )
-    return file
-
-
-def _check_size(file: UploadFile, param: str, *, shown: str, limit: int) -> None:
-    if (file.size or 0) > limit:
-        raise InvalidRequestError(
-            f"{shown} has {file.size} bytes; at most {limit} are taken.",
-            param=param,
+            f"The body is larger than the {limit} bytes that are taken; send less.",
             code=TOO_LARGE,
         )
 
 
-def _whole_name(file: UploadFile) -> str:
+def _checked_upload(reader: FormReader, content: Content) -> Upload:
+    if "purpose" not in reader.values:
+        raise reader.missing("purpose")
+    filename = checked_filename(_whole_name(reader))
+    if not content.bytes:
+        raise InvalidRequestError(
+            f"The file '{filename}' is empty; send one with content.", param="file"
+        )
+    return Upload(filename, _checked_purpose(reader.values["purpose"]), content)
+
+
+def _whole_name(reader: FormReader) -> str:
     """Return the file's name with a sign of the folder that the form's parser has cut off.
 
-    It takes a name that starts with a Windows drive or share for its last part alone. Raises
-    `InvalidRequestError` for a name that is not UTF-8, which the parser reads as Latin-1.
+    It takes a name that starts with a Windows drive or share for its last part
+    alone. Raises `InvalidRequestError` for a name that is not UTF-8.
     """
-    name = file.filename or ""
-    header = file.headers.get("content-disposition", "").replace('\\"', "")
     try:
-        header.encode("latin-1").decode()
+        name = reader.filename.decode()
     except UnicodeDecodeError as error:
         raise InvalidRequestError(
             f"The file name is not UTF-8: it has the byte 0x{error.object[error.start]:02x}. "
             "Encode it as UTF-8.",
             param="file",
         ) from None
-    return f"…\\{name}" if "\\" in header else name
+    return f"…\\{name}" if b"\\" in reader.disposition.replace(b'\\"', b"") else name
 
 
-def _part(form: FormData, name: str) -> UploadFile | str:
-    parts = form.getlist(name)
-    if len(parts) != 1:
-        fault = "is missing; it is required" if not parts else "is given more than once"
-        raise InvalidRequestError(f"The form's part '{name}' {fault}.", param=name)
-    return parts[0]
-
-
-def _checked_purpose(part: UploadFile | str) -> Purpose:
-    if isinstance(part, UploadFile) or part not in UPLOADABLE:
-        found = "a file" if isinstance(part, UploadFile) else describe(part)
+def _checked_purpose(value: str | None) -> Purpose:
+    if value not in UPLOADABLE:
+        found = "a file" if value is None else describe(value)
         known = ", ".join(f"'{purpose}'" for purpose in UPLOADABLE)
         raise InvalidRequestError(
             f"'purpose' must be one of {known}; found {found}.", param="purpose"
         )
-    return Purpose(part)
+    return Purpose(value)

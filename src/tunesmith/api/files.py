@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Annotated, BinaryIO, Literal
@@ -30,19 +29,19 @@ _CHUNK = 1024 * 1024
 def create_file(services: Serviced, upload: UploadBody) -> FileObject:
     """Upload a file: a form with the parts `file` and `purpose`."""
     file_id = new_file_id()
-    key, digest = f"files/{file_id}", hashlib.sha256()
-    size = services.artifacts.put(key, _hashed(upload.stream, digest))
+    key = f"files/{file_id}"
     file = File(
         id=file_id,
         filename=upload.filename,
         purpose=upload.purpose,
-        bytes=size,
-        sha256=digest.hexdigest(),
+        bytes=upload.content.bytes,
+        sha256=upload.content.sha256,
         created_at=services.now(),
         key=key,
     )
     with ExitStack() as undo:
         undo.callback(services.artifacts.delete, key)
+        upload.content.publish(key)
         services.store.add_file(file)
         undo.pop_all()
     return FileObject.to_wire(file)
@@ -98,13 +97,6 @@ def download_file(services: Serviced, file_id: str) -> StreamingResponse:
         "X-Content-Type-Options": "nosniff",
     }
     return StreamingResponse(chunks(stream), media_type="application/octet-stream", headers=headers)
-
-
-def _hashed(stream: BinaryIO, digest: hashlib._Hash) -> Iterator[bytes]:
-    """Yield the stream's chunks, adding each to `digest`."""
-    for chunk in chunks(stream):
-        digest.update(chunk)
-        yield chunk
 
 
 def chunks(stream: BinaryIO) -> Iterator[bytes]:

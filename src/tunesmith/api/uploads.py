@@ -47,15 +47,13 @@ def create_upload(services: Serviced, body: JsonBody) -> UploadObject:
 
 
 @router.post("/{upload_id}/parts", openapi_extra=PART_FORM)
-def add_upload_part(services: Serviced, upload_id: str, *, stream: PartBody) -> UploadPartObject:
+def add_upload_part(services: Serviced, upload_id: str, *, content: PartBody) -> UploadPartObject:
     """Add a part: a form with the part `data`, of at most 64 MiB."""
-    services.store.pending_upload(upload_id)
-    part_id, now = new_part_id(), services.now()
-    part = UploadPart(id=part_id, upload_id=upload_id, created_at=now, bytes=0)
+    now = services.now()
+    part = UploadPart(id=new_part_id(), upload_id=upload_id, created_at=now, bytes=content.bytes)
     with ExitStack() as undo:
         undo.callback(services.artifacts.delete, part.key)
-        size = services.artifacts.put(part.key, chunks(stream))
-        part = part.model_copy(update={"bytes": size})
+        content.publish(part.key)
         # The upload may have ended meanwhile, which the store refuses.
         services.store.add_part(part)
         undo.pop_all()

@@ -6,12 +6,13 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
-from tunesmith.artifacts.protocol import checked_key
+from tunesmith.artifacts.protocol import ArtifactWriter, checked_key
 from tunesmith.domain.disk import naming_full_disk
 from tunesmith.domain.errors import ArtifactMissingError
 
@@ -27,17 +28,30 @@ class LocalArtifacts:
         self._aside_folder = self._root / _ASIDE
         self._aside_folder.mkdir(parents=True, exist_ok=True)
 
-    @naming_full_disk()
     def put(self, key: str, data: bytes | Iterable[bytes]) -> int:
         """Store `data` under `key`; see `Artifacts.put`."""
+        checked_key(key)
         chunks = (data,) if isinstance(data, bytes) else data
         size = 0
-        with self._replacing(key) as aside, aside.open("wb") as file:
+        with self.writer() as writer:
             for chunk in chunks:
-                size += file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
+                writer.write(chunk)
+                size += len(chunk)
+            writer.publish(key)
         return size
+
+    @contextmanager
+    def writer(self) -> Iterator[ArtifactWriter]:
+        """Yield a writer to a file aside; see `Artifacts.writer`."""
+        aside = self._new_aside()
+        try:
+            # No buffer, which would write again at the close what found no room before.
+            with naming_full_disk():
+                file = aside.open("xb", buffering=0)
+            with file:
+                yield _LocalWriter(file, place=lambda key: self._place(aside, key))
+        finally:
+            aside.unlink(missing_ok=True)
 
     def get(self, key: str) -> bytes:
         """Return the bytes under `key`; see `Artifacts.get`."""
@@ -64,9 +78,7 @@ class LocalArtifacts:
         with path.open("ab", buffering=0) as file:
             size = file.seek(0, os.SEEK_END)
             try:
-                rest = memoryview(data)
-                while rest:
-                    rest = rest[file.write(rest) :]
+                _write_all(file, data)
                 os.fsync(file.fileno())
             except BaseException:
                 file.truncate(size)
@@ -188,14 +200,55 @@ class LocalArtifacts:
     @contextmanager
     def _replacing(self, key: str) -> Iterator[Path]:
         """Yield a path to write to, which takes the key's place when the block ends well."""
-        target, aside = self._path(key), self._new_aside()
+        aside = self._new_aside()
         try:
             yield aside
-            target.parent.mkdir(parents=True, exist_ok=True)
-            aside.replace(target)
+            self._place(aside, key)
         finally:
             aside.unlink(missing_ok=True)
-        _sync(target.parent)
+
+    def _place(self, aside: Path, key: str) -> None:
+        """Move `aside` to the place of `key`, even while another deletes the folder there."""
+        target = self._path(key)
+        placed = False
+        while not placed:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                aside.replace(target)
+                placed = True
+            except FileNotFoundError:
+                if not aside.exists():
+                    raise
+        # Where it is gone, so is what would have to outlive a crash.
+        with suppress(FileNotFoundError):
+            _sync(target.parent)
+
+
+class _LocalWriter:
+    """Writes to a file that `place` then moves to its key; see `ArtifactWriter`."""
+
+    def __init__(self, file: FileIO, *, place: Callable[[str], None]) -> None:
+        self._file = file
+        self._place = place
+
+    @naming_full_disk()
+    def write(self, data: bytes) -> None:
+        _write_all(self._file, data)
+
+    @naming_full_disk()
+    def sync(self) -> None:
+        os.fsync(self._file.fileno())
+
+    @naming_full_disk()
+    def publish(self, key: str) -> None:
+        self.sync()
+        self._place(key)
+
+
+def _write_all(file: FileIO, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def _changed_at(path: Path) -> float:

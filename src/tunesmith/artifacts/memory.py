@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from tunesmith.artifacts.protocol import checked_key
+from tunesmith.artifacts.protocol import ArtifactWriter, checked_key
 from tunesmith.domain.clock import Clock, SystemClock
 from tunesmith.domain.errors import ArtifactMissingError
 
@@ -30,6 +30,11 @@ class MemoryArtifacts:
         self._bytes[checked_key(key)] = content
         self._written_at[key] = self._clock.now()
         return len(content)
+
+    @contextmanager
+    def writer(self) -> Iterator[ArtifactWriter]:
+        """Yield a writer; see `Artifacts.writer`."""
+        yield _MemoryWriter(self)
 
     def get(self, key: str) -> bytes:
         """Return the bytes under `key`; see `Artifacts.get`."""
@@ -103,3 +108,20 @@ class MemoryArtifacts:
         """Remove nothing: what is unfinished in memory ends with its writer."""
         del before
         return 0
+
+
+class _MemoryWriter:
+    """Gathers bytes for `artifacts`; see `ArtifactWriter`."""
+
+    def __init__(self, artifacts: MemoryArtifacts) -> None:
+        self._artifacts = artifacts
+        self._chunks: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self._chunks.append(data)
+
+    def sync(self) -> None:
+        pass
+
+    def publish(self, key: str) -> None:
+        self._artifacts.put(key, self._chunks)

@@ -10,6 +10,19 @@ from typing import BinaryIO, Protocol
 from tunesmith.domain.errors import ArtifactKeyError
 
 
+class ArtifactWriter(Protocol):
+    """Takes bytes as they come; nobody sees them before they are published, whole."""
+
+    def write(self, data: bytes) -> None:
+        """Add `data` behind what was written before. Raises `DiskFullError`."""
+
+    def sync(self) -> None:
+        """Bring what was written to the disk, so that publishing it takes but a moment."""
+
+    def publish(self, key: str) -> None:
+        """Store all that was written under `key`, replacing what was there; the last call."""
+
+
 class Artifacts(Protocol):
     """Keeps bytes under keys such as `runs/ftjob-1/spec.json`; writes are whole or not at all.
 
@@ -18,6 +31,9 @@ class Artifacts(Protocol):
 
     def put(self, key: str, data: bytes | Iterable[bytes]) -> int:
         """Store `data` under `key`, replacing what was there; return the number of bytes."""
+
+    def writer(self) -> AbstractContextManager[ArtifactWriter]:
+        """Return a context with a writer; what it has not published is gone behind the block."""
 
     def get(self, key: str) -> bytes:
         """Return the bytes under `key`. Raises `ArtifactMissingError`."""

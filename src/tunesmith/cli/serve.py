@@ -14,12 +14,10 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from importlib.util import find_spec
@@ -63,11 +61,6 @@ def serve_service(settings: Settings) -> None:
     folder = open_folder(settings.data)
     _log_to_stderr(settings)
     with holding(folder / "serve.lock", patience=3.0), _bind(settings) as listener:
-        # Uploads lie here until they are whole: the system's own folder may be in memory.
-        spool = folder / "spool"
-        shutil.rmtree(spool, ignore_errors=True)
-        spool.mkdir()
-        tempfile.tempdir = str(spool)
         _serve_api(settings, listener)
 
 

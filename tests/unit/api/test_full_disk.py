@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
-import tempfile
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
+from tunesmith.api.app import create_app
+from tunesmith.artifacts.local import LocalArtifacts
 from tunesmith.domain.errors import DiskFullError
 
 UPLOAD: dict[str, Any] = {
@@ -36,15 +39,17 @@ def test_an_upload_that_finds_no_room_is_answered_with_507(
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_form_that_finds_no_room_on_its_way_is_answered_with_507(
-    http: TestClient, monkeypatch: pytest.MonkeyPatch, number: int
+    world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def write(*_: object) -> int:
         raise OSError(number, "No room")
 
-    monkeypatch.setattr(tempfile.SpooledTemporaryFile, "write", write)
-    answer = http.post("/v1/files", **UPLOAD)
+    services = replace(world.services, artifacts=LocalArtifacts(tmp_path))
+    monkeypatch.setattr("tunesmith.artifacts.local._write_all", write)
+    answer = TestClient(create_app(services)).post("/v1/files", **UPLOAD)
     assert answer.status_code == 507
     assert answer.json()["error"]["code"] == "disk_full"
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_opeas_own_routes_tell_it_in_their_own_shape(

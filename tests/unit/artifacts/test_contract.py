@@ -58,6 +58,34 @@ def test_a_put_whose_source_breaks_off_leaves_the_old_bytes(artifacts: Artifacts
     assert not artifacts.exists("new")
 
 
+def test_what_a_writer_took_is_seen_once_it_is_published_and_not_before(
+    artifacts: Artifacts,
+) -> None:
+    artifacts.put("files/a", b"old")
+    with artifacts.writer() as writer:
+        writer.write(b"one ")
+        writer.sync()
+        writer.write(b"two")
+        assert artifacts.list("files") == ["files/a"]
+        assert artifacts.get("files/a") == b"old"
+        writer.publish("files/a")
+        assert artifacts.get("files/a") == b"one two"
+    assert artifacts.get("files/a") == b"one two"
+
+
+def test_what_a_writer_has_not_published_is_gone(artifacts: Artifacts) -> None:
+    artifacts.put("a", b"old")
+    with artifacts.writer() as writer:
+        writer.write(b"half")
+    assert artifacts.get("a") == b"old"
+
+
+def test_a_writer_may_publish_nothing_at_all(artifacts: Artifacts) -> None:
+    with artifacts.writer() as writer:
+        writer.publish("empty")
+    assert artifacts.get("empty") == b""
+
+
 def test_an_open_stream_still_reads_what_it_was_opened_on(artifacts: Artifacts) -> None:
     artifacts.put("a", b"old")
     with artifacts.open("a") as file:
@@ -95,6 +123,7 @@ def test_a_key_that_could_lead_elsewhere_is_refused_by_every_method(
     artifacts.put("a", b"1")
     calls: list[Callable[[], object]] = [
         lambda: artifacts.put(key, b""),
+        lambda: publish(artifacts, key),
         lambda: artifacts.get(key),
         lambda: artifacts.open(key),
         lambda: artifacts.append(key, b""),
@@ -113,6 +142,11 @@ def test_a_key_that_could_lead_elsewhere_is_refused_by_every_method(
             call()
     assert artifacts.get("a") == b"1"
     assert (folder / "a").exists()
+
+
+def publish(artifacts: Artifacts, key: str) -> None:
+    with artifacts.writer() as writer:
+        writer.publish(key)
 
 
 def test_append_adds_behind_what_is_there_and_tail_reads_from_an_offset(

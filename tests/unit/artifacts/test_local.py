@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -217,3 +218,45 @@ def test_several_writers_of_one_folder_all_end_well_and_one_of_them_wins_whole(
     assert artifacts.list("models") == ["models/m/a", "models/m/b"]
     assert artifacts.get("models/m/a") == artifacts.get("models/m/b")
     assert leftovers(tmp_path) == []
+
+
+def test_a_writer_leaves_nothing_aside(artifacts: LocalArtifacts, tmp_path: Path) -> None:
+    with artifacts.writer() as writer:
+        writer.write(b"1")
+        assert len(leftovers(tmp_path)) == 1
+        writer.publish("files/a")
+        assert leftovers(tmp_path) == []
+    with artifacts.writer() as writer:
+        writer.write(b"1")
+    assert leftovers(tmp_path) == []
+
+
+def test_a_key_below_a_folder_that_is_deleted_meanwhile_is_stored_all_the_same(
+    artifacts: LocalArtifacts,
+) -> None:
+    done = threading.Event()
+
+    def delete() -> None:
+        while not done.is_set():
+            artifacts.delete("uploads/1")
+
+    with ThreadPoolExecutor(1) as pool:
+        deletion = pool.submit(delete)
+        try:
+            for _ in range(300):
+                artifacts.put("uploads/1/a", b"1")
+        finally:
+            done.set()
+        deletion.result()
+    artifacts.put("uploads/1/a", b"1")
+    assert artifacts.get("uploads/1/a") == b"1"
+
+
+def test_a_write_that_was_given_up_meanwhile_says_so(
+    artifacts: LocalArtifacts, tmp_path: Path
+) -> None:
+    with artifacts.writer() as writer:
+        artifacts.drop_unfinished(before=time.time() + 60)
+        with pytest.raises(FileNotFoundError):
+            writer.publish("files/a")
+    assert not artifacts.exists("files/a")
