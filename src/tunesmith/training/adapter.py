@@ -112,6 +112,8 @@ def _with_adapter(frozen: torch.nn.Module, spec: TrainSpec) -> PeftModel:
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules="all-linear" if lora.targets is None else list(lora.targets),
+        use_rslora=lora.rslora,
+        use_dora=lora.dora,
     )
     torch.manual_seed(spec.seed)
     return get_peft_model(frozen, config)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
-from peft import PeftModel, set_peft_model_state_dict
+from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerBase
 
 from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.artifacts.runs import RunDirectory
+from tunesmith.domain.errors import ArtifactMissingError
 from tunesmith.domain.events import StepMetrics
+from tunesmith.domain.failures import FailureCode
+from tunesmith.training.early_stopping import Standing
+from tunesmith.training.failures import RunFailedError
 
 STATE = "training_state.pt"
 """The one file of a checkpoint that is not handed out."""
@@ -30,6 +35,8 @@ class Progress:
     """Tokens that went through training so far, padding not counted."""
     metrics: StepMetrics | None = None
     """The numbers of the last step, not evaluated yet; `None` before the first."""
+    standing: Standing = field(default_factory=Standing)
+    """What the evaluations so far amount to."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,7 @@ def save(run: RunDirectory, learner: Learner) -> None:
             "step": progress.step,
             "trained_tokens": progress.trained_tokens,
             "metrics": progress.metrics.model_dump() if progress.metrics else None,
+            "standing": progress.standing.model_dump(),
         }
         # Through a file of Python's, whose error says why there is no room; torch's own does not.
         with (folder / STATE).open("wb") as file:
@@ -83,6 +91,37 @@ def restore_newest(run: RunDirectory, artifacts: Artifacts, *, learner: Learner)
     learner.progress.step = state["step"]
     learner.progress.trained_tokens = state["trained_tokens"]
     learner.progress.metrics = StepMetrics.model_validate(state["metrics"])
+    learner.progress.standing = Standing.model_validate(state["standing"])
+
+
+def start_from(prefix: str, artifacts: Artifacts, *, model: PeftModel) -> None:
+    """Give `model` the weights of the adapter that `artifacts` holds under `prefix`.
+
+    Raises `RunFailedError` with the code `model_unavailable` if it is gone or of another shape.
+    """
+    try:
+        weights = load_file(artifacts.fetch_folder(prefix) / ADAPTER)
+    except (ArtifactMissingError, FileNotFoundError):
+        raise _no_start("is no longer there: it was deleted. Choose another one.") from None
+    except SafetensorError as error:
+        raise _no_start(f"cannot be read ({error}). Choose another one.") from error
+    wanted = get_peft_model_state_dict(model, save_embedding_layers=False)
+    if _shapes(weights) != _shapes(wanted):
+        raise _no_start(
+            "has other modules or another rank than this job's adapter, or another base model. "
+            "Leave the adapter's shape out of the request."
+        )
+    set_peft_model_state_dict(model, weights)
+
+
+def _shapes(weights: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: weight.shape for name, weight in weights.items()}
+
+
+def _no_start(why: str) -> RunFailedError:
+    return RunFailedError(
+        FailureCode.MODEL_UNAVAILABLE, f"The adapter that is tuned on {why}", param="model"
+    )
 
 
 def publish(run: RunDirectory, artifacts: Artifacts, *, step: int, target: str) -> None:
@@ -92,7 +131,8 @@ def publish(run: RunDirectory, artifacts: Artifacts, *, step: int, target: str) 
     run.publish(step, target, names=(name for name in names if name != STATE))
 
 
-def drop_old(run: RunDirectory, *, keep: int) -> None:
-    """Forget all checkpoints but the `keep` newest."""
+def drop_old(run: RunDirectory, *, keep: int, best: int) -> None:
+    """Forget all checkpoints but the `keep` newest and the one at step `best`."""
     for step in run.checkpoint_steps()[:-keep]:
-        run.drop_checkpoint(step)
+        if step != best:
+            run.drop_checkpoint(step)

@@ -39,6 +39,20 @@ def read_data(
     spec: TrainSpec, artifacts: Artifacts, *, tokenizer: PreTrainedTokenizerBase, events: EventLog
 ) -> Data:
     """Read the files of `spec`. Raises `RunFailedError` where one cannot be used."""
+    data = _read_files(spec, artifacts, tokenizer=tokenizer, events=events)
+    if spec.early_stopping is not None and not len(data.held_out):
+        raise RunFailedError(
+            FailureCode.INVALID_HYPERPARAMETERS,
+            "Early stopping needs examples that are held out, but there are none. Give a "
+            "validation file, or hold out a share of the training file.",
+            param="early_stopping",
+        )
+    return data
+
+
+def _read_files(
+    spec: TrainSpec, artifacts: Artifacts, *, tokenizer: PreTrainedTokenizerBase, events: EventLog
+) -> Data:
     examples, report = _read(
         spec.training_file, spec, artifacts=artifacts, tokenizer=tokenizer, events=events
     )

@@ -100,9 +100,13 @@ def run_loop(course: Course) -> None:
     if first:
         settle(course)
     for step in range(first + 1, course.total_steps + 1):
+        if course.learner.progress.standing.ends(course.spec):
+            break
         learn(course, step)
         _estimate(course, seconds_per_step=(time.monotonic() - started) / (step - first))
         settle(course)
+    if course.spec.early_stopping is not None:
+        _tell_verdict(course)
 
 
 def learn(course: Course, step: int) -> None:
@@ -151,7 +155,10 @@ def settle(course: Course) -> None:
             )
         with course.stop.whole():
             events.step(metrics)
-    if last or step % spec.checkpoint_every == 0:
+    _judge(course)
+    standing = progress.standing
+    kept = last or standing.ends(spec) or standing.best_step == step
+    if kept or step % spec.checkpoint_every == 0:
         with course.stop.whole():
             save_for_resume(course)
 
@@ -172,8 +179,30 @@ def save_for_resume(course: Course) -> None:
         target = course.run.published_checkpoint(step)
         checkpoints.publish(course.run, course.artifacts, step=step, target=target)
         events.checkpoint(events.steps[step])
-        checkpoints.drop_old(course.run, keep=course.spec.keep_checkpoints)
+        best = course.learner.progress.standing.best_step
+        checkpoints.drop_old(course.run, keep=course.spec.keep_checkpoints, best=best)
         course.run.write_metrics(events.table())
+
+
+def result_step(course: Course) -> int:
+    """Return the step whose checkpoint is the result: the best where one is sought, or the last."""
+    return course.learner.progress.standing.best_step or course.learner.progress.step
+
+
+def _judge(course: Course) -> None:
+    """Take the evaluation of the last step into account, once."""
+    progress, rule = course.learner.progress, course.spec.early_stopping
+    loss = course.events.steps[progress.step].valid_loss
+    if rule is None or loss is None or progress.standing.judged_step == progress.step:
+        return
+    progress.standing = progress.standing.after(progress.step, loss, rule=rule)
+
+
+def _tell_verdict(course: Course) -> None:
+    progress = course.learner.progress
+    text = progress.standing.verdict(progress.step, total=course.total_steps, spec=course.spec)
+    with course.stop.whole():
+        course.events.once(text, data={"result_step": result_step(course)})
 
 
 @dataclass(frozen=True)

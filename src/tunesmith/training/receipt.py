@@ -56,6 +56,8 @@ class Receipt(Value):
     """Tokens that went through training, padding not counted, all epochs."""
     steps: int
     """Optimizer steps."""
+    result_step: int
+    """Step whose checkpoint is the result: the last, or with early stopping the best."""
     final_train_loss: float
     """Loss of the last step's batch, in nats."""
     final_valid_loss: float | None

@@ -29,7 +29,7 @@ from tunesmith.training.data import Data, read_data
 from tunesmith.training.dpo import Dpo, with_reference
 from tunesmith.training.examples import learnt_by
 from tunesmith.training.failures import explain, naming_memory
-from tunesmith.training.loop import Course, make_optimizer, run_loop, total_steps
+from tunesmith.training.loop import Course, make_optimizer, result_step, run_loop, total_steps
 from tunesmith.training.objective import Objective
 from tunesmith.training.receipt import FileReceipt, Receipt, libraries, sha256
 from tunesmith.training.stopping import StopFlag
@@ -90,6 +90,8 @@ def _train(
 
     with naming_memory(spec):
         model = load_model(spec, base, precision=precision)
+        if spec.start_from is not None and not run.checkpoint_steps():
+            checkpoints.start_from(spec.start_from, artifacts, model=model)
         total = total_steps(spec, len(data.learnt))
         if spec.method is Method.DPO:
             chosen = learnt_by(
@@ -112,7 +114,7 @@ def _train(
         run_loop(course)
 
     with stop.whole():
-        checkpoints.publish(run, artifacts, step=learner.progress.step, target=run.output)
+        checkpoints.publish(run, artifacts, step=result_step(course), target=run.output)
         run.write_metrics(events.table())
         receipt = _receipt(course, data, base=base, precision=precision)
         run.write_receipt(receipt.model_dump_json(indent=2).encode())
@@ -182,6 +184,7 @@ def _receipt(course: Course, data: Data, *, base: BaseModel, precision: Precisio
         libraries=libraries(),
         trained_tokens=learner.progress.trained_tokens,
         steps=learner.progress.step,
+        result_step=result_step(course),
         final_train_loss=last.train_loss,
         final_valid_loss=last.valid_loss,
     )

@@ -49,6 +49,23 @@ def rows_fixture() -> Callable[[int], Rows]:
     return rows
 
 
+class _Killed(BaseException):
+    """Stands for a power cut: nothing of the run can catch it."""
+
+
+class _DyingArtifacts(LocalArtifacts):
+    """Dies before something that contains `word` is appended."""
+
+    def __init__(self, root: Path, word: bytes) -> None:
+        super().__init__(root)
+        self._word = word
+
+    def append(self, key: str, data: bytes) -> None:
+        if self._word in data:
+            raise _Killed
+        super().append(key, data)
+
+
 @dataclass
 class Bench:
     """A data folder with one run in it."""
@@ -112,6 +129,12 @@ class Bench:
         """Train in this process."""
         door = artifacts or self.artifacts
         return train(RunDirectory(door, JOB), door, attempt=attempt, stop=StopFlag())
+
+    def train_until(self, word: bytes) -> None:
+        """Train until an event that contains `word` is due, and die; the next attempt may go on."""
+        with pytest.raises(_Killed):
+            self.train(artifacts=_DyingArtifacts(self.root, word))
+        self.run.claim(2)
 
     def metrics(self) -> list[StepMetrics]:
         """The numbers of all steps, in the order told."""

@@ -177,12 +177,8 @@ def test_a_pair_is_never_split_and_the_loss_is_the_same_whatever_the_micro_batch
     assert loss == pytest.approx(objective.measure(model, whole).loss.item(), rel=1e-6)
 
 
-class _Killed(BaseException):
-    """Stands for a power cut."""
-
-
 def test_a_resumed_run_keeps_its_reference_and_ends_with_the_same_bytes(
-    new_bench: Callable[[str], Bench], monkeypatch: pytest.MonkeyPatch
+    new_bench: Callable[[str], Bench],
 ) -> None:
     whole, killed = new_bench("whole"), new_bench("killed")
     changes = {**DPO, "n_epochs": 3, "held_out_percent": 20.0, "checkpoint_every": 2}
@@ -190,18 +186,7 @@ def test_a_resumed_run_keeps_its_reference_and_ends_with_the_same_bytes(
     whole.write_spec(pair_rows(12), **changes)
     whole.train()
     killed.write_spec(pair_rows(12), **changes)
-    append = killed.artifacts.append
-
-    def die(key: str, data: bytes) -> None:
-        if b"Step 6/" in data:
-            raise _Killed
-        append(key, data)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(killed.artifacts, "append", die)
-        with pytest.raises(_Killed):
-            killed.train()
-    killed.run.claim(2)
+    killed.train_until(b"Step 6/")
 
     killed.train(attempt=2)
 
@@ -231,3 +216,16 @@ def test_only_pairs_that_the_run_will_see_are_measured_before_it() -> None:
 
     assert len(few) == 8
     assert learnt_by(10**6, count=10, batch_size=4, seed=7).tolist() == list(range(10))
+
+
+def test_a_tuned_adapter_that_is_tuned_on_is_its_own_reference(bench: Bench) -> None:
+    bench.write_spec(pair_rows(8), n_epochs=4, learning_rate=2e-2, **DPO)
+    bench.train()
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        bench.artifacts.copy(f"{bench.run.output}/{name}", f"output/ftjob-0/{name}")
+    bench.artifacts.delete(bench.run.prefix)
+
+    bench.write_spec(pair_rows(8), n_epochs=1, start_from="output/ftjob-0", **DPO)
+    bench.train()
+
+    assert bench.metrics()[0].train_loss == pytest.approx(math.log(2), abs=1e-5)

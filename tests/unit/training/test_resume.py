@@ -6,31 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tunesmith.artifacts.local import LocalArtifacts
 from tunesmith.domain.spec import LoraSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from unit.training.conftest import Bench, Rows
-
-
-class _Killed(BaseException):
-    """Stands for a power cut: nothing of the run can catch it."""
-
-
-class _DyingArtifacts(LocalArtifacts):
-    """Dies when something that contains `word` is appended or put away for the nth time."""
-
-    def __init__(self, root: Path, word: bytes) -> None:
-        super().__init__(root)
-        self._word = word
-
-    def append(self, key: str, data: bytes) -> None:
-        if self._word in data:
-            raise _Killed
-        super().append(key, data)
 
 
 SPEC = {
@@ -58,9 +39,7 @@ def test_a_killed_run_ends_with_the_same_bytes_and_losses_as_an_undisturbed_one(
     whole.write_spec(rows(15), **SPEC)
     undisturbed = whole.train()
     killed.write_spec(rows(15), **SPEC)
-    with pytest.raises(_Killed):
-        killed.train(artifacts=_DyingArtifacts(killed.root, moment))
-    killed.run.claim(2)
+    killed.train_until(moment)
 
     outcome = killed.train(attempt=2)
 
@@ -74,9 +53,7 @@ def test_a_resumed_run_says_from_where_and_tells_each_step_and_checkpoint_once(
     bench: Bench, rows: Callable[[int], Rows]
 ) -> None:
     bench.write_spec(rows(15), **SPEC)
-    with pytest.raises(_Killed):
-        bench.train(artifacts=_DyingArtifacts(bench.root, b"Step 5/"))
-    bench.run.claim(2)
+    bench.train_until(b"Step 5/")
 
     bench.train(attempt=2)
 
