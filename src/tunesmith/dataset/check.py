@@ -66,7 +66,7 @@ def check(file: BinaryIO, *, minimum: int = MINIMUM_EXAMPLES) -> Report:
         if problems <= _KEPT:
             kept.append(item)
     if not problems and examples < max(minimum, 1):
-        kept.append(_too_few(examples, unanswered, minimum=max(minimum, 1)))
+        kept.append(too_few(examples, unanswered, minimum=max(minimum, 1)))
         problems = 1
     return Report(
         format=parser.format,
@@ -97,7 +97,8 @@ def _parsed(file: BinaryIO, parser: Parser) -> Iterator[Example | Problem]:
             return
 
 
-def _too_few(examples: int, unanswered: int, *, minimum: int) -> Problem:
+def too_few(examples: int, unanswered: int, *, minimum: int) -> Problem:
+    """Return the problem of a file with so few `examples`, besides those `unanswered`."""
     rule = Rule.TOO_FEW_EXAMPLES if examples or unanswered else Rule.NO_EXAMPLES
     if unanswered:
         message = (

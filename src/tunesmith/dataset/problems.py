@@ -7,8 +7,17 @@ from enum import StrEnum
 from tunesmith.domain.values import Value
 
 
+class Severity(StrEnum):
+    """What a problem means for a job."""
+
+    ERROR = "error"
+    """The row, or the file, cannot be trained on."""
+    WARN = "warn"
+    """It can; whether it should be, the owner of the data decides."""
+
+
 class Rule(StrEnum):
-    """What a problem is about: stable ids, for programs."""
+    """What a problem is about: stable ids, for programs; `_WARNINGS` says which are no errors."""
 
     NOT_UTF8 = "not_utf8"
     """A byte is not UTF-8."""
@@ -62,6 +71,56 @@ class Rule(StrEnum):
     """The file holds no row at all."""
     TOO_FEW_EXAMPLES = "too_few_examples"
     """The file holds fewer examples than a job needs."""
+    EMPTY_ANSWER = "empty_answer"
+    """There is nothing in an answer that is to be learnt."""
+    DUPLICATE = "duplicate"
+    """An earlier example says the same, letter by letter."""
+    NEAR_DUPLICATE = "near_duplicate"
+    """An earlier example says the same but for case, blanks and punctuation."""
+    OVERLAP = "overlap"
+    """The validation file has the same example, but for case, blanks and punctuation."""
+    CONTROL_CHARACTERS = "control_characters"
+    """A text has control characters other than tab and line breaks."""
+    BROKEN_CHARACTERS = "broken_characters"
+    """A text was decoded wrongly before: U+FFFD, or UTF-8 that was read as Latin-1."""
+    SUSPECTED_SECRET = "suspected_secret"  # noqa: S105  a name
+    """A text has what looks like a private key or an access token."""
+    PERSONAL_DATA = "personal_data"
+    """A text has an e-mail address, a phone, card or account number."""
+    OVER_LENGTH = "over_length"
+    """An example has more tokens than the longest length."""
+    ANSWER_CUT_AWAY = "answer_cut_away"
+    """All that is to be learnt lies beyond the longest length."""
+    TEMPLATE_REFUSED = "template_refused"
+    """The model's chat template does not take such a conversation."""
+    TOOLS_IGNORED = "tools_ignored"
+    """The model's chat template leaves the tools out, or their calls."""
+    ANSWER_NOT_FOUND = "answer_not_found"
+    """The model's chat template does not show where the answer begins."""
+
+    @property
+    def severity(self) -> Severity:
+        """What breaking the rule means, unless a job's policy says otherwise."""
+        return Severity.WARN if self in _WARNINGS else Severity.ERROR
+
+
+_WARNINGS = frozenset(
+    {
+        Rule.EMPTY_ANSWER,
+        Rule.DUPLICATE,
+        Rule.NEAR_DUPLICATE,
+        Rule.OVERLAP,
+        Rule.CONTROL_CHARACTERS,
+        Rule.BROKEN_CHARACTERS,
+        Rule.SUSPECTED_SECRET,
+        Rule.PERSONAL_DATA,
+        Rule.OVER_LENGTH,
+        Rule.ANSWER_CUT_AWAY,
+        Rule.TEMPLATE_REFUSED,
+        Rule.TOOLS_IGNORED,
+        Rule.ANSWER_NOT_FOUND,
+    }
+)
 
 
 class Problem(Value):

@@ -66,6 +66,14 @@ def read_rows(file: BinaryIO) -> Iterator[Row | Problem]:
         yield _problem(unpacked.line, error.rule, message=message)
 
 
+def read_lines(file: BinaryIO, *, number: int) -> Iterator[Row | Problem]:
+    """Yield each row of a part of JSON Lines, or what is wrong with it; its first is line `number`.
+
+    The part begins where a line does, behind any byte order mark.
+    """
+    return _line_rows(file, file.readline(MAX_ROW_SIZE + 1), number=number)
+
+
 def _text_rows(file: BinaryIO, line: bytes) -> Iterator[Row | Problem]:
     number, head = 1, line.removeprefix(codecs.BOM_UTF8)
     while line and not head.strip():

@@ -1,0 +1,101 @@
+"""Inspects rows one by one: their structure, their content and, with a tokenizer, their length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from io import BytesIO
+
+from tunesmith.dataset.blocks import Block
+from tunesmith.dataset.content import content_problems
+from tunesmith.dataset.examples import Example
+from tunesmith.dataset.findings import Findings
+from tunesmith.dataset.fingerprints import Fingerprints
+from tunesmith.dataset.formats import Format, Parser
+from tunesmith.dataset.problems import Problem, Rule
+from tunesmith.dataset.rows import Row, read_lines
+from tunesmith.dataset.wording import wording
+from tunesmith.domain.validation import ValidationOptions
+
+_LAST = frozenset({Rule.PRETTY_PRINTED, Rule.WRONG_METHOD})
+"""Rules behind whose breach all that follows would be told the same."""
+
+
+@dataclass(slots=True)
+class Part:
+    """What was found in some rows of a file."""
+
+    findings: Findings
+    """What is wrong or dubious in them."""
+    fingerprints: Fingerprints = field(default_factory=Fingerprints)
+    """What the examples say, to compare."""
+    format: Format | None = None
+    """The format of the rows, once there was a valid one."""
+    examples: int = 0
+    """Examples that can be learnt from."""
+    unanswered: int = 0
+    """Examples whose answer is empty."""
+    ended: bool = False
+    """Whether reading on is in vain."""
+
+    def join(self, later: Part) -> None:
+        """Add what was found in the rows that follow."""
+        self.findings.join(later.findings)
+        self.fingerprints.join(later.fingerprints)
+        self.format = self.format or later.format
+        self.examples += later.examples
+        self.unanswered += later.unanswered
+        self.ended = later.ended
+
+
+class Inspector:
+    """Inspects the rows of one file, or of a part of it whose format is known."""
+
+    def __init__(self, options: ValidationOptions, *, kept: int) -> None:
+        """Inspect by `options`, and keep the first `kept` problems of each rule."""
+        self._options = options
+        self._kept = kept
+
+    def inspect_block(self, block: Block, *, settled: Format | None) -> Part:
+        """Return what is found in the lines of `block`; see `inspect`."""
+        rows = read_lines(BytesIO(block.data), number=block.line)
+        return self.inspect(rows, settled=settled)
+
+    def inspect(self, rows: Iterable[Row | Problem], *, settled: Format | None) -> Part:
+        """Return what is found in `rows`, whose format is `settled`, or else is told from them."""
+        part = Part(Findings(self._kept))
+        parser = Parser()
+        parser.format = settled
+        for row in rows:
+            item = row if isinstance(row, Problem) else parser.parse(row)
+            if isinstance(item, Problem):
+                part.findings.add(item)
+                if item.rule in _LAST:
+                    part.ended = True
+                    break
+            elif isinstance(row, Row):
+                self._example(part, row, example=item)
+        part.format = parser.format
+        return part
+
+    def _example(self, part: Part, row: Row, *, example: Example) -> None:
+        words = wording(example)
+        part.fingerprints.add(words.encode(), example.line, element=example.element)
+        for problem in content_problems(row, words):
+            part.findings.add(problem)
+        if example.answered:
+            part.examples += 1
+        else:
+            part.unanswered += 1
+            part.findings.add(_unanswered(example))
+
+
+def _unanswered(example: Example) -> Problem:
+    fault = "the answer is empty, so that the example is left out. Fill it in, or remove it."
+    return Problem(
+        line=example.line,
+        element=example.element,
+        pointer="",
+        rule=Rule.EMPTY_ANSWER,
+        message=f"{example.place}: {fault}",
+    )

@@ -1,0 +1,116 @@
+"""What is asked of the check of a training file, and what it reports."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tunesmith.domain.hyperparameters import MAX_LENGTH
+from tunesmith.domain.spec import Method, Policy
+from tunesmith.domain.values import Value
+
+
+class ValidationOptions(Value):
+    """What a file is checked for."""
+
+    method: Method | None = None
+    """The method that it is for; `None` takes the files of any method."""
+    max_length: Annotated[int, Field(ge=8)] = MAX_LENGTH
+    """Tokens of the longest example; it counts where tokens are counted."""
+    over_length: Literal[Policy.CUT, Policy.REFUSE, Policy.SET_ASIDE] = Policy.CUT
+    """What a job would do with examples of more tokens."""
+    n_epochs: Annotated[int, Field(ge=1, le=50)] | None = None
+    """How often a job would see each example; `None` means "auto"."""
+    batch_size: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Examples behind one optimizer step; `None` means "auto"."""
+    minimum: Annotated[int, Field(ge=1)] = 10
+    """Fewest examples that the file must hold; OpenAI asks for 10."""
+
+
+class Finding(Value):
+    """One thing that was found in a file."""
+
+    line: int
+    """Line on which the row begins, from 1; 0 where the file as a whole is meant."""
+    element: int
+    """Number of the row in its array or table, from 1; 0 where the file has lines alone."""
+    pointer: str
+    """Place inside the row, as a JSON pointer (RFC 6901); empty for the row itself."""
+    rule: str
+    """Stable id of the rule; see `docs/reference/dataset-rules.md`."""
+    message: str
+    """The place, what was found, what is expected and the mend."""
+    severity: Literal["error", "warn"]
+    """`error` where a job would be refused for it."""
+
+
+class HistogramBar(Value):
+    """How many examples have a length within bounds."""
+
+    upto: int
+    """Most tokens of these examples; the bar before tells the fewest."""
+    examples: int
+    """How many they are."""
+
+
+class TokenReport(Value):
+    """How many tokens a model's tokenizer makes of the examples, chat template included."""
+
+    model: str
+    """The model whose tokenizer and template were used."""
+    max_length: int
+    """Tokens of the longest example, beyond which it is cut, refused or set aside."""
+    total: int
+    """Tokens of all examples that are trained on, once, after cutting."""
+    learnt: int
+    """Those of them that the loss is taken on."""
+    mean: float
+    """Tokens of the average example, before cutting."""
+    percentiles: dict[str, int]
+    """Tokens that p1, p5, … p99 per cent of the examples do not exceed, and `max`."""
+    histogram: tuple[HistogramBar, ...]
+    """Lengths before cutting, in bars that double; ascending, without empty ends."""
+    cut: int
+    """Examples of which some answer, or a part of it, lies beyond the longest length."""
+    set_aside: int
+    """Examples that would not be trained on."""
+
+
+class StepEstimate(Value):
+    """The run that a job with these options would make of the file."""
+
+    n_epochs: int
+    """How often each example is seen."""
+    batch_size: int
+    """Examples behind one optimizer step."""
+    steps: int
+    """Optimizer steps."""
+    trained_tokens: int | None
+    """Tokens of all epochs; `None` where tokens were not counted."""
+
+
+class ValidationReport(Value):
+    """What was found in a file."""
+
+    format: str | None
+    """Format of the examples; `None` where no row was of a known one."""
+    examples: int
+    """Examples that can be learnt from."""
+    findings: tuple[Finding, ...]
+    """The first of each rule, in the file's order."""
+    counts: dict[str, int]
+    """How often each rule was broken, by the rule's id."""
+    error_count: int
+    """Number of findings that are errors, listed or not."""
+    truncated: bool
+    """Whether more was found than is listed."""
+    tokens: TokenReport | None
+    """Token statistics, where a model was named."""
+    estimate: StepEstimate | None
+    """The run that a job would make of it; `None` where there is nothing to learn."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether a job would take the file."""
+        return self.error_count == 0
