@@ -72,20 +72,26 @@ class FileChecks:
         self, job: Job, files: tuple[File, File | None], *, dropped: threading.Event
     ) -> Verdict:
         training, validation = files
-        report = self._report(training, minimum=MINIMUM_EXAMPLES, dropped=dropped)
+        report = self._report(job, training, minimum=MINIMUM_EXAMPLES, dropped=dropped)
         if not report.ok:
             return _refuse("training_file", training, why=report.summary())
         if validation is not None:
-            held_out = self._report(validation, minimum=1, dropped=dropped)
+            held_out = self._report(job, validation, minimum=1, dropped=dropped)
             if not held_out.ok:
                 return _refuse("validation_file", validation, why=held_out.summary())
         examples = min(report.examples, job.request.max_examples or report.examples)
         return Verdict(resolved=resolve_hyperparameters(job.request, examples=examples))
 
-    def _report(self, file: File, *, minimum: int, dropped: threading.Event) -> Report:
+    def _report(self, job: Job, file: File, *, minimum: int, dropped: threading.Event) -> Report:
         with self._artifacts.open(file.key) as stream:
             watched = BufferedReader(_Watched(stream, dropped), buffer_size=1024 * 1024)
-            return check(watched, minimum=minimum)
+            return check(
+                watched,
+                method=job.request.method,
+                minimum=minimum,
+                bad_rows=job.request.bad_rows,
+                bad_rows_share=job.request.bad_rows_share,
+            )
 
 
 class _Watched(RawIOBase):

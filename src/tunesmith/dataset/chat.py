@@ -19,120 +19,161 @@ _ROLES = {
     "tool": "tool",
     "function": "tool",
 }
+_ROW_KEYS = frozenset({"messages", "tools", "functions", "parallel_tool_calls"})
 _KEYS = frozenset({"role", "content", "name", "weight"})
 _KEYS_OF = {
+    "system": _KEYS,
+    "user": _KEYS,
     "assistant": _KEYS | {"tool_calls", "function_call"},
     "tool": _KEYS | {"tool_call_id"},
 }
+_ALL_KEYS = frozenset().union(*_KEYS_OF.values())
+_CALL_KEYS = frozenset({"id", "type", "function", "index"})
+_PART_KEYS = frozenset({"type", "text"})
+_BROKEN = Message("", "", learn=False)
 
 
 def chat_messages(row: Object, tools: Tools) -> tuple[Message, ...]:
     """Return the turns of `row`, and put what tools it defines into `tools`."""
-    row.refuse_others(("messages", "tools", "functions", "parallel_tool_calls"))
-    _define(row, tools)
-    found = row.array("messages", row.required("messages"))
-    messages = tuple(_message(item, at, tools=tools) for at, item in enumerate(found))
+    messages = turns(row, tools)
     refuse_bad_end(row, messages, turns="messages", key="role")
-    if not any(message.learn for message in messages):
+    if not row.faults and not any(message.learn for message in messages):
         message = "no assistant message has weight 1, so there is nothing to learn."
-        raise row.refused(Rule.NOTHING_LEARNT, message, key="messages")
+        row.fault(Rule.NOTHING_LEARNT, message, key="messages")
     return messages
 
 
+def turns(row: Object, tools: Tools) -> tuple[Message, ...]:
+    """Return the `messages` of `row`, whoever has the last, and note its tools in `tools`."""
+    row.refuse_others(_ROW_KEYS)
+    _define(row, tools)
+    found = enumerate(row.array("messages"))
+    return tuple([_message(row, item, at=at, tools=tools) for at, item in found])
+
+
+def answer(row: Object, key: str, *, tools: Tools) -> Message:
+    """Return the one message of the assistant in the array under `key`, with what it calls."""
+    found = row.array(key)
+    if len(found) > 1:
+        message = f"'{key}' must have one message, not {len(found)}. Train on one answer at once."
+        row.fault(Rule.WRONG_VALUE, message, key=key)
+    fields = row.inside(f"{key}/0", found[0]) if found else None
+    if fields is None:
+        return _BROKEN
+    role = _role(fields)
+    if role not in ("", "assistant"):
+        message = f"the answer must be the assistant's, not the {role}'s."
+        fields.fault(Rule.ROLE_ORDER, message, key="role")
+        return _BROKEN
+    return _said(fields, role or "assistant", tools=tools)
+
+
 def refuse_bad_end(row: Object, messages: tuple[Message, ...], *, turns: str, key: str) -> None:
-    """Refuse `messages`, the `turns` of `row`, if the last is not the assistant's.
+    """Note it if the last of `messages`, the `turns` of `row`, is not the assistant's.
 
     `key` is what a turn names its role by.
     """
-    last = len(messages) - 1
-    if messages[last].role != "assistant":
-        message = f"the last message must be the assistant's, not the {messages[last].role}'s."
-        raise row.refused(Rule.ROLE_ORDER, message, key=f"{turns}/{last}/{key}")
+    if messages and messages[-1].role not in ("", "assistant"):
+        message = f"the last message must be the assistant's, not the {messages[-1].role}'s."
+        row.fault(Rule.ROLE_ORDER, message, key=f"{turns}/{len(messages) - 1}/{key}")
 
 
 def _define(row: Object, tools: Tools) -> None:
     parallel = row.fields.get("parallel_tool_calls")
     if not isinstance(parallel, bool | None):
         message = f"'parallel_tool_calls' must be true or false, not {kind(parallel)}."
-        raise row.refused(Rule.WRONG_TYPE, message, key="parallel_tool_calls")
-    given = [key for key in ("tools", "functions") if row.fields.get(key) is not None]
+        row.fault(Rule.WRONG_TYPE, message, key="parallel_tool_calls")
+    given = [key for key in ("tools", "functions") if row.has(key)]
     if len(given) > 1:
         message = "'functions' is the older name of 'tools'. Give one of the two."
-        raise row.refused(Rule.WRONG_VALUE, message, key="functions")
-    for key in given:
+        row.fault(Rule.WRONG_VALUE, message, key="functions")
+    for key in given[:1]:
         tools.define(row, key, value=row.fields[key])
 
 
-def _message(value: object, at: int, *, tools: Tools) -> Message:
-    fields = Object(value, f"/messages/{at}")
-    role = _role(fields, at)
-    fields.refuse_others(_KEYS_OF.get(role, _KEYS))
-    if fields.fields.get("name") is not None:
+def _message(row: Object, value: object, *, at: int, tools: Tools) -> Message:
+    fields = row.inside(f"messages/{at}", value)
+    if fields is None:
+        return _BROKEN
+    role = _role(fields)
+    if role == "system" and at > 0:
+        given = fields.fields["role"]
+        fault = f"a {given} message can only be the first. Merge it into the first, or move it."
+        fields.fault(Rule.ROLE_ORDER, fault, key="role")
+    return _said(fields, role, tools=tools)
+
+
+def _said(fields: Object, role: str, *, tools: Tools) -> Message:
+    fields.refuse_others(_KEYS_OF.get(role, _ALL_KEYS))
+    if fields.has("name"):
         fields.string("name")
-    learn = _weight(fields, role) == 1
+    learn = _weight(fields, role)
     if role == "tool":
-        content = _content(fields)
         id, name = _answered(fields, tools)
-        return Message(role, content, learn, tool_call_id=id, name=name)
-    calls = _calls(fields, tools) if role == "assistant" else ()
-    if calls and fields.fields.get("content") is None:
-        return Message(role, "", learn, calls)
+        return Message(role, _content(fields), learn, tool_call_id=id, name=name)
+    if role == "assistant" and (fields.has("tool_calls") or fields.has("function_call")):
+        calls = _calls(fields, tools)
+        return Message(role, _content(fields) if fields.has("content") else "", learn, calls)
+    before = len(fields.faults)
     content = _content(fields)
-    if learn and not calls:
-        fields.filled("content", content)
-    return Message(role, content, learn, calls)
+    if learn and not content.strip() and len(fields.faults) == before:
+        fields.empty("content")
+    return Message(role, content, learn)
 
 
-def _role(message: Object, at: int) -> str:
+def _role(message: Object) -> str:
+    """Return the role in the newer words; nothing where it is none."""
     role = message.string("role")
-    if role not in _ROLES:
+    known = _ROLES.get(role, "")
+    if not known and isinstance(message.fields.get("role"), str):
         fault = f"{role[:40]!a} is no role. Use one of {', '.join(_ROLES)}."
-        raise message.refused(Rule.WRONG_VALUE, fault, key="role")
-    if _ROLES[role] == "system" and at > 0:
-        fault = f"a {role} message can only be the first. Merge it into the first, or move it."
-        raise message.refused(Rule.ROLE_ORDER, fault, key="role")
-    return _ROLES[role]
+        message.fault(Rule.WRONG_VALUE, fault, key="role")
+    return known
 
 
-def _weight(message: Object, role: str) -> int:
+def _weight(message: Object, role: str) -> bool:
+    """Tell whether the message is learnt."""
     weight = message.fields.get("weight")
-    if role != "assistant":
-        if weight is not None:
-            fault = "only an assistant message can have a weight. Remove it."
-            raise message.refused(Rule.UNKNOWN_KEY, fault, key="weight")
-        return 0
     if weight is None:
-        return 1
+        return role == "assistant"
+    if role not in ("", "assistant"):
+        fault = "only an assistant message can have a weight. Remove it."
+        message.fault(Rule.UNKNOWN_KEY, fault, key="weight")
+        return False
     if isinstance(weight, bool) or weight not in (0, 1):
-        raise message.refused(Rule.WRONG_VALUE, "'weight' must be 0 or 1.", key="weight")
-    return 1 if weight == 1 else 0
+        message.fault(Rule.WRONG_VALUE, "'weight' must be 0 or 1.", key="weight")
+    return weight == 1
 
 
 def _calls(message: Object, tools: Tools) -> tuple[ToolCall, ...]:
-    older = message.fields.get("function_call")
-    newer = message.fields.get("tool_calls")
-    if older is not None and newer is not None:
-        fault = "'function_call' is the older name of 'tool_calls'. Give one of the two."
-        raise message.refused(Rule.WRONG_VALUE, fault, key="function_call")
-    if older is not None:
-        return (tools.call(Object(older, message.at("function_call"))),)
-    if newer is None:
-        return ()
-    found = message.array("tool_calls", newer)
-    return tuple(
-        _call(Object(item, message.at(f"tool_calls/{at}")), tools) for at, item in enumerate(found)
-    )
+    if message.has("function_call"):
+        if message.has("tool_calls"):
+            fault = "'function_call' is the older name of 'tool_calls'. Give one of the two."
+            message.fault(Rule.WRONG_VALUE, fault, key="function_call")
+        function = message.member("function_call")
+        found = [tools.call(function) if function else None]
+    else:
+        listed = enumerate(message.array("tool_calls"))
+        found = [_call(message.inside(f"tool_calls/{at}", item), tools) for at, item in listed]
+    calls = tuple(call for call in found if call)
+    if len(calls) < max(len(found), 1):
+        tools.doubt()
+    return calls
 
 
-def _call(fields: Object, tools: Tools) -> ToolCall:
+def _call(fields: Object | None, tools: Tools) -> ToolCall | None:
+    if fields is None:
+        return None
     # OpenAI numbers the calls of a streamed answer by `index`; published files keep it.
-    fields.refuse_others(("id", "type", "function", "index"))
+    fields.refuse_others(_CALL_KEYS)
     type = fields.string("type")
-    if type != "function":
+    if type and type != "function":
         message = f"calls of type {type[:40]!a} are unknown. Use 'function'."
-        raise fields.refused(Rule.WRONG_VALUE, message, key="type")
+        fields.fault(Rule.WRONG_VALUE, message, key="type")
     id = fields.text("id")
-    return tools.call(Object(fields.required("function"), fields.at("function")), id=id)
+    function = fields.member("function")
+    call = tools.call(function, id=id) if function else None
+    return call if id else None
 
 
 def _answered(message: Object, tools: Tools) -> tuple[str, str]:
@@ -143,18 +184,20 @@ def _answered(message: Object, tools: Tools) -> tuple[str, str]:
 
 
 def _content(message: Object) -> str:
-    content = message.required("content")
+    content = message.fields.get("content")
     if not isinstance(content, list):
-        return message.checked("content", content)
-    parts = message.array("content", content)
-    return "".join(_part(part, message.at(f"content/{at}")) for at, part in enumerate(parts))
+        return message.string("content")
+    parts = enumerate(message.array("content"))
+    return "".join(_part(message.inside(f"content/{at}", part)) for at, part in parts)
 
 
-def _part(value: object, pointer: str) -> str:
-    part = Object(value, pointer)
-    type = part.string("type")
+def _part(part: Object | None) -> str:
+    type = part.string("type") if part else ""
+    if part is None or not type:
+        return ""
     if type != "text":
         message = f"parts of type {type[:40]!a} cannot be trained on yet. Use text alone."
-        raise part.refused(Rule.NOT_SUPPORTED, message, key="type")
-    part.refuse_others(("type", "text"))
+        part.fault(Rule.NOT_SUPPORTED, message, key="type")
+        return ""
+    part.refuse_others(_PART_KEYS)
     return part.string("text")

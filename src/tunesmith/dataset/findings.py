@@ -60,11 +60,14 @@ class Findings:
         found = self.counts.items()
         return sum(count for rule, count in found if self.severity(rule) is Severity.ERROR)
 
-    def listed(self) -> tuple[Finding, ...]:
-        """Return the kept problems in the file's order."""
+    def problems(self) -> tuple[Problem, ...]:
+        """Return the kept problems in the file's order; those of the whole file come first."""
         kept = [problem for first in self._first.values() for problem in first]
-        kept.sort(key=lambda problem: (problem.line, problem.element))
-        return tuple(self._finding(problem) for problem in kept)
+        return tuple(sorted(kept, key=lambda problem: (problem.line, problem.element)))
+
+    def listed(self) -> tuple[Finding, ...]:
+        """Return the kept problems as the report has them."""
+        return tuple(self._finding(problem) for problem in self.problems())
 
     def _finding(self, problem: Problem) -> Finding:
         return Finding(

@@ -1,24 +1,19 @@
-"""The formats of training examples: told apart by their keys, parsed to one form, `Example`.
-
-`alpaca` is `{"instruction", "input", "output"}` (Stanford Alpaca, 2023), with
-LLaMA-Factory's `system` and `history`; there, as in `prompt_completion` and
-`sharegpt`, further keys are passed over, since published files carry ids, scores
-and rendered texts. The formats of other methods are known by name, so that they
-can be refused by it.
-"""
+"""The formats of training examples, told apart by their keys: each is parsed to one class."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Set
 from enum import StrEnum
 
+from tunesmith.dataset import pairs, plain
 from tunesmith.dataset.chat import chat_messages
-from tunesmith.dataset.examples import Example, Message
-from tunesmith.dataset.objects import Object, RefusedError
+from tunesmith.dataset.examples import AnyExample, Example
+from tunesmith.dataset.objects import Fault, Object, as_object
 from tunesmith.dataset.problems import Problem, Rule, place
 from tunesmith.dataset.rows import Row
 from tunesmith.dataset.sharegpt import sharegpt_messages
 from tunesmith.dataset.tools import Tools
+from tunesmith.domain.spec import Method
 
 
 class Format(StrEnum):
@@ -33,17 +28,17 @@ class Format(StrEnum):
     SHAREGPT = "sharegpt"
     """`conversations` of `from` and `value`."""
     PREFERENCE = "preference"
-    """OpenAI's `input`, `preferred_output`, `non_preferred_output`; not supervised."""
+    """OpenAI's `input`, `preferred_output`, `non_preferred_output`."""
     RANKING = "ranking"
-    """A prompt or conversation with `chosen` and `rejected`; not supervised."""
+    """A prompt or conversation with `chosen` and `rejected`."""
     OPEA_DPO = "opea_dpo"
-    """OPEA's `system`, `question`, `chosen`, `rejected`; not supervised."""
+    """OPEA's `system`, `question`, `chosen`, `rejected`."""
     REASONING = "reasoning"
-    """OPEA's `Question`, `Complex_CoT`, `Response`; not supervised."""
+    """OPEA's `Question`, `Complex_CoT`, `Response`."""
     RERANK = "rerank"
-    """OPEA's `query`, `pos`, `neg`, also for embedding; not supervised."""
+    """OPEA's `query`, `pos`, `neg`, also for embedding."""
     TEXT = "text"
-    """Plain `text`; not supervised."""
+    """Plain `text`."""
 
 
 _SHAPES = {
@@ -51,21 +46,37 @@ _SHAPES = {
     Format.ALPACA: '{"instruction": …, "input": …, "output": …}',
     Format.PROMPT_COMPLETION: '{"prompt": …, "completion": …}',
     Format.SHAREGPT: '{"conversations": [{"from": …, "value": …}, …]}',
+    Format.PREFERENCE: '{"input": {"messages": …}, "preferred_output": …, …}',
+    Format.RANKING: '{"conversations": …, "chosen": …, "rejected": …}',
+    Format.OPEA_DPO: '{"question": …, "chosen": …, "rejected": …}',
+    Format.REASONING: '{"Question": …, "Complex_CoT": …, "Response": …}',
+    Format.RERANK: '{"query": …, "pos": […], "neg": […]}',
+    Format.TEXT: '{"text": …}',
 }
-_OTHER_METHODS = {
-    Format.PREFERENCE: "dpo",
-    Format.RANKING: "dpo",
-    Format.OPEA_DPO: "dpo",
+FORMATS_OF: dict[Method, tuple[Format, ...]] = {
+    Method.SUPERVISED: (
+        Format.CHAT,
+        Format.ALPACA,
+        Format.PROMPT_COMPLETION,
+        Format.SHAREGPT,
+    ),
+    Method.DPO: (Format.PREFERENCE, Format.RANKING, Format.OPEA_DPO),
+}
+"""Which formats each method takes."""
+
+_MEANT_FOR = {
+    **{taken: method.value for method, formats in FORMATS_OF.items() for taken in formats},
     Format.REASONING: "reasoning",
     Format.RERANK: "rerank or embedding",
     Format.TEXT: "pretraining",
 }
+_ANSWERS = frozenset({"chosen", "rejected"})
 # In this order: a pair has the keys of what it ranks, rows for embedding may carry a prompt,
 # and files of alpaca a text.
 _SIGNS: tuple[tuple[Format, Callable[[Set[str]], bool]], ...] = (
-    (Format.OPEA_DPO, lambda keys: keys >= {"question", "chosen", "rejected"}),
-    (Format.RANKING, lambda keys: keys >= {"chosen", "rejected"}),
-    (Format.PREFERENCE, lambda keys: bool(keys & {"preferred_output", "non_preferred_output"})),
+    (Format.OPEA_DPO, lambda keys: "question" in keys and bool(keys & _ANSWERS)),
+    (Format.RANKING, lambda keys: bool(keys & _ANSWERS)),
+    (Format.PREFERENCE, lambda keys: bool(keys & pairs.PREFERRED)),
     (Format.CHAT, lambda keys: "messages" in keys),
     (Format.SHAREGPT, lambda keys: "conversations" in keys),
     (Format.ALPACA, lambda keys: bool(keys & {"instruction", "output"})),
@@ -79,94 +90,92 @@ _SIGNS: tuple[tuple[Format, Callable[[Set[str]], bool]], ...] = (
 class Parser:
     """Parses the rows of one file, all of which must have the first valid row's format."""
 
-    def __init__(self) -> None:
-        """Know no format yet."""
+    def __init__(self, method: Method | None) -> None:
+        """Know no format yet; refuse those that `method` does not take (`None`: takes all)."""
         self.format: Format | None = None
         """The format of the first valid row, or of one of another method, once there was one."""
+        self._method = method
 
-    def parse(self, row: Row) -> Example | Problem:
-        """Return the example in `row`, or the first thing that is wrong with it."""
-        try:
-            keys = Object(row.value, "")
-            found = _detect(keys, self.format)
-            if found in _OTHER_METHODS:
-                self.format = found
-                raise _of_other_method(found)
-            tools = Tools()
-            messages = _messages(keys, found, tools=tools)
-        except RefusedError as error:
-            return Problem(
-                line=row.line,
-                element=row.element,
-                pointer=error.pointer,
-                rule=error.rule,
-                message=f"{place(row.line, row.element, pointer=error.pointer)}: {error.message}",
-            )
+    def parse(self, row: Row) -> AnyExample | tuple[Problem, ...]:
+        """Return the example in `row`, or all that is wrong with it, at least one problem."""
+        faults: list[Fault] = []
+        fields = as_object(row.value, "", faults=faults)
+        found = self._format(fields) if fields else None
+        if fields is None or found is None:
+            return _problems(row, faults)
+        example = _PARSERS[found](row, fields)
+        if faults:
+            return _problems(row, faults)
         self.format = found
-        return Example(row.line, messages, row.element, tuple(tools.defined))
+        return example
+
+    def _format(self, row: Object) -> Format | None:
+        """Return the row's format, if it is the one that the file has, where it has one already."""
+        found = format_of(row.fields.keys())
+        if found is None:
+            row.fault(Rule.UNKNOWN_FORMAT, f"expected {self._expected()}. {row.found()}")
+        elif self._method and found not in FORMATS_OF[self._method]:
+            self.format = found
+            row.fault(Rule.WRONG_METHOD, _of_other_method(found, self._method))
+            return None
+        elif self.format not in (None, found):
+            message = f"this example is {found}, but those before it are {self.format}."
+            row.fault(Rule.MIXED_FORMATS, f"{message} Put one format into a file.")
+            return None
+        return found
+
+    def _expected(self) -> str:
+        if self.format:
+            return _SHAPES[self.format]
+        taken = FORMATS_OF[self._method] if self._method else tuple(_SHAPES)
+        return " or ".join(_SHAPES[each] for each in taken)
 
 
-def _detect(row: Object, settled: Format | None) -> Format:
-    """Return the row's format, which must be `settled` where the file has one already."""
-    found = next((name for name, has in _SIGNS if has(row.fields.keys())), None)
-    if found is None:
-        shapes = [_SHAPES[settled]] if settled in _SHAPES else list(_SHAPES.values())
-        message = f"expected {' or '.join(shapes)}. {row.found()}"
-        raise row.refused(Rule.UNKNOWN_FORMAT, message)
-    if settled not in (None, found):
-        message = f"this example is {found}, but those before it are {settled}."
-        raise row.refused(Rule.MIXED_FORMATS, f"{message} Put one format into a file.")
-    return found
+def format_of(keys: Set[str]) -> Format | None:
+    """Return the format that has `keys`, or some of them where they say enough."""
+    return next((found for found, has in _SIGNS if has(keys)), None)
 
 
-def _of_other_method(found: Format) -> RefusedError:
-    message = (
-        f"the file is in the format '{found}', which the method 'supervised' does not take; "
-        f"it is for {_OTHER_METHODS[found]}. Use one of {', '.join(_SHAPES)}."
+def _chat(row: Row, fields: Object) -> Example:
+    tools = Tools()
+    return Example(row.line, chat_messages(fields, tools), row.element, tuple(tools.defined))
+
+
+def _sharegpt(row: Row, fields: Object) -> Example:
+    tools = Tools()
+    return Example(row.line, sharegpt_messages(fields, tools), row.element, tuple(tools.defined))
+
+
+def _of_other_method(found: Format, method: Method) -> str:
+    return (
+        f"the file is in the format '{found}', which the method '{method}' does not take; "
+        f"it is for {_MEANT_FOR[found]}. Use one of {', '.join(FORMATS_OF[method])}."
     )
-    return RefusedError("", Rule.WRONG_METHOD, message=message)
 
 
-def _messages(row: Object, found: Format, *, tools: Tools) -> tuple[Message, ...]:
-    match found:
-        case Format.CHAT:
-            return chat_messages(row, tools)
-        case Format.SHAREGPT:
-            return sharegpt_messages(row, tools)
-        case Format.ALPACA:
-            return _alpaca(row)
-        case _:
-            return _turns(row.text("prompt"), row.string("completion"))
+def _problems(row: Row, faults: list[Fault]) -> tuple[Problem, ...]:
+    return tuple(
+        Problem(
+            line=row.line,
+            element=row.element,
+            pointer=fault.pointer,
+            rule=fault.rule,
+            message=f"{place(row.line, row.element, pointer=fault.pointer)}: {fault.message}",
+            last=fault.rule is Rule.WRONG_METHOD,
+        )
+        for fault in faults
+    )
 
 
-def _turns(asked: str, answer: str) -> tuple[Message, ...]:
-    # Published files have rows without an answer; such an example is set aside, not refused.
-    return Message("user", asked, learn=False), Message("assistant", answer, learn=True)
-
-
-def _alpaca(row: Object) -> tuple[Message, ...]:
-    instruction = row.text("instruction")
-    output = row.string("output")
-    given = row.optional("input")
-    if given:
-        instruction = f"{instruction}\n\n{given}"
-    system = row.optional("system")
-    first = (Message("system", system, learn=False),) if system else ()
-    return (*first, *_history(row), *_turns(instruction, output))
-
-
-def _history(row: Object) -> tuple[Message, ...]:
-    history = row.fields.get("history")
-    if history in (None, []):
-        return ()
-    turns: list[Message] = []
-    for at, item in enumerate(row.array("history", history)):
-        key = f"history/{at}"
-        pair = row.array(key, item)
-        if len(pair) != 2:
-            message = f"'{key}' must be a pair of the user's and the assistant's text."
-            raise row.refused(Rule.WRONG_VALUE, message, key=key)
-        asked, answer = (row.checked(f"{key}/{side}", text) for side, text in enumerate(pair))
-        turns.append(Message("user", asked, learn=False))
-        turns.append(Message("assistant", answer, learn=False))
-    return tuple(turns)
+_PARSERS: dict[Format, Callable[[Row, Object], AnyExample]] = {
+    Format.CHAT: _chat,
+    Format.SHAREGPT: _sharegpt,
+    Format.ALPACA: plain.alpaca,
+    Format.PROMPT_COMPLETION: plain.prompt_completion,
+    Format.PREFERENCE: pairs.preference,
+    Format.RANKING: pairs.ranking,
+    Format.OPEA_DPO: pairs.opea_dpo,
+    Format.REASONING: plain.reasoning,
+    Format.RERANK: plain.ranking,
+    Format.TEXT: plain.text,
+}

@@ -8,7 +8,7 @@ from io import BytesIO
 
 from tunesmith.dataset.blocks import Block
 from tunesmith.dataset.content import content_problems
-from tunesmith.dataset.examples import Example
+from tunesmith.dataset.examples import AnyExample
 from tunesmith.dataset.findings import Findings
 from tunesmith.dataset.fingerprints import Fingerprints
 from tunesmith.dataset.formats import Format, Parser
@@ -16,9 +16,6 @@ from tunesmith.dataset.problems import Problem, Rule
 from tunesmith.dataset.rows import Row, read_lines
 from tunesmith.dataset.wording import wording
 from tunesmith.domain.validation import ValidationOptions
-
-_LAST = frozenset({Rule.PRETTY_PRINTED, Rule.WRONG_METHOD})
-"""Rules behind whose breach all that follows would be told the same."""
 
 
 @dataclass(slots=True)
@@ -64,13 +61,14 @@ class Inspector:
     def inspect(self, rows: Iterable[Row | Problem], *, settled: Format | None) -> Part:
         """Return what is found in `rows`, whose format is `settled`, or else is told from them."""
         part = Part(Findings(self._kept))
-        parser = Parser()
+        parser = Parser(self._options.method)
         parser.format = settled
         for row in rows:
-            item = row if isinstance(row, Problem) else parser.parse(row)
-            if isinstance(item, Problem):
-                part.findings.add(item)
-                if item.rule in _LAST:
+            item = (row,) if isinstance(row, Problem) else parser.parse(row)
+            if isinstance(item, tuple):
+                for problem in item:
+                    part.findings.add(problem)
+                if item[-1].last:
                     part.ended = True
                     break
             elif isinstance(row, Row):
@@ -78,7 +76,7 @@ class Inspector:
         part.format = parser.format
         return part
 
-    def _example(self, part: Part, row: Row, *, example: Example) -> None:
+    def _example(self, part: Part, row: Row, *, example: AnyExample) -> None:
         words = wording(example)
         part.fingerprints.add(words.encode(), example.line, element=example.element)
         for problem in content_problems(row, words):
@@ -90,7 +88,7 @@ class Inspector:
             part.findings.add(_unanswered(example))
 
 
-def _unanswered(example: Example) -> Problem:
+def _unanswered(example: AnyExample) -> Problem:
     fault = "the answer is empty, so that the example is left out. Fill it in, or remove it."
     return Problem(
         line=example.line,

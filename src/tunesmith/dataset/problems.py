@@ -62,11 +62,13 @@ class Rule(StrEnum):
     NO_OPEN_CALL = "no_open_call"
     """A tool's message answers no call, or one that is answered already."""
     WRONG_METHOD = "wrong_method"
-    """The rows are of a known format, but not one that supervised training takes."""
+    """The rows are of a known format, but not one that the method takes."""
     INVALID_GZIP = "invalid_gzip"
     """The file is packed by gzip, but damaged or cut."""
     UNPACKED_TOO_LARGE = "unpacked_too_large"
-    """Unpacked, a gzip file is improbably larger than packed."""
+    """Unpacked, a file is improbably larger than packed."""
+    TOO_MANY_BAD_ROWS = "too_many_bad_rows"
+    """More rows break a rule than may be set aside."""
     NO_EXAMPLES = "no_examples"
     """The file holds no row at all."""
     TOO_FEW_EXAMPLES = "too_few_examples"
@@ -134,6 +136,8 @@ class Problem(Value):
     """Place inside the row as a JSON pointer (RFC 6901); empty for the row itself."""
     rule: Rule
     """What it is about."""
+    last: bool = False
+    """Whether the file cannot be read beyond it."""
     message: str
     """The place, what is wrong there, and how to mend it, in one or two sentences."""
 

@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from tunesmith.dataset.examples import Example, Message, ToolCall
+from tunesmith.dataset.problems import Rule
 from tunesmith.domain.values import Value
 
 DEFAULT_TEMPLATE = (
@@ -107,8 +108,8 @@ class SetAside(Value):
     """Line of the file on which it begins, from 1."""
     element: int
     """Its number in the array, from 1; 0 where the file is no array."""
-    rule: SetAsideRule
-    """What it is about."""
+    rule: SetAsideRule | Rule
+    """What it is about: `Rule` where the row itself breaks one."""
     reason: str
     """The place, what is wrong, and how to mend it."""
 

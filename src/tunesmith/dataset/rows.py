@@ -63,7 +63,7 @@ def read_rows(file: BinaryIO) -> Iterator[Row | Problem]:
         yield from _text_rows(text, text.readline(MAX_ROW_SIZE + 1))
     except GzipError as error:
         message = f"Line {unpacked.line}: {error}"
-        yield _problem(unpacked.line, error.rule, message=message)
+        yield _problem(unpacked.line, error.rule, message=message, last=True)
 
 
 def read_lines(file: BinaryIO, *, number: int) -> Iterator[Row | Problem]:
@@ -82,7 +82,7 @@ def _text_rows(file: BinaryIO, line: bytes) -> Iterator[Row | Problem]:
     encoding = _other_encoding(line)
     if encoding:
         message = f"The file is in {encoding}. Save it as UTF-8."
-        yield _problem(0, Rule.NOT_UTF8, message=message)
+        yield _problem(0, Rule.NOT_UTF8, message=message, last=True)
     elif head.lstrip().startswith(b"["):
         yield from _array_rows(_Window(file, head, line=number))
     else:
@@ -156,7 +156,7 @@ def _line_rows(file: BinaryIO, line: bytes, *, number: int) -> Iterator[Row | Pr
         elif line := line.strip(_BLANK.encode()):
             row = _line_row(decoder, line, number=number)
             yield row
-            if isinstance(row, Problem) and row.rule is Rule.PRETTY_PRINTED:
+            if isinstance(row, Problem) and row.last:
                 return
         line = file.readline(MAX_ROW_SIZE + 1)
         number += 1
@@ -266,7 +266,7 @@ def _array_rows(window: _Window) -> Iterator[Row | Problem]:
     try:
         yield from _elements(window)
     except _BrokenArrayError as error:
-        yield error.problem
+        yield error.problem.model_copy(update={"last": True})
 
 
 def _elements(window: _Window) -> Iterator[Row | Problem]:
@@ -316,8 +316,10 @@ def _element(window: _Window, decoder: _Decoder, *, number: int) -> Row | Proble
         window.grow()
 
 
-def _problem(line: int, rule: Rule, *, message: str, element: int = 0) -> Problem:
-    return Problem(line=line, element=element, pointer="", rule=rule, message=message)
+def _problem(
+    line: int, rule: Rule, *, message: str, element: int = 0, last: bool = False
+) -> Problem:
+    return Problem(line=line, element=element, pointer="", rule=rule, message=message, last=last)
 
 
 def _not_utf8(line: int, column: int, *, byte: int) -> Problem:
@@ -333,7 +335,7 @@ def _invalid_json(line: int, column: int, *, complaint: str) -> Problem:
 def _pretty_printed(line: int) -> Problem:
     message = f"Line {line}: the object does not end on its line."
     mend = "Write each example on one line (JSON Lines), or all of them in one array [...]."
-    return _problem(line, Rule.PRETTY_PRINTED, message=f"{message} {mend}")
+    return _problem(line, Rule.PRETTY_PRINTED, message=f"{message} {mend}", last=True)
 
 
 def _too_deep(line: int, element: int = 0) -> Problem:

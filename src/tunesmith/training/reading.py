@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import BinaryIO
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from tunesmith.dataset.check import read_examples
-from tunesmith.dataset.examples import Example, Pair
+from tunesmith.dataset.check import SetAsideRow, read_examples
+from tunesmith.dataset.examples import AnyExample, Example, Pair
 from tunesmith.dataset.rendering import Encoded, SetAside, encode
 from tunesmith.domain.spec import Method, TrainSpec
 from tunesmith.domain.values import Value
@@ -43,8 +42,9 @@ def read_file(
     set_aside: list[SetAside] = []
 
     def usable() -> Iterator[Texts]:
-        for example in read_examples(file, limit=limit):
-            encoded = _encode(example, tokenizer, max_length=spec.max_length)
+        rows = read_examples(file, method=spec.method, limit=limit, bad_rows=spec.bad_rows)
+        for row in rows:
+            encoded = _encode(row, tokenizer, max_length=spec.max_length)
             if isinstance(encoded, SetAside):
                 set_aside.append(encoded)
             else:
@@ -62,16 +62,28 @@ def read_file(
 
 
 def _encode(
-    example: Example | Pair, tokenizer: PreTrainedTokenizerBase, *, max_length: int
+    row: AnyExample | SetAsideRow, tokenizer: PreTrainedTokenizerBase, *, max_length: int
 ) -> list[Texts] | SetAside:
     """Return the examples that the row is learnt as."""
-    if isinstance(example, Example):
-        encoded = encode(example, tokenizer, max_length=max_length)
-        return encoded if isinstance(encoded, SetAside) else [(text,) for text in encoded]
+    match row:
+        case Example():
+            encoded = encode(row, tokenizer, max_length=max_length)
+            return encoded if isinstance(encoded, SetAside) else [(text,) for text in encoded]
+        case Pair():
+            return _encode_pair(row, tokenizer, max_length=max_length)
+        case SetAsideRow():
+            reason = row.message
+            return SetAside(line=row.line, element=row.element, rule=row.rule, reason=reason)
+        case _:
+            raise TypeError(f"No method learns from {type(row).__name__} rows.")
+
+
+def _encode_pair(
+    row: Pair, tokenizer: PreTrainedTokenizerBase, *, max_length: int
+) -> list[Texts] | SetAside:
     pair: list[Encoded] = []
-    for answer in (example.chosen, example.rejected):
-        turns = (*(replace(turn, learn=False) for turn in example.prompt), answer)
-        side = Example(example.line, turns, example.element, example.tools)
+    for answer in (row.chosen, row.rejected):
+        side = Example(row.line, (*row.prompt, answer), row.element, row.tools)
         encoded = encode(side, tokenizer, max_length=max_length)
         if isinstance(encoded, SetAside):
             return encoded

@@ -1,19 +1,28 @@
 from __future__ import annotations
 
+import gzip
 import io
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tunesmith.dataset.check import Report, check, read_examples
+from tunesmith.dataset import check as checks
+from tunesmith.dataset.check import Report, SetAsideRow
+from tunesmith.dataset.examples import Example
 from tunesmith.dataset.formats import Format
 from tunesmith.dataset.problems import Rule
 from tunesmith.domain.errors import InvalidRequestError
+from tunesmith.domain.spec import Method, Policy
 
 ALPACA = {"instruction": "i", "output": "o"}
 REAL = Path(__file__).parents[3].parent / "shared" / "data" / "alpaca_en_demo.json"
+
+
+check = partial(checks.check, method=Method.SUPERVISED)
+read_examples = partial(checks.read_examples, method=Method.SUPERVISED)
 
 
 def lines(*rows: Any) -> io.BytesIO:
@@ -27,7 +36,13 @@ def rules(report: Report) -> list[Rule]:
 def test_a_good_file_is_ok() -> None:
     report = check(lines(*[ALPACA] * 10))
     assert report == Report(
-        format=Format.ALPACA, examples=10, unanswered=0, problems=(), problem_count=0
+        ok=True,
+        format=Format.ALPACA,
+        examples=10,
+        unanswered=0,
+        bad_rows=0,
+        problems=(),
+        counts={},
     )
     assert report.ok
     assert report.summary() == "10 examples in alpaca format, without a problem."
@@ -76,13 +91,68 @@ def test_in_an_array_a_fault_and_an_example_are_told_by_their_number() -> None:
     )
     assert (report.problems[0].line, report.problems[0].element) == (1, 53)
     found = list(read_examples(io.BytesIO(content), limit=2))
-    assert [item.place for item in found] == ["Example 1 (line 1)", "Example 2 (line 1)"]
+    assert [item.place for item in found if isinstance(item, Example)] == [
+        "Example 1 (line 1)",
+        "Example 2 (line 1)",
+    ]
 
 
-def test_the_first_twenty_problems_are_kept_and_all_are_counted() -> None:
-    report = check(lines(*[ALPACA] * 5, *[{"instruction": "i"}] * 25))
-    assert (report.examples, report.problem_count, len(report.problems)) == (5, 25, 20)
-    assert [problem.line for problem in report.problems] == list(range(6, 26))
+def test_the_first_twenty_problems_of_each_rule_are_kept_and_all_are_counted() -> None:
+    report = check(lines(*[ALPACA] * 5, *[{"instruction": "i"}] * 25, *[7] * 22))
+    assert (report.examples, report.bad_rows, report.problem_count) == (5, 47, 47)
+    assert report.counts == {Rule.MISSING_KEY: 25, Rule.NOT_AN_OBJECT: 22}
+    assert [problem.line for problem in report.problems] == [*range(6, 26), *range(31, 51)]
+
+
+def test_bad_rows_may_be_set_aside_up_to_a_share() -> None:
+    file = lines(*[ALPACA] * 18, 7, {"instruction": 1})
+    report = check(file, bad_rows=Policy.SET_ASIDE, bad_rows_share=0.1)
+    assert (report.ok, report.examples, report.bad_rows) == (True, 18, 2)
+    assert report.problem_count == 3, "both that are wrong with the last row"
+    assert report.summary() == "18 examples in alpaca format, with 2 more rows set aside."
+    file.seek(0)
+    report = check(file, bad_rows=Policy.SET_ASIDE, bad_rows_share=0.09)
+    assert not report.ok
+    assert report.problems[0].rule is Rule.TOO_MANY_BAD_ROWS
+    assert "2 of 20 rows break a rule" in report.summary()
+    file.seek(0)
+    assert not check(file).ok, "the policy is to refuse"
+
+
+def test_enough_examples_must_remain_besides_the_rows_set_aside() -> None:
+    report = check(lines(*[ALPACA] * 9, 7), bad_rows=Policy.SET_ASIDE, bad_rows_share=0.5)
+    assert rules(report) == [Rule.TOO_FEW_EXAMPLES, Rule.NOT_AN_OBJECT]
+    assert report.summary().endswith("The file holds 9 examples, but at least 10 are needed.")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        json.dumps([ALPACA] * 50).encode()[:-1],
+        gzip.compress(lines(*[ALPACA] * 50).read())[:-1],
+        lines({"chosen": "c", "rejected": "r"}).read(),
+    ],
+)
+def test_a_file_that_cannot_be_read_to_its_end_is_refused_whatever_the_policy(
+    broken: bytes,
+) -> None:
+    report = check(io.BytesIO(broken), bad_rows=Policy.SET_ASIDE, bad_rows_share=0.9)
+    assert not report.ok
+    found = read_examples(io.BytesIO(broken), limit=None, bad_rows=Policy.SET_ASIDE)
+    with pytest.raises(InvalidRequestError):
+        list(found)
+
+
+def test_rows_set_aside_are_yielded_among_the_examples_and_do_not_count() -> None:
+    file = lines(ALPACA, 7, {"instruction": 1}, ALPACA, ALPACA)
+    found = list(read_examples(file, limit=2, bad_rows=Policy.SET_ASIDE))
+    assert [item.line for item in found] == [1, 2, 3, 4]
+    assert found[1] == SetAsideRow(
+        2, 0, Rule.NOT_AN_OBJECT, "Line 2: expected an object, found a number."
+    )
+    assert isinstance(found[2], SetAsideRow)
+    assert found[2].rule is Rule.MISSING_KEY
+    assert found[2].message.endswith("(And 1 more.)")
 
 
 def test_the_summary_names_the_first_places_and_how_many_more_there_are() -> None:
@@ -98,7 +168,9 @@ def test_the_examples_of_a_checked_file_are_read_in_order_up_to_the_limit() -> N
     rows = [ALPACA | {"output": str(number)} for number in range(5)]
     for limit, expected in ((None, 5), (3, 3), (9, 5)):
         found = list(read_examples(lines(*rows), limit=limit))
-        assert [item.messages[1].content for item in found] == list("01234")[:expected]
+        assert [item.messages[1].content for item in found if isinstance(item, Example)] == list(
+            "01234"
+        )[:expected]
     assert [item.line for item in read_examples(lines(*rows), limit=2)] == [1, 2]
 
 
@@ -116,4 +188,7 @@ def test_a_published_alpaca_file_is_ok() -> None:
     assert report.ok, report.summary()
     assert report.examples == len(json.loads(REAL.read_text("utf-8")))
     with REAL.open("rb") as file:
-        assert all(example.messages[-1].learn for example in read_examples(file, limit=None))
+        assert all(
+            isinstance(example, Example) and example.messages[-1].learn
+            for example in read_examples(file, limit=None)
+        )

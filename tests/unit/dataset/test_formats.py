@@ -5,24 +5,26 @@ from typing import Any
 
 import pytest
 
-from tunesmith.dataset.examples import Example, Message
+from tunesmith.dataset.examples import AnyExample, Example, Message
 from tunesmith.dataset.formats import Format, Parser
 from tunesmith.dataset.problems import Problem, Rule
 from tunesmith.dataset.rows import Row
+from tunesmith.domain.spec import Method
 
 USER = {"role": "user", "content": "q"}
 ANSWER = {"role": "assistant", "content": "a"}
 ALPACA = {"instruction": "i", "output": "o"}
 
 
-def parse(value: object) -> Example | Problem:
-    return Parser().parse(Row(3, value))
+def parse(value: object) -> AnyExample | tuple[Problem, ...]:
+    return Parser(Method.SUPERVISED).parse(Row(3, value))
 
 
 def problem(value: object) -> Problem:
     found = parse(value)
-    assert isinstance(found, Problem), found
-    return found
+    assert isinstance(found, tuple), found
+    assert len(found) == 1, found
+    return found[0]
 
 
 def messages(value: object) -> tuple[Message, ...]:
@@ -100,13 +102,13 @@ def test_text_parts_are_joined_and_names_and_nulls_are_passed_over() -> None:
         (chat(USER, ANSWER, USER), Rule.ROLE_ORDER, "/messages/2/role", "the user's"),
         (chat(USER, ANSWER | {"weight": 0}), Rule.NOTHING_LEARNT, "/messages", "weight 1"),
         (chat({"content": "q"}), Rule.MISSING_KEY, "/messages/0", "'role' is missing"),
-        (chat({"role": "user"}), Rule.MISSING_KEY, "/messages/0", "'content' is missing"),
+        (chat({"role": "user"}, ANSWER), Rule.MISSING_KEY, "/messages/0", "'content' is missing"),
         (chat("q"), Rule.NOT_AN_OBJECT, "/messages/0", "a string"),  # type: ignore[arg-type]
         (chat(USER | {"role": "sytem"}), Rule.WRONG_VALUE, "/messages/0/role", "'sytem'"),
         (chat(USER | {"role": True}), Rule.WRONG_TYPE, "/messages/0/role", "a boolean"),
-        (chat(USER | {"weight": 1}), Rule.UNKNOWN_KEY, "/messages/0/weight", "assistant"),
-        (chat(USER | {"wieght": 1}), Rule.UNKNOWN_KEY, "/messages/0", "'wieght'"),
-        (chat(USER | {"name": 7}), Rule.WRONG_TYPE, "/messages/0/name", "string"),
+        (chat(USER | {"weight": 1}, ANSWER), Rule.UNKNOWN_KEY, "/messages/0/weight", "assistant"),
+        (chat(USER | {"wieght": 1}, ANSWER), Rule.UNKNOWN_KEY, "/messages/0", "'wieght'"),
+        (chat(USER | {"name": 7}, ANSWER), Rule.WRONG_TYPE, "/messages/0/name", "string"),
         (chat(USER, ANSWER | {"weight": 2}), Rule.WRONG_VALUE, "/messages/1/weight", "0 or 1"),
         (chat(USER, ANSWER | {"weight": True}), Rule.WRONG_VALUE, "/messages/1/weight", "0 or 1"),
         (chat(USER, ANSWER | {"content": ""}), Rule.EMPTY, "/messages/1/content", "empty"),
@@ -118,7 +120,7 @@ def test_text_parts_are_joined_and_names_and_nulls_are_passed_over() -> None:
             "only be the first",
         ),
         (
-            chat(USER | {"content": [{"type": "image_url"}]}),
+            chat(USER | {"content": [{"type": "image_url"}]}, ANSWER),
             Rule.NOT_SUPPORTED,
             "/messages/0/content/0/type",
             "'image_url'",
@@ -135,23 +137,60 @@ def test_a_bad_row_is_met_with_its_place_and_mend(
 
 
 def test_messages_of_problems_can_be_sent_whatever_the_keys_hold() -> None:
-    for value in ({"\ud800": 1}, chat(USER | {"\udfff" * 999: 1}), chat(USER | {"role": "\x00"})):
+    for value in (
+        {"\ud800": 1},
+        chat(USER | {"\udfff" * 999: 1}, ANSWER),
+        chat(USER | {"role": "\x00"}),
+    ):
         text = problem(value).message
         assert len(text) < 500
         json.dumps(text, ensure_ascii=False).encode()
 
 
 def test_all_rows_must_have_the_first_valid_rows_format() -> None:
-    parser = Parser()
-    assert isinstance(parser.parse(Row(1, {"messages": []})), Problem)
+    parser = Parser(Method.SUPERVISED)
+    assert isinstance(parser.parse(Row(1, {"messages": []})), tuple)
     assert parser.format is None, "a broken row settles nothing"
     assert isinstance(parser.parse(Row(2, ALPACA)), Example)
     assert parser.format is Format.ALPACA
     mixed = parser.parse(Row(3, chat(USER, ANSWER)))
-    assert isinstance(mixed, Problem)
-    assert mixed.rule is Rule.MIXED_FORMATS
-    assert "chat" in mixed.message
-    assert "alpaca" in mixed.message
+    assert isinstance(mixed, tuple)
+    assert [found.rule for found in mixed] == [Rule.MIXED_FORMATS]
+    assert "chat" in mixed[0].message
+    assert "alpaca" in mixed[0].message
     neither = parser.parse(Row(4, {"a": 1}))
-    assert isinstance(neither, Problem)
-    assert "messages" not in neither.message, "only the settled format is asked for"
+    assert isinstance(neither, tuple)
+    assert "messages" not in neither[0].message, "only the settled format is asked for"
+
+
+def test_all_that_is_wrong_with_a_row_is_told_at_once() -> None:
+    found = parse(
+        chat(
+            USER | {"content": 7, "wieght": 1},
+            USER | {"role": "sytem"},
+            "x",  # type: ignore[arg-type]
+            ANSWER | {"weight": 2, "content": ""},
+            ANSWER | {"content": [{"type": "image_url"}, {"type": "text"}]},
+        )
+        | {"mesages": 1}
+    )
+    assert isinstance(found, tuple)
+    assert [(problem.rule, problem.pointer) for problem in found] == [
+        (Rule.UNKNOWN_KEY, ""),
+        (Rule.UNKNOWN_KEY, "/messages/0"),
+        (Rule.WRONG_TYPE, "/messages/0/content"),
+        (Rule.WRONG_VALUE, "/messages/1/role"),
+        (Rule.NOT_AN_OBJECT, "/messages/2"),
+        (Rule.WRONG_VALUE, "/messages/3/weight"),
+        (Rule.NOT_SUPPORTED, "/messages/4/content/0/type"),
+        (Rule.MISSING_KEY, "/messages/4/content/1"),
+    ]
+    assert {problem.line for problem in found} == {3}
+
+
+def test_what_follows_from_a_told_fault_is_not_told_again() -> None:
+    found = parse(chat(USER, ANSWER | {"weight": 7}, "x"))  # type: ignore[arg-type]
+    assert isinstance(found, tuple)
+    assert [problem.rule for problem in found] == [Rule.WRONG_VALUE, Rule.NOT_AN_OBJECT], (
+        "neither is a broken end out of order, nor is there nothing to learn"
+    )

@@ -10,10 +10,11 @@ from typing import Any, BinaryIO
 import pytest
 
 from tunesmith.dataset.check import check, read_examples
-from tunesmith.dataset.examples import Example, Message
+from tunesmith.dataset.examples import AnyExample, Example, Message
 from tunesmith.dataset.formats import Format, Parser
 from tunesmith.dataset.problems import Problem, Rule
 from tunesmith.dataset.rows import Row
+from tunesmith.domain.spec import Method
 
 SHARED = Path(__file__).parents[3].parent / "shared" / "data"
 ALPACA = {"instruction": "i", "output": "o"}
@@ -21,8 +22,8 @@ PROMPT = {"prompt": "p", "completion": " c"}
 SHAREGPT = {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}
 
 
-def parse(value: object) -> Example | Problem:
-    return Parser().parse(Row(3, value))
+def parse(value: object) -> AnyExample | tuple[Problem, ...]:
+    return Parser(Method.SUPERVISED).parse(Row(3, value))
 
 
 def lines(*rows: Any) -> bytes:
@@ -43,7 +44,10 @@ def test_a_prompt_is_the_users_and_its_completion_keeps_its_leading_blank() -> N
         Message("user", "p", learn=False),
         Message("assistant", " c", learn=True),
     )
-    assert check(io.BytesIO(lines(*[PROMPT] * 10))).format is Format.PROMPT_COMPLETION
+    assert (
+        check(io.BytesIO(lines(*[PROMPT] * 10)), method=Method.SUPERVISED).format
+        is Format.PROMPT_COMPLETION
+    )
 
 
 def test_alpacas_system_and_history_come_first_and_are_not_learnt() -> None:
@@ -65,8 +69,8 @@ def test_alpacas_system_and_history_come_first_and_are_not_learnt() -> None:
 )
 def test_a_bad_history_is_met_with_its_place(history: object, pointer: str) -> None:
     found = parse(ALPACA | {"history": history})
-    assert isinstance(found, Problem)
-    assert found.pointer == pointer
+    assert isinstance(found, tuple)
+    assert [problem.pointer for problem in found] == [pointer]
 
 
 @pytest.mark.parametrize(
@@ -85,7 +89,7 @@ def test_a_bad_history_is_met_with_its_place(history: object, pointer: str) -> N
 def test_formats_of_other_methods_are_refused_once_by_their_name(
     row: object, name: Format, method: str
 ) -> None:
-    report = check(io.BytesIO(lines(*[row] * 30)))
+    report = check(io.BytesIO(lines(*[row] * 30)), method=Method.SUPERVISED)
     assert report.format is name
     assert [problem.rule for problem in report.problems] == [Rule.WRONG_METHOD]
     text = report.summary()
@@ -105,27 +109,30 @@ def test_formats_of_other_methods_are_refused_once_by_their_name(
 )
 def test_published_files_of_other_methods_are_known(name: str, format: Format) -> None:  # noqa: A002
     with shared(name) as file:
-        report = check(file)
+        report = check(file, method=Method.SUPERVISED)
     assert (report.format, report.problem_count) == (format, 1)
 
 
 def test_a_published_sharegpt_file_with_tools_is_ok() -> None:
     with shared("glaive_toolcall_en_demo.json") as file:
-        report = check(file)
+        report = check(file, method=Method.SUPERVISED)
         file.seek(0)
-        found = list(read_examples(file, limit=None))
+        found = list(read_examples(file, method=Method.SUPERVISED, limit=None))
     assert report.ok, report.summary()
     assert (report.format, report.examples, report.unanswered) == (Format.SHAREGPT, 300, 0)
-    assert sum(len(turn.tool_calls) for item in found for turn in item.messages) == 211
+    conversations = [item for item in found if isinstance(item, Example)]
+    assert sum(len(turn.tool_calls) for item in conversations for turn in item.messages) == 211
 
 
 @pytest.mark.parametrize("content", [lines(*[ALPACA] * 10), json.dumps([ALPACA] * 10).encode()])
 def test_a_packed_file_reads_as_its_text(content: bytes) -> None:
-    assert check(io.BytesIO(gzip.compress(content))) == check(io.BytesIO(content))
+    assert check(io.BytesIO(gzip.compress(content)), method=Method.SUPERVISED) == check(
+        io.BytesIO(content), method=Method.SUPERVISED
+    )
 
 
 def test_a_fault_in_a_packed_file_has_the_texts_line() -> None:
-    report = check(io.BytesIO(gzip.compress(lines(ALPACA, 7))))
+    report = check(io.BytesIO(gzip.compress(lines(ALPACA, 7))), method=Method.SUPERVISED)
     assert report.summary() == "Line 2: expected an object, found a number."
 
 
@@ -134,7 +141,7 @@ def test_a_packed_file_that_is_cut_or_damaged_is_refused_at_its_line() -> None:
     rows = [ALPACA | {"output": noise.randbytes(500).hex()} for _ in range(2000)]
     packed = gzip.compress(lines(*rows))
     for bad in (packed[:-9], packed[:600_000], packed + b"x", packed[:12], packed[:2]):
-        report = check(io.BytesIO(bad))
+        report = check(io.BytesIO(bad), method=Method.SUPERVISED)
         assert report.problems[-1].rule is Rule.INVALID_GZIP
         assert report.problems[-1].line >= 1
         assert "Pack it again" in report.problems[-1].message
@@ -142,9 +149,13 @@ def test_a_packed_file_that_is_cut_or_damaged_is_refused_at_its_line() -> None:
 
 def test_a_file_that_unpacks_beyond_reason_is_refused() -> None:
     bomb = gzip.compress(b" " * (70 * 2**20))
-    assert [item.rule for item in check(io.BytesIO(bomb)).problems] == [Rule.UNPACKED_TOO_LARGE]
+    assert [item.rule for item in check(io.BytesIO(bomb), method=Method.SUPERVISED).problems] == [
+        Rule.UNPACKED_TOO_LARGE
+    ]
     twice = gzip.compress(gzip.compress(lines(ALPACA)))
-    assert not check(io.BytesIO(twice), minimum=1).ok, "only one layer is unpacked"
+    assert not check(io.BytesIO(twice), minimum=1, method=Method.SUPERVISED).ok, (
+        "only one layer is unpacked"
+    )
 
 
 FUNCTION = {"name": "f", "description": "d", "parameters": {"type": "object"}}
@@ -223,11 +234,14 @@ def test_each_of_2000_mutated_rows_is_accepted_or_refused_with_its_place(seed: i
                 ensure_ascii=False, default=str,
             ).encode()  # fmt: skip
             continue
+        assert isinstance(found, tuple)
+        assert found
         refused += 1
-        place = f"Line 3, {found.pointer}: " if found.pointer else "Line 3: "
-        assert found.message.startswith(place)
-        found.message.encode()
-        assert_exists(found.pointer, row)
+        for problem in found:
+            place = f"Line 3, {problem.pointer}: " if problem.pointer else "Line 3: "
+            assert problem.message.startswith(place)
+            problem.message.encode()
+            assert_exists(problem.pointer, row)
     assert 200 < refused < 2000, "some are good, and many are bad"
 
 

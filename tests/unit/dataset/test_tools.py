@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from tunesmith.dataset.examples import Example, Message, ToolCall
+from tunesmith.dataset.examples import AnyExample, Example, Message, ToolCall
 from tunesmith.dataset.formats import Parser
 from tunesmith.dataset.problems import Problem, Rule
 from tunesmith.dataset.rows import Row
+from tunesmith.domain.spec import Method
 
 FUNCTION = {"name": "weather", "parameters": {"type": "object"}}
 TOOL = {"type": "function", "function": FUNCTION}
@@ -32,8 +33,8 @@ def sharegpt(*turns: tuple[str, str], **keys: Any) -> dict[str, Any]:
     return {"conversations": listed} | keys
 
 
-def parse(value: object) -> Example | Problem:
-    return Parser().parse(Row(3, value))
+def parse(value: object) -> AnyExample | tuple[Problem, ...]:
+    return Parser(Method.SUPERVISED).parse(Row(3, value))
 
 
 def example(value: object) -> Example:
@@ -44,8 +45,9 @@ def example(value: object) -> Example:
 
 def problem(value: object) -> Problem:
     found = parse(value)
-    assert isinstance(found, Problem), found
-    return found
+    assert isinstance(found, tuple), found
+    assert len(found) == 1, found
+    return found[0]
 
 
 def test_a_call_is_learnt_like_an_answer_and_the_tools_message_answers_it() -> None:
@@ -162,7 +164,7 @@ CALLED = ("function_call", '{"name": "weather", "arguments": {}}')
         ),
         (chat(USER, CALLS | OLD), Rule.WRONG_VALUE, "/messages/1/function_call", "one of the two"),
         (chat(USER, CALLS | {"tool_calls": []}), Rule.EMPTY, "/messages/1/tool_calls", "empty"),
-        (chat(USER, RESULT), Rule.NO_OPEN_CALL, "/messages/1/tool_call_id", "'c1'"),
+        (chat(USER, RESULT, ANSWER), Rule.NO_OPEN_CALL, "/messages/1/tool_call_id", "'c1'"),
         (
             chat(USER, CALLS, RESULT, RESULT, ANSWER),
             Rule.NO_OPEN_CALL,
@@ -170,13 +172,18 @@ CALLED = ("function_call", '{"name": "weather", "arguments": {}}')
             "waits",
         ),
         (
-            chat(USER, {"role": "function", "name": "weather", "content": "x"}),
+            chat(USER, {"role": "function", "name": "weather", "content": "x"}, ANSWER),
             Rule.NO_OPEN_CALL,
             "/messages/1/name",
             "'weather'",
         ),
         (chat(USER, CALLS, RESULT), Rule.ROLE_ORDER, "/messages/2/role", "the tool's"),
-        (chat(USER | {"tool_calls": [CALL]}), Rule.UNKNOWN_KEY, "/messages/0", "'tool_calls'"),
+        (
+            chat(USER | {"tool_calls": [CALL]}, ANSWER),
+            Rule.UNKNOWN_KEY,
+            "/messages/0",
+            "'tool_calls'",
+        ),
         (sharegpt(ASKED, SAID, tools="{"), Rule.INVALID_JSON, "/tools", "must be JSON"),
         (sharegpt(ASKED, SAID, tools="[7]"), Rule.NOT_AN_OBJECT, "/tools", "a number"),
         (sharegpt(ASKED, CALLED), Rule.UNDEFINED_TOOL, "/conversations/1/value", "'weather'"),
@@ -209,3 +216,19 @@ def test_a_bad_tool_or_call_is_met_with_its_place_and_mend(
     assert (found.line, found.rule, found.pointer) == (3, rule, pointer)
     assert found.message.startswith(f"Line 3, {pointer}: ")
     assert words in found.message
+
+
+def test_each_broken_call_is_told_and_what_depends_on_a_broken_one_is_not() -> None:
+    calls = [CALL | {"id": ""}, CALL | {"function": 7}, other("storm")["tool_calls"][0]]
+    found = parse(
+        chat(USER, CALLS | {"tool_calls": calls}, RESULT | {"tool_call_id": "c9"}, ANSWER)
+    )
+    assert isinstance(found, tuple)
+    assert [(problem.rule, problem.pointer) for problem in found] == [
+        (Rule.EMPTY, "/messages/1/tool_calls/0/id"),
+        (Rule.NOT_AN_OBJECT, "/messages/1/tool_calls/1/function"),
+        (Rule.UNDEFINED_TOOL, "/messages/1/tool_calls/2/function/name"),
+    ]
+    undefined = parse(chat(USER, CALLS, RESULT, ANSWER, tools=["x"]))
+    assert isinstance(undefined, tuple)
+    assert [problem.pointer for problem in undefined] == ["/tools/0"]

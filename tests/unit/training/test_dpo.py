@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -12,17 +11,14 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tunesmith.dataset.examples import Message, Pair
 from tunesmith.domain.spec import LoraSpec, Method
 from tunesmith.training import examples as examples_module
-from tunesmith.training import reading
 from tunesmith.training.dpo import Dpo
 from tunesmith.training.examples import Examples, learnt_by, micro_batches
 from tunesmith.training.reading import read_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import BinaryIO
+    from collections.abc import Callable
 
     from unit.training.conftest import Bench
 
@@ -39,24 +35,6 @@ def pair_rows(count: int) -> list[dict[str, Any]]:
         }
         for n in range(count)
     ]
-
-
-@pytest.fixture(autouse=True)
-def _preference_format(monkeypatch: pytest.MonkeyPatch) -> None:
-    def read(file: BinaryIO, *, limit: int | None) -> Iterator[Pair]:
-        for line, text in enumerate(file.read().splitlines()[:limit], start=1):
-            row = json.loads(text)
-            prompt = tuple(
-                Message(turn["role"], turn["content"], learn=False)
-                for turn in row["input"]["messages"]
-            )
-            chosen, rejected = (
-                Message("assistant", row[key][0]["content"], learn=True)
-                for key in ("preferred_output", "non_preferred_output")
-            )
-            yield Pair(line, prompt, chosen, rejected)
-
-    monkeypatch.setattr(reading, "read_examples", read)
 
 
 @pytest.fixture
