@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from tunesmith.artifacts.memory import MemoryArtifacts
 from tunesmith.domain.clock import SystemClock
 from tunesmith.domain.models import FolderSource, HubSource, PackageSource
 from tunesmith.domain.values import Value
+from tunesmith.protocol.tuning import AdapterRequest, EarlyStoppingRequest, TuningRequest
+from tunesmith.protocol.wire import Wire
 from tunesmith.settings import ModelSetting, Settings
 from tunesmith.store.sql import SqlStore
 
@@ -138,7 +141,88 @@ def routes_page() -> str:
     return ROUTES + "".join(sorted(rows, key=lambda row: row.split("|")[2]))
 
 
-PAGES = {"settings.md": settings_page, "routes.md": routes_page}
+TUNING = """\
+# Tuning
+
+This page is written by `make docs` from `src/tunesmith/protocol/tuning.py`.
+
+What OpenAI's API has no place for stands in one object, `tuning`, of the request that creates a
+job. The official client sends it by `extra_body`:
+
+```python
+client.fine_tuning.jobs.create(
+    model="smollm2-135m-instruct",
+    training_file=file.id,
+    extra_body={"tuning": {"adapter": {"rank": 32}, "held_out_percent": 10}},
+)
+```
+
+Every key may be left out. The job shows the same object, with what was left open filled in: the
+learning rate once the files are validated, the rest once the job is launched. A key that is not
+here is refused with the nearest one that is.
+
+"""
+
+
+def tuning_page() -> str:
+    """Return the page of our own options."""
+    shapes: dict[str, type[Wire]] = {
+        "`tuning`": TuningRequest,
+        "`tuning.adapter`": AdapterRequest,
+        "`tuning.early_stopping`": EarlyStoppingRequest,
+    }
+    return TUNING + "\n".join(_shape(title, shape) for title, shape in shapes.items())
+
+
+def _shape(title: str, shape: type[Wire]) -> str:
+    schemas = shape.model_json_schema()["properties"]
+    rows = [
+        f"| `{name}` | {_values(schemas[name])} | {_wire_default(field)} | {_line(field)} |\n"
+        for name, field in shape.model_fields.items()
+    ]
+    return f"## {title}\n\n| key | values | default | meaning |\n|---|---|---|---|\n" + "".join(
+        rows
+    )
+
+
+def _line(field: FieldInfo) -> str:
+    return " ".join((field.description or "").split())
+
+
+def _wire_default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    default = field.get_default(call_default_factory=True)
+    if isinstance(default, Wire):
+        return "its own defaults"
+    return f"`{json.dumps(default)}`"
+
+
+def _values(schema: dict[str, Any]) -> str:
+    """Return in words what a JSON schema takes."""
+    if "anyOf" in schema:
+        return " or ".join(_values(choice) for choice in schema["anyOf"])
+    if "$ref" in schema:
+        return "an object"
+    if "enum" in schema:
+        return ", ".join(f"`{choice}`" for choice in schema["enum"])
+    if schema["type"] == "array":
+        return f"a list of {schema['minItems']} to {schema['maxItems']} names"
+    words = {"boolean": "`true`, `false`", "null": "`null`", "string": "a string"}
+    return words.get(schema["type"]) or f"{schema['type']}{_bounds(schema)}"
+
+
+def _bounds(schema: dict[str, Any]) -> str:
+    words = {
+        "minimum": "from",
+        "exclusiveMinimum": "above",
+        "maximum": "to",
+        "exclusiveMaximum": "below",
+    }
+    return "".join(f" {word} {schema[key]}" for key, word in words.items() if key in schema)
+
+
+PAGES = {"settings.md": settings_page, "routes.md": routes_page, "tuning.md": tuning_page}
 """Each page that is written, and what writes it."""
 
 if __name__ == "__main__":

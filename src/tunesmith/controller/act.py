@@ -10,6 +10,7 @@ from tunesmith.controller.doors import Doors
 from tunesmith.controller.finish import results_file, tuned_model
 from tunesmith.controller.ingest import Ingester
 from tunesmith.controller.launch import Launcher
+from tunesmith.controller.resolve import resolved_tuning
 from tunesmith.controller.validate import FileChecks
 from tunesmith.domain.errors import InvalidRequestError, NotFoundError
 from tunesmith.domain.events import EventLevel, RunOutcome
@@ -93,7 +94,7 @@ class Actor:
     def _launch(self, job: Job) -> None:
         resources = self._doors.cluster.resources()
         try:
-            self._launcher.freeze(job, self._files(job), resources=resources)
+            spec = self._launcher.freeze(job, self._files(job), resources=resources)
         except InvalidRequestError as error:
             missing_model = error.param == "model"
             code = FailureCode.RESOURCES_UNAVAILABLE
@@ -101,7 +102,9 @@ class Actor:
             self._end(job, JobError(code=code, message=error.message, param=error.param))
             return
         # Written down before it is done: whoever dies in between finds the attempt and repeats it.
-        change = JobChange(attempt=job.attempt + 1, submission_open=True)
+        change = JobChange(
+            attempt=job.attempt + 1, submission_open=True, tuning=resolved_tuning(spec)
+        )
         self._submit(self._doors.store.change_job(job, change))
 
     def _submit(self, job: Job) -> None:

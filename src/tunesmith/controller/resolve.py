@@ -19,7 +19,7 @@ from tunesmith.domain.hyperparameters import MAX_LENGTH, optimizer_steps, steps_
 from tunesmith.domain.ids import tuned_model_name
 from tunesmith.domain.jobs import Job
 from tunesmith.domain.models import CatalogueEntry
-from tunesmith.domain.spec import DataFile, JobRequest, TrainSpec
+from tunesmith.domain.spec import DataFile, JobRequest, ResolvedTuning, TrainSpec
 
 WARMUP_RATIO = 0.05
 """Share of the steps over which the learning rate rises."""
@@ -89,6 +89,11 @@ def resolve_spec(
         cpus=cpus,
         integrations=request.integrations,
     )
+
+
+def resolved_tuning(spec: TrainSpec) -> ResolvedTuning:
+    """Return what clients are shown of the values that `spec` closed."""
+    return ResolvedTuning(**spec.model_dump(include=set(ResolvedTuning.model_fields)))
 
 
 def _data_file(file: File) -> DataFile:

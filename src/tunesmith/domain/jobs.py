@@ -8,7 +8,7 @@ from tunesmith.domain.errors import ConflictError
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.ids import Dialect
 from tunesmith.domain.projects import DEFAULT_PROJECT
-from tunesmith.domain.spec import JobRequest, ResolvedHyperparameters
+from tunesmith.domain.spec import JobRequest, ResolvedHyperparameters, ResolvedTuning
 from tunesmith.domain.values import Value
 
 
@@ -80,6 +80,8 @@ class Job(Value):
     """What was asked for."""
     resolved: ResolvedHyperparameters | None = None
     """What each `"auto"` became; known once the files are validated."""
+    tuning: ResolvedTuning | None = None
+    """What else the request left open became; known once the job is launched."""
     seed: int
     """The seed in use: the request's, or one drawn at creation."""
     organization: str
@@ -120,6 +122,8 @@ class JobChange(Value):
     """The next status, which `TRANSITIONS` must allow."""
     resolved: ResolvedHyperparameters | None = None
     """See `Job.resolved`."""
+    tuning: ResolvedTuning | None = None
+    """See `Job.tuning`."""
     fine_tuned_model: str | None = None
     """See `Job.fine_tuned_model`."""
     trained_tokens: int | None = None

@@ -171,6 +171,25 @@ class ResolvedHyperparameters(Value):
     """DPO alone: how closely the model is held to where it began."""
 
 
+class ResolvedTuning(Value):
+    """What else a request left open, as the spec has it; known once the job is launched."""
+
+    max_length: int
+    """Tokens of the longest example."""
+    warmup_ratio: float
+    """Share of the steps over which the learning rate rises from 0."""
+    max_grad_norm: float
+    """Gradients are scaled down to this norm."""
+    evaluate_every: int
+    """Evaluate on the held-out examples every this many steps, and at the end."""
+    checkpoint_every: int
+    """Save a checkpoint every this many steps, and at the end."""
+    keep_checkpoints: int
+    """How many of a run's newest checkpoints are kept."""
+    cpus: int
+    """Processors granted."""
+
+
 class DataFile(Value):
     """A data file as training reads it."""
 

@@ -42,6 +42,23 @@ Multiplier = Annotated[
 ]
 """`"auto"` or a factor from 0.0001 to 1000."""
 
+DpoMultiplier = Annotated[
+    Annotated[float, Field(ge=1e-3, le=MULTIPLIERS[1])] | None,
+    _AUTO,
+    expecting(
+        f'"auto" or a number from 0.001 to {MULTIPLIERS[1]:g} '
+        "(the usual learning rate of DPO is taken this often)"
+    ),
+]
+"""`"auto"` or a factor from 0.001 to 1000 on DPO's learning rate, a tenth of the supervised one."""
+
+Beta = Annotated[
+    Annotated[float, Field(gt=0, le=2)] | None,
+    _AUTO,
+    expecting('"auto" or a number above 0, and at most 2'),
+]
+"""`"auto"` or a number in (0, 2]."""
+
 LearningRate = Annotated[
     Annotated[float, Field(ge=LEARNING_RATES[0], le=LEARNING_RATES[1])] | None,
     _AUTO,
@@ -102,6 +119,28 @@ class HyperparametersObject(Wire):
             learning_rate_multiplier=known.learning_rate or "auto",
             n_epochs=known.n_epochs or "auto",
         )
+
+
+class DpoHyperparametersRequest(HyperparametersRequest):
+    """What a request says of DPO's four; `None` means `"auto"`."""
+
+    learning_rate_multiplier: DpoMultiplier = None
+    """Factor on DPO's base learning rate, 0.001 to 1000."""
+    beta: Beta = None
+    """How closely the model is held to where it began, above 0, at most 2."""
+
+
+class DpoHyperparametersObject(HyperparametersObject):
+    """What DPO's four are; `"auto"` until the files are validated."""
+
+    beta: float | Literal["auto"]
+    """How closely the model is held to where it began."""
+
+    @classmethod
+    def to_wire(cls, job: Job) -> DpoHyperparametersObject:
+        """Return the hyperparameters of `job`, which is tuned by DPO."""
+        shared = HyperparametersObject.to_wire(job).model_dump()
+        return cls(**shared, beta=(job.resolved or job.request).beta or "auto")
 
 
 def agreed(first: tuple[str, Number | None], second: tuple[str, Number | None]) -> Number | None:

@@ -2,50 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
 from tunesmith.domain.jobs import Job, JobError
-from tunesmith.domain.spec import JobRequest
+from tunesmith.domain.spec import JobRequest, Method
 from tunesmith.protocol.hyperparameters import (
     HyperparametersObject,
     HyperparametersRequest,
-    Number,
     Seed,
     Suffix,
-    agreed,
     check_suffix,
 )
-from tunesmith.protocol.wire import Wire, only
+from tunesmith.protocol.integrations import IntegrationObject, Integrations, asked_integrations
+from tunesmith.protocol.methods import (
+    DpoMethod,
+    MethodRequest,
+    SupervisedMethod,
+    asked_hyperparameters,
+    method_to_wire,
+)
+from tunesmith.protocol.tuning import TuningObject, TuningRequest
+from tunesmith.protocol.wire import Wire
 
 Status = Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled"]
 """Where a job stands."""
-
-_SUPERVISED_ONLY = "this version tunes by method 'supervised' only; use that"
-
-
-class SupervisedRequest(Wire):
-    """Supervised fine-tuning."""
-
-    hyperparameters: HyperparametersRequest = HyperparametersRequest()
-    """Its hyperparameters; each is `"auto"` by default."""
-
-
-class MethodRequest(Wire):
-    """How to tune."""
-
-    type: Annotated[
-        Literal["supervised", "dpo", "reinforcement"],
-        only("supervised", mend=_SUPERVISED_ONLY),
-    ]
-    """The method; `supervised` only."""
-    supervised: SupervisedRequest = SupervisedRequest()
-    """Settings of the supervised method."""
-    dpo: Annotated[dict[str, Any] | None, only(None, mend=_SUPERVISED_ONLY)] = None
-    """Settings of another method; null only."""
-    reinforcement: Annotated[dict[str, Any] | None, only(None, mend=_SUPERVISED_ONLY)] = None
-    """Settings of another method; null only."""
 
 
 class CreateJob(Wire):
@@ -69,15 +51,14 @@ class CreateJob(Wire):
         | None
     ) = None
     """Up to 16 labels, keys of up to 64 and values of up to 512 characters, or null."""
-    integrations: Annotated[
-        list[dict[str, Any]] | None,
-        only(None, [], mend="this version has no integrations; leave the key out"),
-    ] = None
-    """Null or empty only."""
+    integrations: Integrations = None
+    """Up to five services that are told of the run's metrics, or null."""
     hyperparameters: HyperparametersRequest | None = None
     """The older place of the hyperparameters; must not contradict `method`."""
     method: MethodRequest | None = None
     """How to tune; supervised if null."""
+    tuning: TuningRequest | None = None
+    """Our own options, or null for their defaults; `docs/reference/tuning.md` explains each."""
 
     def to_request(self) -> JobRequest:
         """Return what is asked for in domain terms.
@@ -86,18 +67,16 @@ class CreateJob(Wire):
         suffix cannot be a part of a name.
         """
         check_suffix(self.suffix)
-        old = self.hyperparameters or HyperparametersRequest()
-        new = self.method.supervised.hyperparameters if self.method else HyperparametersRequest()
+        asked = asked_hyperparameters(self.method, self.hyperparameters)
+        tuning = self.tuning or TuningRequest()
+        tuning.check(
+            validation_file=self.validation_file is not None,
+            multiplier=asked["learning_rate_multiplier"] is not None,
+        )
         return JobRequest(
-            n_epochs=agreed(*_two_places("n_epochs", old=old.n_epochs, new=new.n_epochs)),
-            batch_size=agreed(*_two_places("batch_size", old=old.batch_size, new=new.batch_size)),
-            learning_rate_multiplier=agreed(
-                *_two_places(
-                    "learning_rate_multiplier",
-                    old=old.learning_rate_multiplier,
-                    new=new.learning_rate_multiplier,
-                )
-            ),
+            **asked,
+            **tuning.asked(),
+            integrations=asked_integrations(self.integrations),
             suffix=self.suffix,
             metadata=self.metadata,
         )
@@ -121,22 +100,6 @@ class JobErrorObject(Wire):
         return cls(code=error.code.value, message=error.message, param=error.param)
 
 
-class SupervisedObject(Wire):
-    """Supervised fine-tuning, as a job was tuned."""
-
-    hyperparameters: HyperparametersObject
-    """Its hyperparameters."""
-
-
-class MethodObject(Wire):
-    """How a job was tuned."""
-
-    type: Literal["supervised"] = "supervised"
-    """The method."""
-    supervised: SupervisedObject
-    """Settings of the method."""
-
-
 class JobObject(Wire):
     """OpenAI's `FineTuningJob`."""
 
@@ -152,8 +115,8 @@ class JobObject(Wire):
     """The tuned model's name, once succeeded."""
     finished_at: int | None
     """Unix seconds at which it ended."""
-    hyperparameters: HyperparametersObject
-    """The hyperparameters."""
+    hyperparameters: HyperparametersObject | None
+    """The hyperparameters of a supervised job; null for another, which shows them in `method`."""
     model: str
     """Name of the base model."""
     organization_id: str
@@ -168,14 +131,16 @@ class JobObject(Wire):
     """File id."""
     validation_file: str | None
     """File id."""
-    integrations: list[dict[str, Any]]
-    """Always empty."""
+    integrations: list[IntegrationObject]
+    """The services that are told of the run's metrics."""
     seed: int
     """The seed in use."""
     estimated_finish: int | None
     """Unix seconds at which it should end."""
-    method: MethodObject
+    method: SupervisedMethod | DpoMethod
     """How it is tuned."""
+    tuning: TuningObject
+    """Our own options, with the values of those that were left open once they are known."""
     metadata: dict[str, str] | None
     """The client's own labels."""
     user_provided_suffix: str | None
@@ -184,14 +149,14 @@ class JobObject(Wire):
     @classmethod
     def to_wire(cls, job: Job) -> Self:
         """Return `job` as OpenAI's clients see it."""
-        hyperparameters = HyperparametersObject.to_wire(job)
+        supervised = job.request.method is Method.SUPERVISED
         return cls(
             id=job.id,
             created_at=job.created_at,
             error=JobErrorObject.to_wire(job.error),
             fine_tuned_model=job.fine_tuned_model,
             finished_at=job.finished_at,
-            hyperparameters=hyperparameters,
+            hyperparameters=HyperparametersObject.to_wire(job) if supervised else None,
             model=job.model,
             organization_id=job.organization,
             result_files=list(job.result_files),
@@ -199,17 +164,11 @@ class JobObject(Wire):
             trained_tokens=job.trained_tokens,
             training_file=job.training_file,
             validation_file=job.validation_file,
-            integrations=[],
+            integrations=IntegrationObject.list_to_wire(job.request.integrations),
             seed=job.seed,
             estimated_finish=job.estimated_finish,
-            method=MethodObject(supervised=SupervisedObject(hyperparameters=hyperparameters)),
+            method=method_to_wire(job),
+            tuning=TuningObject.to_wire(job),
             metadata=job.request.metadata,
             user_provided_suffix=job.request.suffix,
         )
-
-
-def _two_places(
-    key: str, *, old: Number | None, new: Number | None
-) -> tuple[tuple[str, Number | None], tuple[str, Number | None]]:
-    """Name the two places where OpenAI's dialect takes the hyperparameter `key`."""
-    return (f"hyperparameters.{key}", old), (f"method.supervised.hyperparameters.{key}", new)

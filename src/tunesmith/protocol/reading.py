@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 from pydantic_core import from_json
@@ -74,13 +75,17 @@ def read_shape(shape: type[Shape], value: Mapping[str, Any]) -> Shape:
     try:
         return shape.model_validate(value)
     except ValidationError as error:
-        raise complaint(error.errors(include_url=False)[0]) from None
+        first = error.errors(include_url=False)[0]
+        raise complaint(first, known=_keys_at(shape, first["loc"][:-1])) from None
 
 
-def complaint(error: Mapping[str, Any], *, skip: int = 0) -> InvalidRequestError:
+def complaint(
+    error: Mapping[str, Any], *, skip: int = 0, known: Sequence[str] = ()
+) -> InvalidRequestError:
     """Return one of pydantic's error entries as an error of ours.
 
-    `param` is the dotted path to the field, without the first `skip` parts of its location.
+    `param` is the dotted path to the field, without the first `skip` parts of its location;
+    `known` are the keys that its place takes.
     """
     parts = [str(part) for part in error["loc"][skip:]]
     path = ".".join(parts)
@@ -89,7 +94,12 @@ def complaint(error: Mapping[str, Any], *, skip: int = 0) -> InvalidRequestError
     if error["type"] == "missing":
         message = f"{name} is missing; it is required."
     elif error["type"] == "extra_forbidden":
-        message, code = f"{name} is no known key; remove it or correct its spelling.", "unknown_key"
+        nearest = get_close_matches(parts[-1], known, n=1)
+        guess = f"did you mean '{nearest[0]}'? Remove" if nearest else "remove"
+        message, code = (
+            f"{name} is no known key; {guess} it or correct its spelling.",
+            "unknown_key",
+        )
     elif error["type"] == "unsupported":
         found = "its value" if _secret(parts) else describe(error["input"])
         message, code = f"{name} does not support {found}: {error['msg']}.", "unsupported_value"
@@ -116,6 +126,27 @@ def shortened(text: str) -> str:
     """Return `text` fit for a message: without control characters and not too long."""
     seen = "".join(char if char.isprintable() else "�" for char in text[:_SHOWN])
     return seen if len(text) <= _SHOWN else f"{seen}…"
+
+
+def _keys_at(shape: type[Wire], path: Sequence[int | str]) -> list[str]:
+    """Return the keys of the object that stands at `path` in `shape`; none where that is open."""
+    for part in path:
+        if isinstance(part, int):
+            continue
+        field = shape.model_fields.get(part)
+        inner = next(_shapes_in(field.annotation), None) if field else None
+        if inner is None:
+            return []
+        shape = inner
+    return list(shape.model_fields)
+
+
+def _shapes_in(annotation: Any) -> Iterator[type[Wire]]:
+    """Yield the wire shapes that `annotation` is made of."""
+    if isinstance(annotation, type) and issubclass(annotation, Wire):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _shapes_in(part)
 
 
 def _check_encoding(raw: bytes) -> None:

@@ -123,6 +123,7 @@ JOBS = Table(
     Column("validation_filename", Text),
     _json("request"),
     _json("resolved", nullable=True),
+    _json("tuning", nullable=True),
     Column("seed", BigInteger, nullable=False),
     Column("organization", Text, nullable=False),
     Column("fine_tuned_model", Text),

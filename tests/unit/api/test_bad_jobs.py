@@ -15,6 +15,13 @@ OWN_OPEA = (f"{JOBS}/retrieve", f"{JOBS}/cancel", "/v1/finetune/list_checkpoints
 JSON = {"content-type": "application/json"}
 
 
+WANDB = {"type": "wandb", "wandb": {"project": "p"}}
+
+
+def dpo(**hyperparameters: Any) -> dict[str, Any]:
+    return {"type": "dpo", "dpo": {"hyperparameters": hyperparameters}}
+
+
 @pytest.fixture
 def refused(
     http: TestClient, upload: Callable[..., dict[str, Any]]
@@ -58,14 +65,22 @@ def refused(
         ({"metadata": {"k": "v" * 513}}, "metadata.k", "at most 512"),
         ({"metadata": {str(n): "" for n in range(17)}}, "metadata", "at most 16"),
         ({"metadata": []}, "metadata", "must be an object"),
-        ({"integrations": [{"type": "wandb"}]}, "integrations", "no integrations"),
+        ({"integrations": [{"type": "wandb"}]}, "integrations.0.wandb", "is missing"),
+        ({"integrations": [{"type": "mlflow"}]}, "integrations.0.type", "'wandb'"),
+        ({"integrations": [WANDB] * 6}, "integrations", "at most 5"),
         ({"hyperparameters": {"n_epochs": 0}}, "hyperparameters.n_epochs", "from 1 to 50"),
         ({"hyperparameters": {"n_epochs": "3"}}, "hyperparameters.n_epochs", '"auto" or an'),
         ({"hyperparameters": {"batch_size": 257}}, "hyperparameters.batch_size", "1 to 256"),
         ({"hyperparameters": {"beta": 1}}, "hyperparameters.beta", "no known key"),
         ({"method": "supervised"}, "method", "must be an object"),
         ({"method": {}}, "method.type", "is missing"),
-        ({"method": {"type": "dpo"}}, "method.type", "'supervised' only"),
+        ({"method": {"type": "reinforcement"}}, "method.type", "'supervised' and 'dpo'"),
+        ({"method": {"type": "dpo", "supervised": {}}}, "method.supervised", "is 'dpo'"),
+        ({"method": {"type": "supervised", "dpo": {}}}, "method.dpo", "is 'supervised'"),
+        ({"method": {"type": "dpo"}, "hyperparameters": {}}, "hyperparameters", "method.dpo"),
+        ({"method": dpo(beta=0)}, "method.dpo.hyperparameters.beta", "at most 2"),
+        ({"method": dpo(beta=2.1)}, "method.dpo.hyperparameters.beta", "at most 2"),
+        ({"method": dpo(n_epochs=51)}, "method.dpo.hyperparameters.n_epochs", "1 to 50"),
         ({"method": {"type": "magic"}}, "method.type", "'supervised'"),
         ({"unheard_of": 1}, "unheard_of", "no known key"),
         ({"model": "ft:a:b::c"}, "model", "tunes base models only"),
@@ -195,7 +210,7 @@ ANYTHING = st.recursive(
 KEYS = st.sampled_from(
     (
         *("model", "training_file", "validation_file", "suffix", "seed", "metadata", "method"),
-        *("hyperparameters", "integrations", "General", "Dataset", "Training"),
+        *("hyperparameters", "integrations", "tuning", "General", "Dataset", "Training"),
         "fine_tuning_job_id",
     )
 )

@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 
 from tunesmith.domain.hyperparameters import (
-    BASE_LEARNING_RATE,
+    BASE_LEARNING_RATES,
     optimizer_steps,
     resolve_hyperparameters,
 )
-from tunesmith.domain.spec import JobRequest
+from tunesmith.domain.spec import JobRequest, Method
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ def test_auto_follows_the_stated_rules(examples: int, n_epochs: int, batch_size:
     resolved = resolve_hyperparameters(JobRequest(), examples=examples)
 
     assert (resolved.n_epochs, resolved.batch_size) == (n_epochs, batch_size)
-    assert resolved.learning_rate == BASE_LEARNING_RATE
+    assert resolved.learning_rate == BASE_LEARNING_RATES[Method.SUPERVISED]
     assert resolved.learning_rate_multiplier == 1.0
 
 
@@ -28,7 +28,7 @@ def test_what_the_request_names_is_kept() -> None:
     resolved = resolve_hyperparameters(request, examples=10)
 
     assert (resolved.n_epochs, resolved.batch_size) == (3, 64)
-    assert resolved.learning_rate == BASE_LEARNING_RATE / 2
+    assert resolved.learning_rate == BASE_LEARNING_RATES[Method.SUPERVISED] / 2
 
 
 def test_an_absolute_learning_rate_is_taken_as_it_is_and_reported_as_a_factor_too() -> None:
@@ -36,6 +36,14 @@ def test_an_absolute_learning_rate_is_taken_as_it_is_and_reported_as_a_factor_to
 
     assert resolved.learning_rate == 5e-5
     assert resolved.learning_rate_multiplier == pytest.approx(0.1)
+
+
+def test_dpo_begins_at_a_tenth_of_the_supervised_rate_and_at_its_authors_beta() -> None:
+    resolved = resolve_hyperparameters(JobRequest(method=Method.DPO), examples=10)
+
+    assert resolved.learning_rate == pytest.approx(BASE_LEARNING_RATES[Method.SUPERVISED] / 10)
+    assert (resolved.learning_rate_multiplier, resolved.beta) == (1.0, 0.1)
+    assert resolve_hyperparameters(JobRequest(beta=None), examples=10).beta is None
 
 
 @pytest.mark.parametrize(("max_steps", "steps"), [(None, 9), (5, 5), (100, 9)])

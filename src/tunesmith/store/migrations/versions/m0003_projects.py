@@ -1,4 +1,4 @@
-"""Projects, and labels of jobs that lists can be filtered by."""
+"""Projects, labels of jobs that lists can be filtered by, and what jobs were launched with."""
 
 import json
 
@@ -20,6 +20,7 @@ def upgrade() -> None:
     for column in ("purpose", "filename"):
         op.drop_index(f"ix_files_{column}_seq", "files")
         op.create_index(f"ix_files_project_{column}_seq", "files", ["project", column, "seq"])
+    op.add_column("jobs", sa.Column("tuning", sa.JSON))
     _add_job_labels()
 
 

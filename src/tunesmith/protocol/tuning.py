@@ -1,0 +1,278 @@
+"""Our own options of a job, in the one object `tuning`: as requests give and the job shows them.
+
+`docs/reference/tuning.md` is written from these shapes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field
+
+from tunesmith.domain.errors import InvalidRequestError
+from tunesmith.domain.jobs import Job
+from tunesmith.domain.spec import LEARNING_RATES, EarlyStopping, LoraSpec, Policy, Precision
+from tunesmith.protocol.wire import Wire, only
+
+_MOST = 2_147_483_647
+
+Count = Annotated[int, Field(ge=1, le=_MOST)]
+"""A number of steps, examples or checkpoints, from 1."""
+
+Rank = Annotated[int, Field(ge=1, le=1024)]
+"""Inner dimension of an adapter's two factors."""
+
+Alpha = Annotated[float, Field(gt=0, le=1e6)]
+"""Numerator of an adapter's scale."""
+
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+"""Share of an adapter's inputs that is zeroed while training."""
+
+Targets = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=200)]], Field(min_length=1, max_length=100)
+]
+"""Names of modules that are adapted."""
+
+Kind = Literal["lora", "rslora", "dora"]
+"""Kinds of adapters."""
+
+
+class AdapterRequest(Wire):
+    """The adapter's shape."""
+
+    kind: Kind = "lora"
+    """`lora` (arXiv:2106.09685), `rslora` (scaled by the root of the rank, arXiv:2312.03732) or
+    `dora` (magnitude and direction apart, arXiv:2402.09353)."""
+    rank: Rank = 16
+    """Inner dimension of the two factors."""
+    alpha: Alpha | None = None
+    """The product of the factors is scaled by `alpha / rank`; null means twice the rank."""
+    dropout: Dropout = 0.0
+    """Share of the adapter's inputs that is zeroed while training."""
+    targets: Targets | None = None
+    """Names of the modules that are adapted; null means every linear layer but the head."""
+
+    def to_spec(self) -> LoraSpec:
+        """Return the adapter's shape in domain terms."""
+        return LoraSpec(
+            rank=self.rank,
+            alpha=2.0 * self.rank if self.alpha is None else self.alpha,
+            dropout=self.dropout,
+            targets=tuple(self.targets) if self.targets else None,
+            rslora=self.kind == "rslora",
+            dora=self.kind == "dora",
+        )
+
+
+class EarlyStoppingRequest(Wire):
+    """Ends a run whose held-out loss no longer falls, and hands out its best checkpoint."""
+
+    patience: Annotated[int, Field(ge=1, le=1000)] = 3
+    """Evaluations in a row without a new best that are borne."""
+    min_delta: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    """Nats by which the loss must fall to count as a new best."""
+
+
+class TuningRequest(Wire):
+    """Our own options of a job; each may be left out."""
+
+    adapter: AdapterRequest = AdapterRequest()
+    """The adapter's shape."""
+    max_length: Annotated[int, Field(ge=8, le=1_048_576)] | None = None
+    """Tokens of the longest example; null means 1024, or the model's context where that is less."""
+    over_length: Literal["cut", "refuse", "set_aside"] = "cut"
+    """What becomes of longer examples: cut at their end, a reason to fail, or left out."""
+    bad_rows: Literal["refuse", "set_aside"] = "refuse"
+    """What becomes of rows that break a rule: a reason to fail, or left out."""
+    bad_rows_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """With `bad_rows: set_aside`: the largest share of the rows that may be; beyond it, the job
+    fails."""
+    learning_rate: Annotated[float, Field(ge=LEARNING_RATES[0], le=LEARNING_RATES[1])] | None = None
+    """The highest learning rate of the schedule, itself; it excludes `learning_rate_multiplier`.
+    Null means that the multiplier decides."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """Course of the learning rate after warm-up."""
+    warmup_ratio: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Share of the steps over which the learning rate rises from 0; null means 0.05."""
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """AdamW's decoupled weight decay."""
+    max_grad_norm: Annotated[float, Field(gt=0, le=1000)] | None = None
+    """Gradients are scaled down to this norm; null means 1."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass, which saves memory and takes time."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Number format of the frozen weights; `auto` is `bf16` where the processor multiplies it."""
+    max_steps: Count | None = None
+    """End after this many optimizer steps, whatever the epochs; null means no limit."""
+    max_examples: Count | None = None
+    """Train on the first this many examples only; null means all."""
+    held_out_percent: Annotated[float, Field(ge=0, lt=100)] = 0.0
+    """Share of the training file held out for evaluation; it excludes a `validation_file`."""
+    evaluate_every: Count | None = None
+    """Evaluate on the held-out examples every this many steps, and at the end; null means every
+    tenth of the run."""
+    early_stopping: EarlyStoppingRequest | None = None
+    """End before the last epoch where the held-out loss no longer falls; null means never."""
+    checkpoint_every: Count | None = None
+    """Save a checkpoint every this many steps, and at the end; null means each epoch, and every
+    50 steps in a longer one."""
+    keep_checkpoints: Count | None = None
+    """How many of the newest checkpoints are kept; null means the operator's setting."""
+    cpus: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    """Processors to train on; null means all of the largest node."""
+    device: Annotated[
+        Literal["cpu", "cuda", "hpu", "xpu"],
+        only("cpu", mend="this version trains on 'cpu' only"),
+    ] = "cpu"
+    """What to train on; `cpu` only."""
+    workers: Annotated[
+        int, only(1, mend="this version trains with 1 worker, which uses all its processors")
+    ] = 1
+    """Processes that train together; 1 only."""
+    packing: Annotated[
+        bool, only(False, mend="this version never puts two examples into one sequence; use false")
+    ] = False
+    """Several examples in one sequence; false only."""
+
+    def asked(self) -> dict[str, Any]:
+        """Return the fields of `JobRequest` that the options give."""
+        given = self.model_dump(exclude={"adapter", "device", "workers", "packing"})
+        stopping = self.early_stopping
+        return given | {
+            "lora": self.adapter.to_spec(),
+            "over_length": Policy(self.over_length),
+            "bad_rows": Policy(self.bad_rows),
+            "precision": Precision(self.precision),
+            "early_stopping": EarlyStopping(**stopping.model_dump()) if stopping else None,
+        }
+
+    def check(self, *, validation_file: bool, multiplier: bool) -> None:
+        """Raise `InvalidRequestError` where options contradict each other or the rest of a request.
+
+        `validation_file` and `multiplier` say whether the request gives them.
+        """
+        if self.learning_rate is not None and multiplier:
+            raise _fault(
+                "learning_rate",
+                "is given, and so is 'learning_rate_multiplier'; give only one of them",
+            )
+        if self.held_out_percent and validation_file:
+            raise _fault(
+                "held_out_percent", "is given, and so is 'validation_file'; give only one of them"
+            )
+        if "bad_rows_share" in self.model_fields_set and self.bad_rows == "refuse":
+            raise _fault(
+                "bad_rows_share", "needs 'tuning.bad_rows' to be 'set_aside'; set it, or leave out"
+            )
+        if validation_file or self.held_out_percent:
+            return
+        for key in ("early_stopping", "evaluate_every"):
+            if getattr(self, key) is not None:
+                raise _fault(
+                    key,
+                    "needs held-out examples: give a 'validation_file', or set "
+                    "'tuning.held_out_percent'",
+                )
+
+
+def _fault(key: str, message: str) -> InvalidRequestError:
+    return InvalidRequestError(f"'tuning.{key}' {message}.", param=f"tuning.{key}")
+
+
+class AdapterObject(Wire):
+    """The adapter's shape."""
+
+    kind: Kind
+    """`lora`, `rslora` or `dora`."""
+    rank: int
+    """Inner dimension of the two factors."""
+    alpha: float
+    """Numerator of the scale."""
+    dropout: float
+    """Share of the adapter's inputs that is zeroed while training."""
+    targets: list[str] | None
+    """Names of the modules that are adapted; null means every linear layer but the head."""
+
+    @classmethod
+    def to_wire(cls, lora: LoraSpec) -> Self:
+        """Return the shape `lora` as clients see it."""
+        return cls(
+            kind="dora" if lora.dora else "rslora" if lora.rslora else "lora",
+            rank=lora.rank,
+            alpha=lora.alpha,
+            dropout=lora.dropout,
+            targets=None if lora.targets is None else list(lora.targets),
+        )
+
+
+class TuningObject(Wire):
+    """Our own options of a job, as asked for; what was left open shows its value once launched."""
+
+    adapter: AdapterObject
+    """The adapter's shape."""
+    max_length: int | None
+    """Tokens of the longest example."""
+    over_length: str
+    """What becomes of longer examples."""
+    bad_rows: str
+    """What becomes of rows that break a rule."""
+    bad_rows_share: float
+    """The largest share of rows that may be set aside."""
+    learning_rate: float | None
+    """The highest learning rate of the schedule."""
+    schedule: str
+    """Course of the learning rate after warm-up."""
+    warmup_ratio: float | None
+    """Share of the steps over which the learning rate rises from 0."""
+    weight_decay: float
+    """AdamW's decoupled weight decay."""
+    max_grad_norm: float | None
+    """Gradients are scaled down to this norm."""
+    gradient_checkpointing: bool
+    """Whether activations are recomputed in the backward pass."""
+    precision: str
+    """Number format of the frozen weights."""
+    max_steps: int | None
+    """End after this many optimizer steps."""
+    max_examples: int | None
+    """Train on the first this many examples only."""
+    held_out_percent: float
+    """Share of the training file held out for evaluation."""
+    evaluate_every: int | None
+    """Steps between evaluations."""
+    early_stopping: EarlyStoppingRequest | None
+    """When to end before the last epoch."""
+    checkpoint_every: int | None
+    """Steps between checkpoints."""
+    keep_checkpoints: int | None
+    """How many of the newest checkpoints are kept."""
+    cpus: int | None
+    """Processors to train on."""
+    device: Literal["cpu"] = "cpu"
+    """What it is trained on."""
+    workers: Literal[1] = 1
+    """Processes that train together."""
+    packing: Literal[False] = False
+    """Whether several examples share a sequence."""
+
+    @classmethod
+    def to_wire(cls, job: Job) -> Self:
+        """Return the options of `job` as clients see them."""
+        shown = job.request.model_dump(mode="json", include=set(cls.model_fields))
+        if job.resolved is not None:
+            shown["learning_rate"] = job.resolved.learning_rate
+        if job.tuning is not None:
+            shown |= job.tuning.model_dump()
+        return cls(
+            **{
+                **shown,
+                "adapter": AdapterObject.to_wire(job.request.lora),
+                "early_stopping": _stopping(job.request.early_stopping),
+            }
+        )
+
+
+def _stopping(stopping: EarlyStopping | None) -> EarlyStoppingRequest | None:
+    if stopping is None:
+        return None
+    return EarlyStoppingRequest(patience=stopping.patience, min_delta=stopping.min_delta)

@@ -1,0 +1,91 @@
+"""What a job is asked for beyond a file and a model, through the official client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import openai
+import pytest
+
+from tunesmith.domain.jobs import JobChange, JobStatus
+from tunesmith.domain.spec import ResolvedHyperparameters
+
+Create = Callable[..., Any]
+
+
+@pytest.fixture
+def create(client: openai.OpenAI) -> Create:
+    file = client.files.create(file=("train.jsonl", b"{}\n"), purpose="fine-tune")
+
+    def send(**keys: Any) -> Any:
+        return client.fine_tuning.jobs.create(
+            model="smollm2-135m-instruct", training_file=file.id, **keys
+        )
+
+    return send
+
+
+def test_a_job_of_dpo_shows_its_hyperparameters_in_its_method_alone(
+    create: Create, world: Any, client: openai.OpenAI
+) -> None:
+    job = create(method={"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.5}}})
+    assert job.hyperparameters is None
+    assert job.method.type == "dpo"
+    assert job.method.dpo.hyperparameters.to_dict() == {
+        "batch_size": "auto",
+        "learning_rate_multiplier": "auto",
+        "n_epochs": "auto",
+        "beta": 0.5,
+    }
+    resolved = ResolvedHyperparameters(
+        examples=100,
+        n_epochs=3,
+        batch_size=4,
+        learning_rate_multiplier=1.0,
+        learning_rate=5e-5,
+        beta=0.5,
+    )
+    change = JobChange(status=JobStatus.QUEUED, resolved=resolved)
+    world.store.change_job(world.store.job(job.id), change)
+    known = client.fine_tuning.jobs.retrieve(job.id).method
+    assert known is not None
+    assert known.dpo is not None
+    assert known.dpo.hyperparameters is not None
+    assert known.dpo.hyperparameters.to_dict() == {
+        "batch_size": 4,
+        "learning_rate_multiplier": 1.0,
+        "n_epochs": 3,
+        "beta": 0.5,
+    }
+
+
+def test_reinforcement_is_refused_with_what_is_supported(create: Create) -> None:
+    grader = {"type": "string_check", "name": "g", "input": "a", "reference": "b"}
+    with pytest.raises(openai.BadRequestError, match="'supervised' and 'dpo'") as refused:
+        create(method={"type": "reinforcement", "reinforcement": {"grader": grader}})
+    assert refused.value.code == "unsupported_value"
+    assert refused.value.param == "method.type"
+
+
+def test_our_own_options_come_by_extra_body_and_are_shown_again(create: Create, world: Any) -> None:
+    job = create(extra_body={"tuning": {"adapter": {"kind": "dora", "rank": 4}, "max_steps": 9}})
+    assert job.tuning["adapter"] == {
+        "kind": "dora",
+        "rank": 4,
+        "alpha": 8.0,
+        "dropout": 0.0,
+        "targets": None,
+    }
+    assert job.tuning["max_steps"] == 9
+    assert world.store.job(job.id).request.lora.dora
+
+
+def test_integrations_are_kept_and_shown(create: Create, world: Any) -> None:
+    given = {"type": "wandb", "wandb": {"project": "p", "name": None, "tags": ["a", "b"]}}
+    job = create(integrations=[given])
+    [shown] = job.integrations
+    assert (shown.type, shown.wandb.project, shown.wandb.tags) == ("wandb", "p", ["a", "b"])
+    [kept] = world.store.job(job.id).request.integrations
+    assert (kept.project, kept.tags) == ("p", ("a", "b"))
+    assert create().integrations == []
