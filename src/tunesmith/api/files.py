@@ -10,6 +10,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
+from tunesmith.api.answers import WireRoute
 from tunesmith.api.body import UploadBody
 from tunesmith.api.openapi import UPLOAD_FORM
 from tunesmith.api.services import Serviced
@@ -18,7 +19,7 @@ from tunesmith.domain.files import File, Purpose
 from tunesmith.domain.ids import new_file_id
 from tunesmith.protocol.files import FileDeleted, FileList, FileObject, FilePurpose
 
-router = APIRouter(prefix="/v1/files", tags=["files"])
+router = APIRouter(route_class=WireRoute, prefix="/v1/files", tags=["files"])
 """The routes of this resource."""
 
 _CHUNK = 1024 * 1024

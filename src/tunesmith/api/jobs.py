@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.convertors import StringConvertor, register_url_convertor
 
+from tunesmith.api.answers import WireRoute
 from tunesmith.api.body import JsonBody
 from tunesmith.api.creation import new_job
 from tunesmith.api.openapi import json_body
@@ -27,7 +28,7 @@ class _JobIds(StringConvertor):
 
 register_url_convertor("job", _JobIds())
 
-router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
+router = APIRouter(route_class=WireRoute, prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
 """The routes of this resource."""
 
 Limit = Annotated[int, Query(ge=1, le=1000)]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from tunesmith.api.answers import WireRoute
 from tunesmith.api.codes import FORBIDDEN
 from tunesmith.api.services import Serviced
 from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.domain.errors import ConflictError
 from tunesmith.protocol.models import ModelDeleted, ModelList, ModelObject
 
-router = APIRouter(prefix="/v1/models", tags=["models"])
+router = APIRouter(route_class=WireRoute, prefix="/v1/models", tags=["models"])
 """The routes of this resource."""
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from fastapi import APIRouter, Response
 
+from tunesmith.api.answers import WireRoute
 from tunesmith.api.body import JsonBody
 from tunesmith.api.openapi import json_body
 from tunesmith.api.services import Serviced
@@ -14,10 +15,10 @@ from tunesmith.domain.errors import NotFoundError
 from tunesmith.protocol.opea import OpeaCheckpoint, OpeaHealth, OpeaJobId, OpeaJobObject
 from tunesmith.protocol.reading import read_shape, shortened
 
-router = APIRouter(tags=["opea"])
+router = APIRouter(route_class=WireRoute, tags=["opea"])
 """The routes that only OPEA's clients use."""
 
-health_router = APIRouter(tags=["health"])
+health_router = APIRouter(route_class=WireRoute, tags=["health"])
 """Whether the service is up."""
 
 _MOST_CHECKPOINTS = 10_000

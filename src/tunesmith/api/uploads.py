@@ -8,6 +8,7 @@ from contextlib import ExitStack
 
 from fastapi import APIRouter
 
+from tunesmith.api.answers import WireRoute
 from tunesmith.api.body import JsonBody, PartBody, checked_filename
 from tunesmith.api.files import chunks
 from tunesmith.api.openapi import PART_FORM, json_body
@@ -24,7 +25,7 @@ from tunesmith.protocol.uploads import (
     UploadPartObject,
 )
 
-router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
+router = APIRouter(route_class=WireRoute, prefix="/v1/uploads", tags=["uploads"])
 """The routes of this resource."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import AbstractContextManager
 
+from pydantic_core import from_json
 from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event
 
 from tunesmith.domain.errors import DiskFullError
@@ -12,13 +13,17 @@ from tunesmith.domain.errors import DiskFullError
 _WRITES = "tunesmith_writes"
 """Execution option of a connection whose transactions write."""
 
+_CONNECTIONS = 40
+"""Connections that stay open: as many as the API has threads, since opening one takes long."""
+
 
 def open_database(url: str) -> Engine:
     """Return the engine for `url`, such as `sqlite:////srv/tunesmith.db`; it connects on use.
 
     Where the disk is full, its statements raise `DiskFullError`.
     """
-    engine = create_engine(url)
+    # Four times as fast as the standard library, which lists of jobs feel.
+    engine = create_engine(url, json_deserializer=from_json, pool_size=_CONNECTIONS)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypeVar
 
-from sqlalchemy import Connection, Select, Table, insert, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, insert, select
 
 from tunesmith.domain.errors import NotFoundError
 from tunesmith.domain.values import Page, Value
@@ -35,27 +35,33 @@ def read_one(
     return from_row(kind, row)
 
 
+def place_of(
+    connection: Connection, table: Table, *, after: str | None, seen: ColumnElement[bool]
+) -> int | None:
+    """Return the place of the row of id `after` among those of `table` that are `seen`.
+
+    Without an `after` it is none. Raises `InvalidRequestError` where `after` is none of them.
+    """
+    if after is None:
+        return None
+    place = connection.scalar(select(table.c.seq).where(table.c.id == after, seen))
+    if place is None:
+        raise rules.unknown_cursor(after)
+    return int(place)
+
+
 def behind(
-    connection: Connection,
     query: Select[Any],
+    sequence: ColumnElement[Any],
     *,
-    table: Table,
-    after: str | None,
+    place: int | None,
     order: Literal["asc", "desc"] = "desc",
 ) -> Select[Any]:
-    """Return `query` sorted by the sequence of `table`, and begun behind the row of id `after`.
+    """Return `query` sorted by `sequence`, and begun behind `place` where there is one.
 
-    The database goes straight to that place, however deep it lies. Raises
-    `InvalidRequestError` where `after` is no row of the list.
+    The database goes straight to that place, however deep it lies.
     """
-    sequence = table.c.seq
-    if after is not None:
-        cursor = select(sequence).where(table.c.id == after)
-        if query.whereclause is not None:
-            cursor = cursor.where(query.whereclause)
-        place = connection.scalar(cursor)
-        if place is None:
-            raise rules.unknown_cursor(after)
+    if place is not None:
         query = query.where(sequence > place if order == "asc" else sequence < place)
     return query.order_by(sequence.asc() if order == "asc" else sequence.desc())
 

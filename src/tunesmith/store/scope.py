@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Engine, Table, true
+from sqlalchemy import ColumnElement, Connection, Engine, FromClause, true
 
 from tunesmith.domain.clock import Clock
 from tunesmith.domain.jobs import Job
@@ -25,7 +25,7 @@ class Scope:
         self._clock = clock
         self._project = project
 
-    def _mine(self, table: Table) -> ColumnElement[bool]:
+    def _mine(self, table: FromClause) -> ColumnElement[bool]:
         """Return the condition that a row of `table` may be seen."""
         return true() if self._project is None else table.c.project == self._project
 

@@ -10,7 +10,7 @@ from tunesmith.domain.files import File, Purpose
 from tunesmith.domain.values import Page
 from tunesmith.store import rules
 from tunesmith.store.database import reading, writing
-from tunesmith.store.queries import behind, insert_values, read_all, read_one, read_page
+from tunesmith.store.queries import behind, insert_values, place_of, read_all, read_one, read_page
 from tunesmith.store.scope import Scope
 from tunesmith.store.tables import FILES, JOBS
 
@@ -48,11 +48,12 @@ class SqlFiles(Scope):
         order: Literal["asc", "desc"],
     ) -> Page[File]:
         """Return files in the order of their creation; see `Store.list_files`."""
-        query = select(FILES).where(self._mine(FILES))
+        listed = self._mine(FILES)
         if purpose is not None:
-            query = query.where(FILES.c.purpose == purpose)
+            listed &= FILES.c.purpose == purpose
         with reading(self._engine) as connection:
-            query = behind(connection, query, table=FILES, after=after, order=order)
+            place = place_of(connection, FILES, after=after, seen=listed)
+            query = behind(select(FILES).where(listed), FILES.c.seq, place=place, order=order)
             return read_page(connection, query, kind=File, limit=limit)
 
     def deletable_file(self, file_id: str) -> File:

@@ -8,11 +8,14 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    FromClause,
     Select,
     Table,
     delete,
     exists,
+    func,
     insert,
+    literal,
     or_,
     select,
     update,
@@ -25,10 +28,13 @@ from tunesmith.domain.models import TunedModel
 from tunesmith.domain.values import Page
 from tunesmith.store import rules
 from tunesmith.store.database import reading, writing
-from tunesmith.store.queries import behind, insert_values, read_all, read_page
+from tunesmith.store.queries import behind, insert_values, place_of, read_all, read_page
 from tunesmith.store.rows import to_row
 from tunesmith.store.scope import Scope
 from tunesmith.store.tables import CHECKPOINTS, EVENTS, FILES, JOB_LABELS, JOBS, TUNED_MODELS
+
+_MANY = 1000
+"""Up to this many jobs with a label are counted, to find out which label is the rarest."""
 
 
 class SqlJobs(Scope):
@@ -52,9 +58,9 @@ class SqlJobs(Scope):
     ) -> Page[Job]:
         """Return jobs, newest first; see `Store.list_jobs`."""
         with reading(self._engine) as connection:
-            mine = select(JOBS).where(self._mine(JOBS))
-            query = behind(connection, mine, table=JOBS, after=after)
-            query = query.where(*self._labelled(metadata))
+            place = place_of(connection, JOBS, after=after, seen=self._mine(JOBS))
+            query, sequence = self._labelled(connection, metadata)
+            query = behind(query, sequence, place=place)
             return read_page(connection, query, kind=Job, limit=limit)
 
     def open_jobs(self) -> list[Job]:
@@ -131,28 +137,38 @@ class SqlJobs(Scope):
             self._job(connection, job_id)
             connection.execute(delete(CHECKPOINTS).where(dropped))
 
-    def _labelled(self, metadata: Mapping[str, str] | None) -> list[ColumnElement[bool]]:
-        """Return the conditions that a job carries `metadata`; see `Store.list_jobs`."""
-        labels = JOB_LABELS.c
+    def _labelled(
+        self, connection: Connection, metadata: Mapping[str, str] | None
+    ) -> tuple[Select[Any], ColumnElement[Any]]:
+        """Return the query of the jobs that carry `metadata`, and by what to sort it.
+
+        It goes along the rarest label, whose index has its jobs in their order already.
+        """
+        query = select(JOBS).where(self._mine(JOBS))
         if metadata is None:
-            return []
+            return query, JOBS.c.seq
         if not metadata:
-            return [~exists().where(labels.job_seq == JOBS.c.seq)]
-        return [
-            JOBS.c.seq.in_(
-                select(labels.job_seq).where(
-                    self._mine(JOB_LABELS), labels.key == key, labels.value == value
-                )
-            )
-            for key, value in metadata.items()
-        ]
+            return query.where(~exists().where(JOB_LABELS.c.job_seq == JOBS.c.seq)), JOBS.c.seq
+        labels = [self._label(key, value) for key, value in metadata.items()]
+        if len(labels) > 1:
+            labels.sort(key=lambda label: _some(connection, label[1]))
+        (rarest, is_rarest), *others = labels
+        query = query.join(rarest, rarest.c.job_seq == JOBS.c.seq).where(is_rarest)
+        for label, is_label in others:
+            query = query.where(exists().where(label.c.job_seq == rarest.c.job_seq, is_label))
+        return query, rarest.c.job_seq
+
+    def _label(self, key: str, value: str) -> tuple[FromClause, ColumnElement[bool]]:
+        label = JOB_LABELS.alias()
+        return label, self._mine(label) & (label.c.key == key) & (label.c.value == value)
 
     def _of_job(
         self, connection: Connection, table: Table, *, job_id: str, after: str | None
     ) -> Select[Any]:
         self._job(connection, job_id)
-        query = select(table).where(table.c.job_id == job_id)
-        return behind(connection, query, table=table, after=after)
+        ours = table.c.job_id == job_id
+        place = place_of(connection, table, after=after, seen=ours)
+        return behind(select(table).where(ours), table.c.seq, place=place)
 
     def _change(
         self,
@@ -169,6 +185,12 @@ class SqlJobs(Scope):
         _update(connection, after)
         insert_values(connection, EVENTS, *events)
         return after
+
+
+def _some(connection: Connection, label: ColumnElement[bool]) -> int:
+    """Return how many jobs carry `label`, or `_MANY` where it is more."""
+    some = select(literal(1)).where(label).limit(_MANY).subquery()
+    return int(connection.scalar(select(func.count()).select_from(some)) or 0)
 
 
 def _insert_labels(connection: Connection, job: Job) -> None:
