@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
+from server import running_server
 from sqlalchemy import create_engine, insert
 
-from server import running_server
 from tunesmith.domain.events import Event, EventLevel, EventType
 from tunesmith.domain.ids import Dialect
 from tunesmith.domain.jobs import Job, JobStatus

@@ -42,5 +42,5 @@ def _writing(endpoint: Callable[..., Any]) -> Callable[..., Any]:
 
 def _written(result: Any) -> Any:
     if isinstance(result, Wire):
-        return Response(result.model_dump_json(), media_type="application/json")
+        return Response(result.model_dump_json(by_alias=True), media_type="application/json")
     return result
