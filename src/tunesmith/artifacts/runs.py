@@ -8,7 +8,9 @@ runs/<job id>/
   log                  what the training process printed, all attempts
   checkpoints/step-N/  adapter, tokenizer and training state at step N
   metrics.csv          one line per optimizer step
-  receipt.json         what was learnt from
+  receipt.json         what is learnt from, in sums; what came of it, once there is an end
+  receipt.jsonl        the same line by line
+  receipt.parquet      the same with each token; see `artifacts/receipts.py`
   reference.safetensors
                        log-probabilities of preference pairs before the first step
 output/<job id>/       the result; `checkpoint-N/` beside it, where OPEA's users look
@@ -136,8 +138,13 @@ class RunDirectory:
         self._artifacts.put(f"{self.prefix}/metrics.csv", table)
 
     def write_receipt(self, receipt: bytes) -> None:
-        """Keep the receipt, JSON."""
+        """Keep the receipt's sums, JSON."""
         self._artifacts.put(f"{self.prefix}/receipt.json", receipt)
+
+    def write_receipt_lines(self, lines: Iterable[bytes], *, table: Iterable[bytes]) -> None:
+        """Keep the receipt line by line: without tokens, JSON lines; with them, Parquet."""
+        self._artifacts.put(f"{self.prefix}/receipt.jsonl", lines)
+        self._artifacts.put(f"{self.prefix}/receipt.parquet", table)
 
     def write_reference(self, tensors: bytes) -> None:
         """Keep the log-probabilities of all pairs before the first step, safetensors."""

@@ -91,6 +91,8 @@ class SetAsideRule(StrEnum):
 
     ANSWER_CUT_AWAY = "answer_cut_away"
     """All that is to be learnt lies beyond the longest length."""
+    OVER_LENGTH = "over_length"
+    """It is longer than the longest length, and the policy is not to cut."""
     EMPTY_ANSWER = "empty_answer"
     """There is nothing in the answer."""
     TEMPLATE_REFUSED = "template_refused"

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
 from tunesmith.artifacts.protocol import Artifacts
+from tunesmith.dataset.rendering import SetAside
 from tunesmith.domain.errors import InvalidRequestError
 from tunesmith.domain.events import EventLevel
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.spec import DataFile, TrainSpec
 from tunesmith.training.examples import Examples, hold_out
 from tunesmith.training.failures import RunFailedError
-from tunesmith.training.reading import FileReport, read_file
+from tunesmith.training.reading import FileContent, read_file
 from tunesmith.training.receipt import sha256_of_file
+from tunesmith.training.receipt_lines import FileLines
 from tunesmith.training.telemetry import EventLog
 
 _EXAMPLES_NAMED = 5
@@ -29,10 +32,21 @@ class Data:
     """What is learnt from."""
     held_out: Examples
     """What the run is evaluated on; may be empty."""
-    training: FileReport
-    """What became of the training file."""
-    validation: FileReport | None
-    """What became of the validation file."""
+    training: FileContent
+    """The training file."""
+    validation: FileContent | None
+    """The validation file."""
+
+    @property
+    def lines(self) -> list[FileLines]:
+        """What became of each line of the files."""
+        aside = self.training.set_aside
+        if self.validation is None:
+            return [FileLines("training", self.learnt, self.held_out, aside)]
+        return [
+            FileLines("training", self.learnt, None, aside),
+            FileLines("validation", None, self.held_out, self.validation.set_aside),
+        ]
 
 
 def read_data(
@@ -53,30 +67,32 @@ def read_data(
 def _read_files(
     spec: TrainSpec, artifacts: Artifacts, *, tokenizer: PreTrainedTokenizerBase, events: EventLog
 ) -> Data:
-    examples, report = _read(
+    training = _read(
         spec.training_file, spec, artifacts=artifacts, tokenizer=tokenizer, events=events
     )
-    if not report.learnt_tokens:
+    if not training.report.learnt_tokens:
         raise RunFailedError(
             FailureCode.NOTHING_TO_LEARN,
             f"Nothing in '{spec.training_file.filename}' can be learnt: "
-            f"{_reasons(report) or 'It holds no example.'}",
+            f"{_reasons(training.set_aside) or 'It holds no example.'}",
             param="training_file",
         )
     if spec.validation_file is None:
-        learnt, held_out = hold_out(examples, percent=spec.held_out_percent, seed=spec.seed)
-        return Data(learnt, held_out, report, None)
-    held_out, validation = _read(
+        learnt, held_out = hold_out(
+            training.examples, percent=spec.held_out_percent, seed=spec.seed
+        )
+        return Data(learnt, held_out, training, None)
+    validation = _read(
         spec.validation_file, spec, artifacts=artifacts, tokenizer=tokenizer, events=events
     )
-    if not validation.learnt_tokens:
+    if not validation.report.learnt_tokens:
         raise RunFailedError(
             FailureCode.INVALID_VALIDATION_FILE,
             f"Nothing in '{spec.validation_file.filename}' can be evaluated: "
-            f"{_reasons(validation) or 'It holds no example.'}",
+            f"{_reasons(validation.set_aside) or 'It holds no example.'}",
             param="validation_file",
         )
-    return Data(examples, held_out, report, validation)
+    return Data(training.examples, validation.examples, training, validation)
 
 
 def _read(
@@ -86,7 +102,7 @@ def _read(
     artifacts: Artifacts,
     tokenizer: PreTrainedTokenizerBase,
     events: EventLog,
-) -> tuple[Examples, FileReport]:
+) -> FileContent:
     training = file is spec.training_file
     code, param = (
         (FailureCode.INVALID_TRAINING_FILE, "training_file")
@@ -96,7 +112,7 @@ def _read(
     try:
         _check_content(file, artifacts)
         with artifacts.open(file.key) as stream:
-            examples, report = read_file(
+            content = read_file(
                 stream,
                 tokenizer,
                 spec=spec,
@@ -104,8 +120,8 @@ def _read(
             )
     except InvalidRequestError as error:
         raise RunFailedError(code, error.message, param=param) from error
-    _tell(file, report, events=events)
-    return examples, report
+    _tell(file, content, events=events)
+    return content
 
 
 def _check_content(file: DataFile, artifacts: Artifacts) -> None:
@@ -119,26 +135,27 @@ def _check_content(file: DataFile, artifacts: Artifacts) -> None:
         )
 
 
-def _tell(file: DataFile, report: FileReport, *, events: EventLog) -> None:
+def _tell(file: DataFile, content: FileContent, *, events: EventLog) -> None:
+    report, set_aside = content.report, content.set_aside
     events.message(
         f"'{file.filename}': {report.examples} examples, {report.tokens} tokens, "
         f"{report.learnt_tokens} of them learnt; {report.cut} examples cut, "
-        f"{len(report.set_aside)} set aside",
+        f"{len(set_aside)} set aside",
         data={
             **report.model_dump(exclude={"set_aside"}),
             "file": file.id,
-            "set_aside": len(report.set_aside),
+            "set_aside": len(set_aside),
         },
     )
-    if report.set_aside:
+    if set_aside:
         events.message(
-            f"Examples not used in '{file.filename}': {len(report.set_aside)}. {_reasons(report)}",
+            f"Examples not used in '{file.filename}': {len(set_aside)}. {_reasons(set_aside)}",
             level=EventLevel.WARN,
-            data={"set_aside": [one.model_dump() for one in report.set_aside[:_EXAMPLES_NAMED]]},
+            data={"set_aside": [one.model_dump() for one in set_aside[:_EXAMPLES_NAMED]]},
         )
 
 
-def _reasons(report: FileReport) -> str:
-    named = [one.reason for one in report.set_aside[:_EXAMPLES_NAMED]]
-    more = len(report.set_aside) - len(named)
+def _reasons(set_aside: Sequence[SetAside]) -> str:
+    named = [one.reason for one in set_aside[:_EXAMPLES_NAMED]]
+    more = len(set_aside) - len(named)
     return " ".join([*named, f"(And {more} more.)"] if more else named)

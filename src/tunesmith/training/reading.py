@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
@@ -11,13 +13,18 @@ from transformers import PreTrainedTokenizerBase
 
 from tunesmith.dataset.check import SetAsideRow, read_examples
 from tunesmith.dataset.examples import AnyExample, Example, Pair
-from tunesmith.dataset.rendering import Encoded, SetAside, encode
-from tunesmith.domain.spec import Method, TrainSpec
+from tunesmith.dataset.problems import place
+from tunesmith.dataset.rendering import Encoded, SetAside, SetAsideRule, encode
+from tunesmith.domain.errors import InvalidRequestError
+from tunesmith.domain.spec import Method, Policy, TrainSpec
 from tunesmith.domain.values import Value
 from tunesmith.training.examples import Examples
 
 Texts = tuple[Encoded, ...]
 """The texts of one example; of a pair two, the chosen before the rejected."""
+
+_PLACES_NAMED = 5
+"""How many examples that are too long a refusal names."""
 
 
 class FileReport(Value):
@@ -31,34 +38,54 @@ class FileReport(Value):
     """Those of their tokens that the loss is taken on."""
     cut: int
     """Examples that were cut to the greatest length."""
+    set_aside: dict[str, int]
+    """Examples that are not used, by the rule that says why."""
+
+
+@dataclass(frozen=True)
+class FileContent:
+    """A data file as training uses it."""
+
+    examples: Examples
+    """What can be used."""
     set_aside: tuple[SetAside, ...]
-    """Examples that are not used."""
+    """What cannot."""
+    report: FileReport
+    """The sums of both."""
 
 
 def read_file(
     file: BinaryIO, tokenizer: PreTrainedTokenizerBase, *, spec: TrainSpec, limit: int | None
-) -> tuple[Examples, FileReport]:
-    """Encode the examples of `file`, the first `limit` of them, reading it as a stream."""
+) -> FileContent:
+    """Encode the examples of `file`, the first `limit` of them, reading it as a stream.
+
+    Raises `InvalidRequestError` at a bad row, and where the policy refuses examples
+    that are too long.
+    """
     set_aside: list[SetAside] = []
 
     def usable() -> Iterator[Texts]:
         rows = read_examples(file, method=spec.method, limit=limit, bad_rows=spec.bad_rows)
         for row in rows:
             encoded = _encode(row, tokenizer, max_length=spec.max_length)
+            if not isinstance(encoded, SetAside) and spec.over_length is not Policy.CUT:
+                encoded = _none_cut(encoded, max_length=spec.max_length)
             if isinstance(encoded, SetAside):
                 set_aside.append(encoded)
             else:
                 yield from encoded
 
     examples = _gather(usable(), texts=2 if spec.method is Method.DPO else 1)
+    if spec.over_length is Policy.REFUSE:
+        _refuse_long(set_aside, max_length=spec.max_length)
     report = FileReport(
         examples=len(examples),
         tokens=len(examples.tokens),
         learnt_tokens=int(examples.learn.sum()),
         cut=int(examples.cut.any(axis=1).sum()),
-        set_aside=tuple(set_aside),
+        set_aside=dict(Counter(str(one.rule) for one in set_aside)),
     )
-    return examples, report
+    return FileContent(examples, tuple(set_aside), report)
 
 
 def _encode(
@@ -89,6 +116,33 @@ def _encode_pair(
             return encoded
         pair.extend(encoded)
     return [tuple(pair)]
+
+
+def _none_cut(texts: list[Texts], *, max_length: int) -> list[Texts] | SetAside:
+    """Return `texts`, or in their place that they were cut."""
+    if not any(text.cut for example in texts for text in example):
+        return texts
+    first = texts[0][0]
+    where = place(first.line, first.element)
+    return SetAside(
+        line=first.line,
+        element=first.element,
+        rule=SetAsideRule.OVER_LENGTH,
+        reason=f"{where}: it has more than {max_length} tokens. Shorten it, or raise max_length.",
+    )
+
+
+def _refuse_long(set_aside: Sequence[SetAside], *, max_length: int) -> None:
+    rules = (SetAsideRule.OVER_LENGTH, SetAsideRule.ANSWER_CUT_AWAY)
+    places = [place(one.line, one.element) for one in set_aside if one.rule in rules]
+    if places:
+        named = ", ".join(places[:_PLACES_NAMED])
+        more = f" and {len(places) - _PLACES_NAMED} more" if len(places) > _PLACES_NAMED else ""
+        raise InvalidRequestError(
+            f"More than {max_length} tokens: {named}{more}. Shorten them, raise max_length, or "
+            "let what is too long be cut or set aside (over_length).",
+            code=SetAsideRule.OVER_LENGTH,
+        )
 
 
 def _gather(usable: Iterable[Texts], *, texts: int) -> Examples:

@@ -1,4 +1,8 @@
-"""The receipt of a run: what was learnt from, token by token, and what with."""
+"""The sums of a run's receipt: what it learns from and what with, and what came of it.
+
+They are written before training begins, and once more with the result. What
+became of each line is told in `receipt_lines.py`.
+"""
 
 from __future__ import annotations
 
@@ -52,16 +56,17 @@ class Receipt(Value):
     """Threads that trained."""
     libraries: dict[str, str]
     """Version of each library that has a say in the result."""
-    trained_tokens: int
-    """Tokens that went through training, padding not counted, all epochs."""
-    steps: int
+    trained_tokens: int | None = None
+    """Tokens that went through training, padding not counted, all epochs. As all that follows,
+    `None` until training has ended."""
+    steps: int | None = None
     """Optimizer steps."""
-    result_step: int
+    result_step: int | None = None
     """Step whose checkpoint is the result: the last, or with early stopping the best."""
-    final_train_loss: float
+    final_train_loss: float | None = None
     """Loss of the last step's batch, in nats."""
-    final_valid_loss: float | None
-    """Loss on the held-out examples at the end, in nats."""
+    final_valid_loss: float | None = None
+    """Loss on the held-out examples at the end, in nats; `None` where there are none."""
 
 
 def libraries() -> dict[str, str]:

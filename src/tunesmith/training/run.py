@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 import torch
-from transformers import PretrainedConfig
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.artifacts.runs import RunDirectory
@@ -32,6 +32,7 @@ from tunesmith.training.failures import explain, naming_memory
 from tunesmith.training.loop import Course, make_optimizer, result_step, run_loop, total_steps
 from tunesmith.training.objective import Objective
 from tunesmith.training.receipt import FileReceipt, Receipt, libraries, sha256
+from tunesmith.training.receipt_lines import write_lines
 from tunesmith.training.stopping import StopFlag
 from tunesmith.training.supervised import Supervised
 from tunesmith.training.telemetry import EventLog
@@ -87,6 +88,10 @@ def _train(
     if ensure_template(tokenizer):
         events.message("The model has no chat template; the default one is used")
     data = read_data(spec, artifacts, tokenizer=tokenizer, events=events)
+    receipt = _receipt(spec, data, base=base, precision=precision, tokenizer=tokenizer)
+    events.check_claim()
+    run.write_receipt(receipt.model_dump_json(indent=2).encode())
+    write_lines(run, tokenizer, files=data.lines)
 
     with naming_memory(spec):
         model = load_model(spec, base, precision=precision)
@@ -116,8 +121,7 @@ def _train(
     with stop.whole():
         checkpoints.publish(run, artifacts, step=result_step(course), target=run.output)
         run.write_metrics(events.table())
-        receipt = _receipt(course, data, base=base, precision=precision)
-        run.write_receipt(receipt.model_dump_json(indent=2).encode())
+        run.write_receipt(_completed(receipt, course).model_dump_json(indent=2).encode())
     return RunOutcome(trained_tokens=learner.progress.trained_tokens)
 
 
@@ -163,28 +167,42 @@ def _restore(
         events.message(f"Resumed from the checkpoint at step {step} of {total}")
 
 
-def _receipt(course: Course, data: Data, *, base: BaseModel, precision: Precision) -> Receipt:
-    spec, learner = course.spec, course.learner
-    last = course.events.steps[learner.progress.step]
+def _receipt(
+    spec: TrainSpec,
+    data: Data,
+    *,
+    base: BaseModel,
+    precision: Precision,
+    tokenizer: PreTrainedTokenizerBase,
+) -> Receipt:
     validation = None
     if spec.validation_file and data.validation:
-        validation = FileReceipt(file=spec.validation_file, report=data.validation)
+        validation = FileReceipt(file=spec.validation_file, report=data.validation.report)
     return Receipt(
         job_id=spec.job_id,
         base_model=spec.base_model.name,
         base_revision=base.revision,
         max_length=spec.max_length,
-        training=FileReceipt(file=spec.training_file, report=data.training),
+        training=FileReceipt(file=spec.training_file, report=data.training.report),
         validation=validation,
         held_out_examples=len(data.held_out),
-        chat_template_sha256=sha256(str(learner.tokenizer.chat_template)),
-        tokenizer_sha256=sha256(learner.tokenizer.backend_tokenizer.to_str(pretty=True)),
+        chat_template_sha256=sha256(str(tokenizer.chat_template)),
+        tokenizer_sha256=sha256(tokenizer.backend_tokenizer.to_str(pretty=True)),
         precision=precision,
         threads=torch.get_num_threads(),
         libraries=libraries(),
-        trained_tokens=learner.progress.trained_tokens,
-        steps=learner.progress.step,
-        result_step=result_step(course),
-        final_train_loss=last.train_loss,
-        final_valid_loss=last.valid_loss,
+    )
+
+
+def _completed(receipt: Receipt, course: Course) -> Receipt:
+    progress = course.learner.progress
+    last = course.events.steps[progress.step]
+    return receipt.model_copy(
+        update={
+            "trained_tokens": progress.trained_tokens,
+            "steps": progress.step,
+            "result_step": result_step(course),
+            "final_train_loss": last.train_loss,
+            "final_valid_loss": last.valid_loss,
+        }
     )

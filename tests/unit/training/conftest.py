@@ -116,7 +116,11 @@ class Bench:
 
     def upload(self, name: str, data: Sequence[dict[str, Any]]) -> DataFile:
         """Put `data` where training finds it, as JSON lines."""
-        content = "\n".join(json.dumps(row) for row in data).encode()
+        return self.upload_text(name, "\n".join(json.dumps(row) for row in data))
+
+    def upload_text(self, name: str, text: str) -> DataFile:
+        """Put `text` where training finds it."""
+        content = text.encode()
         self.artifacts.put(f"files/{name}", content)
         return DataFile(
             id=f"file-{name}",

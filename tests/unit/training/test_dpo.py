@@ -11,6 +11,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tunesmith.artifacts.receipts import read_line
 from tunesmith.domain.spec import LoraSpec, Method
 from tunesmith.training import examples as examples_module
 from tunesmith.training.dpo import Dpo
@@ -42,7 +43,7 @@ def examples(bench: Bench) -> Examples:
     spec = bench.write_spec(pair_rows(7), **DPO)
     tokenizer = AutoTokenizer.from_pretrained(bench.base)
     with bench.artifacts.open(spec.training_file.key) as stream:
-        return read_file(stream, tokenizer, spec=spec, limit=None)[0]
+        return read_file(stream, tokenizer, spec=spec, limit=None).examples
 
 
 def by_hand(model: torch.nn.Module, text: str, *, answer_from: int, tokenizer: Any) -> float:
@@ -207,3 +208,16 @@ def test_a_tuned_adapter_that_is_tuned_on_is_its_own_reference(bench: Bench) -> 
     bench.train()
 
     assert bench.metrics()[0].train_loss == pytest.approx(math.log(2), abs=1e-5)
+
+
+def test_a_pair_has_a_receipt_for_each_answer(bench: Bench) -> None:
+    bench.write_spec(pair_rows(4), n_epochs=1, **DPO)
+    bench.train()
+
+    with bench.artifacts.open(f"{bench.run.prefix}/receipt.parquet") as stream:
+        chosen, rejected = read_line(stream, "training", line=2)
+
+    assert (chosen.side, chosen.text) == ("chosen", 1)
+    assert (rejected.side, rejected.text) == ("rejected", 2)
+    assert "".join(chosen.pieces or ()).endswith("YES 1 YES 1 <|im_end|>")
+    assert "".join(rejected.pieces or ()).endswith("no 1 no 1 <|im_end|>")

@@ -35,7 +35,7 @@ def examples(bench: Bench, rows: Callable[[int], Rows]) -> Examples:
     spec = bench.write_spec(rows(6))
     tokenizer = AutoTokenizer.from_pretrained(bench.base)
     with bench.artifacts.open(spec.training_file.key) as stream:
-        return read_file(stream, tokenizer, spec=spec, limit=None)[0]
+        return read_file(stream, tokenizer, spec=spec, limit=None).examples
 
 
 def measure(model: torch.nn.Module, batch: MicroBatch) -> Measured:
