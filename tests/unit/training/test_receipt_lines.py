@@ -157,7 +157,7 @@ def test_examples_that_are_too_long_are_left_out_where_the_policy_sets_them_asid
 def test_a_row_that_breaks_a_rule_is_listed_where_the_policy_sets_it_aside(
     bench: Bench, rows: Callable[[int], Rows]
 ) -> None:
-    data = [*rows(3), {"instruction": "Say 1", "output": 1}, *rows(2)]
+    data: list[dict[str, Any]] = [*rows(3), {"instruction": "Say 1", "output": 1}, *rows(2)]
     bench.write_spec(data, n_epochs=1, bad_rows=Policy.SET_ASIDE)
 
     assert bench.train().error is None
