@@ -131,6 +131,7 @@ def routes_page() -> str:
         clock=SystemClock(),
         max_upload_bytes=1,
         version="0",
+        open_without_keys=True,
     )
     paths = create_app(services).openapi()["paths"]
     rows = [

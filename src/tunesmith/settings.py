@@ -22,6 +22,7 @@ from pydantic_settings import SettingsError as SourceError
 
 from tunesmith.domain.errors import SettingsError
 from tunesmith.domain.models import CatalogueEntry, PackageSource, Source
+from tunesmith.domain.projects import Limits
 from tunesmith.domain.values import Value
 
 DEFAULT_CATALOGUE = (
@@ -75,6 +76,14 @@ class Settings(BaseSettings):
     """Python with `tunesmith[train]` on the nodes of the cluster that `RAY_ADDRESS` names."""
     max_upload_bytes: Annotated[int, Field(ge=1)] = 512 * 1024 * 1024
     """Largest upload, in bytes."""
+    allow_open: bool = False
+    """Serve an address other than loopback though no API key exists: anyone who reaches it may."""
+    project_max_bytes: Annotated[int, Field(ge=0)] | None = None
+    """Most bytes of files and pending uploads that a project may hold; none means no limit."""
+    project_max_jobs: Annotated[int, Field(ge=0)] | None = None
+    """Most jobs of a project that have not ended; none means no limit."""
+    project_requests_per_minute: Annotated[int, Field(ge=0)] | None = None
+    """Most requests of a project within any 60 seconds; none means no limit."""
     crash_retries: Annotated[int, Field(ge=0)] = 3
     """How often a job is launched again after its training process died without a word."""
     keep_checkpoints: Annotated[int, Field(ge=1)] = 3
@@ -90,6 +99,15 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take only what `load_settings` hands over: it alone reads the environment."""
         return (sources["init_settings"],)
+
+    @property
+    def project_limits(self) -> Limits:
+        """Return the limits of a project that has none of its own."""
+        return Limits(
+            max_bytes=self.project_max_bytes,
+            max_jobs=self.project_max_jobs,
+            requests_per_minute=self.project_requests_per_minute,
+        )
 
     @property
     def catalogue(self) -> dict[str, CatalogueEntry]:
@@ -127,6 +145,15 @@ def load_settings(given: dict[str, Any]) -> Settings:
         raise SettingsError(f"A variable cannot be read: {error}.") from None
     else:
         return settings
+
+
+def environment_secrets() -> tuple[str, ...]:
+    """Return the secrets that the environment holds for us and for the libraries we start.
+
+    What has under 8 characters is no secret, and would be found in every other word.
+    """
+    names = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "RAY_AUTH_TOKEN", "WANDB_API_KEY")
+    return tuple(value for name in names if len(value := os.environ.get(name, "")) >= 8)
 
 
 def _refuse_unknown_variables() -> None:
@@ -177,5 +204,9 @@ def _read_file(path: Path, *, required: bool) -> dict[str, Any]:
 def _describe(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in first["loc"])
+    field = Settings.model_fields.get(str(first["loc"][0])) if first["loc"] else None
+    if field is None or not field.repr:
+        # A token under a misspelt name is still a token.
+        return f"Setting '{place}' cannot be used: {first['msg']}."
     found = TypeAdapter(Any).dump_json(first["input"], fallback=str).decode()[:80]
     return f"Setting '{place}' cannot be used: {first['msg']} (found {found})."

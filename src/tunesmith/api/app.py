@@ -13,6 +13,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Match
 
 from tunesmith.api import files, jobs, models, opea, uploads
+from tunesmith.api.access import Doorkeeper, authorize
 from tunesmith.api.codes import FORBIDDEN, TOO_LARGE, WRONG_CONTENT_TYPE
 from tunesmith.api.lingering import Lingering
 from tunesmith.api.openapi import describe_api
@@ -22,12 +23,18 @@ from tunesmith.api.services import Services
 from tunesmith.domain.errors import (
     ConflictError,
     DiskFullError,
+    InsufficientScopeError,
     InvalidRequestError,
+    LimitError,
     NotFoundError,
+    QuotaError,
+    RateLimitError,
     SystemFaultError,
+    UnknownKeyError,
     UserError,
 )
-from tunesmith.protocol.errors import ErrorBody, ErrorDetail, OpeaErrorBody
+from tunesmith.domain.log_context import masked
+from tunesmith.protocol.errors import ErrorBody, ErrorDetail, ErrorType, OpeaErrorBody
 from tunesmith.protocol.reading import complaint, shortened
 
 _log = logging.getLogger(__name__)
@@ -47,6 +54,9 @@ _STATUS_OF_KIND: tuple[tuple[type[UserError], int], ...] = (
     (NotFoundError, 404),
     (ConflictError, 409),
     (InvalidRequestError, 400),
+    (UnknownKeyError, 401),
+    (InsufficientScopeError, 403),
+    (LimitError, 429),
 )
 """Statuses of the other errors of the caller; OPEA's own routes answer 422 for the last."""
 
@@ -66,9 +76,15 @@ def create_app(services: Services) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         middleware=[Middleware(Lingering), Middleware(RequestIds)],
-        dependencies=[Depends(check_query)],
+        dependencies=[Depends(authorize), Depends(check_query)],
     )
     app.state.services = services
+    app.state.doorkeeper = Doorkeeper(
+        services.store,
+        services.clock,
+        open_without_keys=services.open_without_keys,
+        defaults=services.limits,
+    )
     app.include_router(opea.router, responses=_ERROR_OPEA)
     for router in (files.router, uploads.router, jobs.router, models.router, opea.health_router):
         app.include_router(router, responses=_ERROR_OPENAI)
@@ -153,10 +169,31 @@ def _status(request: Request, error: UserError) -> int:
 
 
 def _answer(request: Request, error: UserError, *, status: int) -> JSONResponse:
+    # A message may repeat what was sent, and a key that was sent in the wrong place stays secret.
     detail = ErrorDetail(
-        message=error.message, type="invalid_request_error", param=error.param, code=error.code
+        message=masked(error.message),
+        type=_type(error),
+        param=masked(error.param) if error.param else error.param,
+        code=error.code,
     )
-    return JSONResponse(_body(request, detail), status_code=status)
+    return JSONResponse(_body(request, detail), status_code=status, headers=_headers(error))
+
+
+def _type(error: UserError) -> ErrorType:
+    if isinstance(error, QuotaError):
+        return "insufficient_quota"
+    return "requests" if isinstance(error, RateLimitError) else "invalid_request_error"
+
+
+def _headers(error: UserError) -> dict[str, str]:
+    """Return the headers that tell a client what to do about `error`."""
+    if isinstance(error, UnknownKeyError):
+        return {"WWW-Authenticate": "Bearer"}
+    if not isinstance(error, LimitError):
+        return {}
+    wait = {"Retry-After": str(error.retry_after)}
+    # OpenAI's clients send a request again upon a 429 by themselves, unless this is said.
+    return wait | {"x-should-retry": "false"} if isinstance(error, QuotaError) else wait
 
 
 def _body(request: Request, detail: ErrorDetail) -> dict[str, Any]:

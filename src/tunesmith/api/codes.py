@@ -8,3 +8,9 @@ WRONG_CONTENT_TYPE = "unsupported_content_type"
 
 FORBIDDEN = "model_not_deletable"
 """The operator alone can take away a base model."""
+
+INVALID_API_KEY = "invalid_api_key"
+"""There is no API key, or none that is taken."""
+
+INSUFFICIENT_SCOPE = "insufficient_scope"
+"""The API key's scope does not reach."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from fastapi import Depends, Request
 
+from tunesmith.api.access import Admitted
 from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.domain.clock import Clock
 from tunesmith.domain.models import CatalogueEntry
-from tunesmith.domain.projects import DEFAULT_PROJECT
+from tunesmith.domain.projects import Limits
 from tunesmith.store.protocol import Store
 
 
@@ -33,16 +34,20 @@ class Services:
     """Largest upload, in bytes."""
     version: str
     """Version of the service."""
+    open_without_keys: bool
+    """Whether everybody is admitted to the default project while no API key was ever made."""
+    limits: Limits = field(default_factory=Limits)
+    """The limits of a project that has none of its own."""
 
     def now(self) -> int:
         """Return the time in whole unix seconds."""
         return int(self.clock.now())
 
 
-async def _services(request: Request) -> Services:
+async def _services(request: Request, access: Admitted) -> Services:
     services: Services = request.app.state.services
-    return replace(services, store=services.store.within(DEFAULT_PROJECT))
+    return replace(services, store=services.store.within(access.project, access.limits))
 
 
 Serviced = Annotated[Services, Depends(_services)]
-"""A handler's parameter that receives the services."""
+"""A handler's parameter that receives the services, as the request's project sees them."""

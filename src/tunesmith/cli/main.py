@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tunesmith import __version__
+from tunesmith.cli.keys import keys, projects
 from tunesmith.cli.serve import serve_service
 from tunesmith.domain.errors import TunesmithError
 from tunesmith.settings import load_settings
@@ -17,6 +18,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.add_typer(keys, name="keys")
+app.add_typer(projects, name="projects")
 
 
 @app.callback()
@@ -40,9 +43,16 @@ def serve(
         int | None, typer.Option(help="Port to listen on, 0 for any (8015; TUNESMITH_PORT).")
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of all state (TUNESMITH_DATA).")] = None,
+    allow_open: Annotated[
+        bool | None,
+        typer.Option(
+            "--allow-open",
+            help="Serve others than loopback though there is no API key (TUNESMITH_ALLOW_OPEN).",
+        ),
+    ] = None,
 ) -> None:
     """Run the whole service on this machine: the API, the controller and Ray."""
-    given = {"host": host, "port": port, "data": data}
+    given = {"host": host, "port": port, "data": data, "allow_open": allow_open}
     try:
         serve_service(load_settings({k: v for k, v in given.items() if v is not None}))
     except TunesmithError as error:

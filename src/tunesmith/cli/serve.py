@@ -25,11 +25,12 @@ from typing import TYPE_CHECKING
 
 from tunesmith import __version__
 from tunesmith.artifacts.local import LocalArtifacts
+from tunesmith.cli.database import open_store
 from tunesmith.cli.folder import holding, open_folder
 from tunesmith.domain.clock import SystemClock
 from tunesmith.domain.errors import ClusterUnavailableError, SettingsError
-from tunesmith.settings import Settings
-from tunesmith.store.sql import SqlStore
+from tunesmith.domain.log_context import MaskingFormatter
+from tunesmith.settings import Settings, environment_secrets
 
 if TYPE_CHECKING:
     import uvicorn
@@ -61,7 +62,9 @@ def serve_service(settings: Settings) -> None:
     folder = open_folder(settings.data)
     _log_to_stderr(settings)
     with holding(folder / "serve.lock", patience=3.0), _bind(settings) as listener:
-        _serve_api(settings, listener)
+        store = open_store(folder)
+        _check_keys(settings, listener, store=store)
+        _serve_api(settings, listener, store=store)
 
 
 def _check_extras(settings: Settings) -> None:
@@ -79,20 +82,22 @@ def _check_extras(settings: Settings) -> None:
         )
 
 
-def _serve_api(settings: Settings, listener: socket.socket) -> None:
+def _serve_api(settings: Settings, listener: socket.socket, *, store: Store) -> None:
     import uvicorn
 
     from tunesmith.api.app import create_app
     from tunesmith.api.services import Services
 
     services = Services(
-        store=_open_store(settings),
+        store=store,
         artifacts=LocalArtifacts(settings.data),
         catalogue=settings.catalogue,
         organization=settings.organization,
         clock=SystemClock(),
         max_upload_bytes=settings.max_upload_bytes,
         version=__version__,
+        open_without_keys=settings.allow_open or _on_loopback(listener),
+        limits=settings.project_limits,
     )
     config = uvicorn.Config(
         create_app(services), log_config=None, access_log=False, timeout_graceful_shutdown=5
@@ -104,7 +109,7 @@ def _serve_api(settings: Settings, listener: socket.socket) -> None:
     controller = ControllerProcess(settings)
     watch = threading.Thread(target=controller.keep_alive, args=(server,), daemon=True)
     watch.start()
-    _announce(settings, listener)
+    _announce(settings, listener, store=store)
     try:
         server.run(sockets=[listener])
     finally:
@@ -183,7 +188,10 @@ def run_controller(settings: Settings) -> None:
     with holding(settings.data / "controller.lock", patience=30.0):
         cluster = _open_cluster(settings)
         doors = Doors(
-            store=_open_store(settings), cluster=cluster, artifacts=artifacts, clock=SystemClock()
+            store=open_store(settings.data),
+            cluster=cluster,
+            artifacts=artifacts,
+            clock=SystemClock(),
         )
         launcher = Launcher(
             artifacts,
@@ -234,10 +242,6 @@ def _end_cluster(cluster: LocalRay | RayJobs, controller: Controller) -> None:
         cluster.shutdown()
 
 
-def _open_store(settings: Settings) -> Store:
-    return SqlStore.open(f"sqlite:///{settings.data / 'tunesmith.db'}", SystemClock())
-
-
 def _bind(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -253,20 +257,40 @@ def _bind(settings: Settings) -> socket.socket:
     return listener
 
 
-def _announce(settings: Settings, listener: socket.socket) -> None:
+def _on_loopback(listener: socket.socket) -> bool:
+    return ipaddress.ip_address(listener.getsockname()[0]).is_loopback
+
+
+def _check_keys(settings: Settings, listener: socket.socket, *, store: Store) -> None:
+    """Raise `SettingsError` where the address is for others, but no key says who they are."""
+    if settings.allow_open or _on_loopback(listener):
+        return
+    now = time.time()
+    if any(key.usable(now=now) for key in store.list_keys()):
+        return
+    raise SettingsError(
+        f"{settings.host} is not loopback, and there is no API key that could be asked for. Make "
+        f"one with `tunesmith keys create --data {settings.data} --project default --name me "
+        "--scope admin`, or say with --allow-open that anyone who reaches the address may use "
+        "the service."
+    )
+
+
+def _announce(settings: Settings, listener: socket.socket, *, store: Store) -> None:
     host, port = listener.getsockname()[:2]
     address = f"[{host}]" if ":" in host else host
     print(f"Tunesmith {__version__} at http://{address}:{port}/v1, data in {settings.data}")
-    if not ipaddress.ip_address(host).is_loopback:
-        print("Anyone who reaches this address can use the service: it asks for no keys yet.")
+    if not _on_loopback(listener) and not store.list_keys():
+        print("Anyone who reaches this address can use the service: it asks for no key.")
     print("Ctrl-C ends it.", flush=True)
 
 
 def _log_to_stderr(settings: Settings) -> None:
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    secrets = {*environment_secrets(), settings.ray_token or ""} - {""}
+    line = "%(asctime)s %(levelname)s %(name)s: %(message)s%(context)s"
+    writer = logging.StreamHandler()
+    writer.setFormatter(MaskingFormatter(line, secrets))
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[writer])
     logging.Formatter.converter = time.gmtime
     # They tell of every start what the first line printed says already.
     for chatty in ("alembic", "uvicorn.error"):

@@ -4,7 +4,12 @@
     ├── UserError                  the caller can mend it; the message says how
     │   ├── InvalidRequestError    a field is missing, malformed or out of bounds
     │   ├── NotFoundError          no such file, job, model or checkpoint
-    │   └── ConflictError          the thing exists, but its state forbids this
+    │   ├── ConflictError          the thing exists, but its state forbids this
+    │   ├── UnknownKeyError        the request shows no API key that is taken
+    │   ├── InsufficientScopeError the API key may not do this
+    │   └── LimitError             the project has used up what it may
+    │       ├── RateLimitError     too many requests; waiting helps
+    │       └── QuotaError         too many bytes or jobs; waiting alone does not help
     └── SystemFaultError           the operator (or time) must mend it
         ├── StaleJobError          somebody else changed the job first
         ├── ArtifactMissingError   a key holds no bytes
@@ -19,6 +24,8 @@ chosen in `tunesmith.api.app` alone.
 """
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 
 class TunesmithError(Exception):
@@ -52,6 +59,37 @@ class NotFoundError(UserError):
 
 class ConflictError(UserError):
     """The state of the thing forbids the request."""
+
+
+class UnknownKeyError(UserError):
+    """The request shows no API key that is taken here."""
+
+
+class InsufficientScopeError(UserError):
+    """The API key may not do this."""
+
+
+class LimitError(UserError):
+    """The project has used up what it may."""
+
+    CODE: ClassVar[str] = "rate_limit_exceeded"
+    """The error's stable code, as OpenAI has it."""
+
+    def __init__(self, message: str | None = None, *, retry_after: int) -> None:
+        """Take the message and the seconds after which the same request may do better."""
+        super().__init__(message, code=self.CODE)
+        self.retry_after = retry_after
+
+
+class RateLimitError(LimitError):
+    """There were too many requests."""
+
+
+class QuotaError(LimitError):
+    """The project holds as much as it may."""
+
+    CODE: ClassVar[str] = "insufficient_quota"
+    """The error's stable code, as OpenAI has it."""
 
 
 class SystemFaultError(TunesmithError):

@@ -58,6 +58,11 @@ def new_checkpoint_id() -> str:
     return f"ftckpt_{_token(24)}"
 
 
+def new_key_id() -> str:
+    """Return a fresh id of an API key, `key_` and 24 characters; it is no secret."""
+    return f"key_{_token(24)}"
+
+
 def tuned_model_name(*, base: str, organization: str, suffix: str | None, job_id: str) -> str:
     """Return the tuned model's name, `ft:<base>:<organization>:<suffix>:<id>`.
 

@@ -6,14 +6,17 @@ from typing import Literal
 
 from tunesmith.protocol.wire import Wire
 
+ErrorType = Literal["invalid_request_error", "requests", "insufficient_quota", "server_error"]
+"""The request's fault, too many requests, too much that is kept, or the service's fault."""
+
 
 class ErrorDetail(Wire):
     """What OpenAI's clients read of an error."""
 
     message: str
     """What is wrong, where, and the mend."""
-    type: Literal["invalid_request_error", "server_error"]
-    """Whose fault it is: the request's or the service's."""
+    type: ErrorType
+    """What kind of fault it is."""
     param: str | None
     """Dotted path of the request's field at fault."""
     code: str | None

@@ -1,1 +1,1 @@
-"""The only SQL: files, uploads, jobs, events, checkpoints and tuned models."""
+"""The only SQL: files, uploads, jobs, events, checkpoints, tuned models and API keys."""

@@ -8,7 +8,9 @@ from typing import Literal, Protocol, Self
 from tunesmith.domain.events import Checkpoint, Event, EventLevel, RunEvent
 from tunesmith.domain.files import File, Purpose
 from tunesmith.domain.jobs import Job, JobChange
+from tunesmith.domain.keys import ApiKey
 from tunesmith.domain.models import TunedModel
+from tunesmith.domain.projects import Limits, Project
 from tunesmith.domain.uploads import Upload, UploadPart
 from tunesmith.domain.values import Page
 
@@ -173,7 +175,32 @@ class ModelStore(Protocol):
         """
 
 
-class Store(FileStore, UploadStore, JobStore, ModelStore, Protocol):
+class KeyStore(Protocol):
+    """Keeps projects and their API keys, all of them whatever project the store is within."""
+
+    def add_key(self, key: ApiKey) -> None:
+        """Add a key, and its project where it is the first key of that."""
+
+    def list_keys(self) -> list[ApiKey]:
+        """Return all keys, oldest first, the expired and the revoked among them."""
+
+    def revoke_key(self, key_id: str) -> ApiKey:
+        """Revoke the key by the store's clock and return it; one revoked before stays as it is.
+
+        Raises `NotFoundError`.
+        """
+
+    def list_projects(self) -> list[Project]:
+        """Return all projects, oldest first; the default one is always among them."""
+
+    def set_limits(self, name: str, limits: Mapping[str, int | None]) -> Project:
+        """Set those limits of the project that `limits` names, by `Limits`' fields; return it.
+
+        Null gives one back to the service's default. Raises `NotFoundError`.
+        """
+
+
+class Store(FileStore, UploadStore, JobStore, ModelStore, KeyStore, Protocol):
     """Keeps the service's state. Each method is one transaction.
 
     Lists are paged by cursor: `after` is the id of the last row that the caller has,
@@ -182,10 +209,12 @@ class Store(FileStore, UploadStore, JobStore, ModelStore, Protocol):
     `NotFoundError`.
     """
 
-    def within(self, project: str) -> Self:
-        """Return this store as `project` sees it.
+    def within(self, project: str, limits: Limits | None = None) -> Self:
+        """Return this store as `project` sees it, where it may have as much as `limits` say.
 
         It finds nothing that belongs to another project, as if it did not exist,
         and whatever it adds belongs to `project`. What a job or an upload makes
-        belongs to its project, whoever adds it.
+        belongs to its project, whoever adds it. A file, an upload or a job that
+        would exceed `limits` raises `QuotaError`; two that are added at once are
+        counted one after the other.
         """

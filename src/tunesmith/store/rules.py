@@ -8,6 +8,7 @@ from tunesmith.domain.errors import (
     ConflictError,
     InvalidRequestError,
     NotFoundError,
+    QuotaError,
     StaleJobError,
 )
 from tunesmith.domain.events import Checkpoint, Event, EventLevel, EventType, RunEvent
@@ -19,6 +20,9 @@ from tunesmith.domain.uploads import Upload, UploadStatus
 
 UNFINISHED = tuple(status for status in JobStatus if not status.terminal)
 """The statuses of a job that has not ended."""
+
+JOB_PATIENCE = 60
+"""Seconds after which a project at its limit of jobs is told to try again."""
 
 
 def check_seen(job: Job, seen: Job) -> None:
@@ -142,6 +146,18 @@ def _shown(job_id: str, event: RunEvent) -> Event:
     )
 
 
+def check_job_limit(unfinished: int, *, limit: int) -> None:
+    """Raise `QuotaError` unless a project with `unfinished` jobs may have one more."""
+    if unfinished < limit:
+        return
+    raise QuotaError(
+        f"The project has {unfinished} jobs that have not ended, and at most {limit} are "
+        "allowed (limit 'max_jobs'). Wait until one has ended, cancel one, or have the operator "
+        "raise the limit with `tunesmith projects set`.",
+        retry_after=JOB_PATIENCE,
+    )
+
+
 def file_in_use(file_id: str, job_ids: Sequence[str]) -> ConflictError:
     """Return the error for deleting a file that the unfinished jobs `job_ids` need."""
     return ConflictError(
@@ -202,6 +218,21 @@ def no_model(name: str) -> NotFoundError:
     """Return the error for an unknown tuned model."""
     return NotFoundError(
         f"The model '{name}' does not exist", param="model", code="model_not_found"
+    )
+
+
+def no_key(key_id: str) -> NotFoundError:
+    """Return the error for an unknown id of an API key."""
+    return NotFoundError(
+        f"There is no API key with the id '{key_id}'; `tunesmith keys list` shows the ids.",
+    )
+
+
+def no_project(name: str) -> NotFoundError:
+    """Return the error for an unknown project."""
+    return NotFoundError(
+        f"There is no project '{name}'. A project is made with its first key: "
+        f"`tunesmith keys create --project {name} --name …`.",
     )
 
 

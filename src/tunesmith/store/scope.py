@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Engine, FromClause, true
+from sqlalchemy import ColumnElement, Connection, Engine, FromClause, select, true
 
 from tunesmith.domain.clock import Clock
 from tunesmith.domain.jobs import Job
+from tunesmith.domain.projects import Limits
 from tunesmith.domain.values import Value
 from tunesmith.store import rules
 from tunesmith.store.queries import read_one
-from tunesmith.store.tables import JOBS
+from tunesmith.store.tables import JOBS, PROJECTS
 
 _Value = TypeVar("_Value", bound=Value)
 
@@ -19,11 +20,17 @@ _Value = TypeVar("_Value", bound=Value)
 class Scope:
     """A database as one project sees it, or as a whole where `project` is `None`."""
 
-    def __init__(self, engine: Engine, clock: Clock, *, project: str | None) -> None:
-        """Read and write through `engine`; `clock` dates what the store adds of its own."""
+    def __init__(
+        self, engine: Engine, clock: Clock, *, project: str | None, limits: Limits
+    ) -> None:
+        """Read and write through `engine`; `clock` dates what the store adds of its own.
+
+        `limits` are those of `project`.
+        """
         self._engine = engine
         self._clock = clock
         self._project = project
+        self._limits = limits
 
     def _mine(self, table: FromClause) -> ColumnElement[bool]:
         """Return the condition that a row of `table` may be seen."""
@@ -34,6 +41,13 @@ class Scope:
         if self._project is None:
             return value
         return value.model_copy(update={"project": self._project})
+
+    def _hold_project(self, connection: Connection) -> None:
+        """Let no other transaction count what the project has until this one has ended."""
+        # SQLite's writers have locked the whole database already and ignore this.
+        connection.execute(
+            select(PROJECTS.c.seq).where(PROJECTS.c.name == self._project).with_for_update()
+        )
 
     def _now(self) -> int:
         return int(self._clock.now())

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from tunesmith.domain.clock import Clock
+from tunesmith.domain.projects import Limits
 from tunesmith.store.database import open_database
 from tunesmith.store.schema import upgrade
 from tunesmith.store.sql_files import SqlFiles
 from tunesmith.store.sql_jobs import SqlJobs
+from tunesmith.store.sql_keys import SqlKeys
 from tunesmith.store.sql_models import SqlModels
 from tunesmith.store.sql_uploads import SqlUploads
 
 
-class SqlStore(SqlFiles, SqlUploads, SqlJobs, SqlModels):
+class SqlStore(SqlFiles, SqlUploads, SqlJobs, SqlModels, SqlKeys):
     """Keeps everything in one database, which several processes and threads may share.
 
     Each method does what `Store` says of it, in one transaction.
@@ -25,13 +27,14 @@ class SqlStore(SqlFiles, SqlUploads, SqlJobs, SqlModels):
         where the database cannot be used.
         """
         upgrade(url)
-        return cls(open_database(url), clock, project=None)
+        return cls(open_database(url), clock, project=None, limits=Limits())
 
-    def within(self, project: str) -> SqlStore:
+    def within(self, project: str, limits: Limits | None = None) -> SqlStore:
         """Return the store as `project` sees it; see `Store.within`."""
-        if project == self._project:
+        limits = limits or Limits()
+        if (project, limits) == (self._project, self._limits):
             return self
-        return SqlStore(self._engine, self._clock, project=project)
+        return SqlStore(self._engine, self._clock, project=project, limits=limits)
 
     def close(self) -> None:
         """Close the connections that are not in use."""

@@ -43,6 +43,7 @@ class SqlJobs(Scope):
     def add_job(self, job: Job) -> None:
         """Add a job, with its first event; see `Store.add_job`."""
         with writing(self._engine) as connection:
+            self._check_job_limit(connection)
             owned = self._owned(job)
             insert_values(connection, JOBS, owned)
             _insert_labels(connection, owned)
@@ -136,6 +137,14 @@ class SqlJobs(Scope):
         with writing(self._engine) as connection:
             self._job(connection, job_id)
             connection.execute(delete(CHECKPOINTS).where(dropped))
+
+    def _check_job_limit(self, connection: Connection) -> None:
+        if self._limits.max_jobs is None:
+            return
+        self._hold_project(connection)
+        unfinished = self._mine(JOBS) & JOBS.c.status.in_(rules.UNFINISHED)
+        count = select(func.count()).select_from(JOBS).where(unfinished)
+        rules.check_job_limit(connection.scalar(count) or 0, limit=self._limits.max_jobs)
 
     def _labelled(
         self, connection: Connection, metadata: Mapping[str, str] | None

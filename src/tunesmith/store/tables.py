@@ -57,6 +57,36 @@ def _job_id() -> Column[str]:
     return Column("job_id", String, ForeignKey("jobs.id"), nullable=False)
 
 
+PROJECTS = Table(
+    "projects",
+    METADATA,
+    _sequence(),
+    Column("name", String, nullable=False, unique=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("max_bytes", BigInteger),
+    Column("max_jobs", BigInteger),
+    Column("requests_per_minute", BigInteger),
+    sqlite_autoincrement=True,
+)
+"""One `Project` a row; the default one is there from the start."""
+
+API_KEYS = Table(
+    "api_keys",
+    METADATA,
+    _sequence(),
+    Column("id", String, nullable=False, unique=True),
+    Column("project", String, ForeignKey("projects.name"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("scope", String, nullable=False),
+    Column("prefix", String, nullable=False),
+    Column("digest", String, nullable=False, unique=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("revoked_at", BigInteger),
+    sqlite_autoincrement=True,
+)
+"""One `ApiKey` a row. A revoked one stays, so that its use can be told from a made-up one's."""
+
 # Without `sqlite_autoincrement`, SQLite would give the number of a deleted last row again.
 FILES = Table(
     "files",

@@ -49,6 +49,7 @@ def live(tmp_path: Path) -> Iterator[Live]:
         clock=SystemClock(),
         max_upload_bytes=LIMIT,
         version="9.9",
+        open_without_keys=True,
     )
     server = uvicorn.Server(uvicorn.Config(create_app(services), log_config=None))
     with socket.socket() as listener:

@@ -51,6 +51,7 @@ class World:
             clock=self.clock,
             max_upload_bytes=10_000,
             version="9.9",
+            open_without_keys=True,
         )
 
     def run(self, job_id: str, *, steps: tuple[int, ...] = (5, 10)) -> Job:

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from tunesmith.cli import serve
+from tunesmith.cli.database import open_store
 from tunesmith.domain.errors import SettingsError
+from tunesmith.domain.keys import Scope, new_key
 from tunesmith.settings import load_settings
 
 
@@ -36,3 +38,45 @@ def test_a_port_that_is_taken_is_refused_with_the_mend(tmp_path: Path) -> None:
         taken = load_settings(given | {"port": listener.getsockname()[1]})
         with pytest.raises(SettingsError, match=r"Cannot listen on .*--port"):
             serve.serve_service(taken)
+
+
+def everywhere(tmp_path: Path, **given: object) -> None:
+    """Serve all addresses; what is refused is refused before anything else starts."""
+    serve.serve_service(load_settings({"data": tmp_path, "host": "0.0.0.0", "port": 0, **given}))
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Note that the API would have started, instead of starting it."""
+    noted: list[str] = []
+    monkeypatch.setattr(serve, "_serve_api", lambda *_, **__: noted.append("API"))
+    return noted
+
+
+def test_an_address_for_others_is_refused_while_there_is_no_key(
+    tmp_path: Path, started: list[str]
+) -> None:
+    with pytest.raises(SettingsError, match=r"0\.0\.0\.0 is not loopback.*keys create.*allow-open"):
+        everywhere(tmp_path)
+    assert not started
+
+
+def test_an_address_for_others_is_served_with_a_usable_key(
+    tmp_path: Path, started: list[str]
+) -> None:
+    store = open_store(tmp_path)
+    _, expired = new_key("default", "old", scope=Scope.ADMIN, now=1, expires_at=2)
+    store.add_key(expired)
+    with pytest.raises(SettingsError, match="keys create"):
+        everywhere(tmp_path)
+    _, usable = new_key("default", "me", scope=Scope.ADMIN, now=1, expires_at=None)
+    store.add_key(usable)
+    everywhere(tmp_path)
+    assert started == ["API"]
+
+
+def test_an_address_for_others_is_served_open_where_the_operator_says_so(
+    tmp_path: Path, started: list[str]
+) -> None:
+    everywhere(tmp_path, allow_open=True)
+    assert started == ["API"]

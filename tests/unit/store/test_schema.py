@@ -21,18 +21,22 @@ from tunesmith.domain.errors import SettingsError
 from tunesmith.domain.events import Checkpoint, Event
 from tunesmith.domain.files import File
 from tunesmith.domain.jobs import Job
+from tunesmith.domain.keys import ApiKey
 from tunesmith.domain.models import TunedModel
+from tunesmith.domain.projects import Project
 from tunesmith.domain.uploads import Upload, UploadPart
 from tunesmith.domain.values import Value
 from tunesmith.store.rows import to_row
 from tunesmith.store.schema import HEAD, MIGRATIONS, upgrade
 from tunesmith.store.sql import SqlStore
 from tunesmith.store.tables import (
+    API_KEYS,
     CHECKPOINTS,
     EVENTS,
     FILES,
     JOBS,
     METADATA,
+    PROJECTS,
     TUNED_MODELS,
     UPLOAD_PARTS,
     UPLOADS,
@@ -95,6 +99,8 @@ def test_an_older_database_is_brought_up_with_what_it_holds(
         (Event, EVENTS),
         (Checkpoint, CHECKPOINTS),
         (TunedModel, TUNED_MODELS),
+        (Project, PROJECTS),
+        (ApiKey, API_KEYS),
     ],
 )
 def test_each_field_has_its_column(kind: type[Value], table: Table) -> None:

@@ -1,6 +1,7 @@
-"""Projects, labels of jobs that lists can be filtered by, and what jobs were launched with."""
+"""Projects and their keys, labels of jobs for filters, and what jobs were launched with."""
 
 import json
+import time
 
 import sqlalchemy as sa
 from alembic import op
@@ -22,6 +23,8 @@ def upgrade() -> None:
         op.create_index(f"ix_files_project_{column}_seq", "files", ["project", column, "seq"])
     op.add_column("jobs", sa.Column("tuning", sa.JSON))
     _add_job_labels()
+    _add_projects()
+    _add_api_keys()
 
 
 def _project() -> sa.Column[str]:
@@ -51,3 +54,42 @@ def _add_job_labels() -> None:
         ]
         if rows:
             op.bulk_insert(labels, rows)
+
+
+def _add_projects() -> None:
+    projects = op.create_table(
+        "projects",
+        sa.Column("seq", _NUMBER, nullable=False),
+        sa.Column("name", sa.String, nullable=False),
+        sa.Column("created_at", sa.BigInteger, nullable=False),
+        sa.Column("max_bytes", sa.BigInteger),
+        sa.Column("max_jobs", sa.BigInteger),
+        sa.Column("requests_per_minute", sa.BigInteger),
+        sa.PrimaryKeyConstraint("seq", name="pk_projects"),
+        sa.UniqueConstraint("name", name="uq_projects_name"),
+        sqlite_autoincrement=True,
+    )
+    op.bulk_insert(projects, [{"name": "default", "created_at": int(time.time())}])
+
+
+def _add_api_keys() -> None:
+    op.create_table(
+        "api_keys",
+        sa.Column("seq", _NUMBER, nullable=False),
+        sa.Column("id", sa.String, nullable=False),
+        sa.Column("project", sa.String, nullable=False),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("scope", sa.String, nullable=False),
+        sa.Column("prefix", sa.String, nullable=False),
+        sa.Column("digest", sa.String, nullable=False),
+        sa.Column("created_at", sa.BigInteger, nullable=False),
+        sa.Column("expires_at", sa.BigInteger),
+        sa.Column("revoked_at", sa.BigInteger),
+        sa.PrimaryKeyConstraint("seq", name="pk_api_keys"),
+        sa.UniqueConstraint("id", name="uq_api_keys_id"),
+        sa.UniqueConstraint("digest", name="uq_api_keys_digest"),
+        sa.ForeignKeyConstraint(
+            ["project"], ["projects.name"], name="fk_api_keys_project_projects"
+        ),
+        sqlite_autoincrement=True,
+    )

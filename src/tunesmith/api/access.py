@@ -1,0 +1,199 @@
+"""Who asks, for which project, and whether they may: keys, scopes, requests per minute."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hmac import compare_digest
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.routing import APIRoute
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+
+from tunesmith.api.codes import INSUFFICIENT_SCOPE, INVALID_API_KEY
+from tunesmith.domain.clock import Clock
+from tunesmith.domain.errors import InsufficientScopeError, RateLimitError, UnknownKeyError
+from tunesmith.domain.keys import SHOWN, ApiKey, Scope, digest_of
+from tunesmith.domain.projects import DEFAULT_PROJECT, Limits
+from tunesmith.store.protocol import KeyStore
+
+PUBLIC = frozenset({"/health", "/ready", "/v1/health_check"})
+"""The paths that need no key: they tell nothing of any project."""
+
+_ADMINS = "/v1/fine_tuning/checkpoints/"
+"""What the paths begin with that need an admin's key, as with OpenAI."""
+
+KNOWN_FOR = 1.0
+"""Seconds for which keys and limits are remembered; so long a revoked key may still be taken."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a request may do."""
+
+    project: str
+    """The project whose things it sees."""
+    limits: Limits
+    """How much of them there may be."""
+
+
+@dataclass(frozen=True)
+class _Known:
+    """The keys and projects as they were at one time."""
+
+    read_at: float
+    """The clock's unix time."""
+    keys: Mapping[str, Sequence[ApiKey]]
+    """The keys, by the characters that are kept of them."""
+    limits: Mapping[str, Limits]
+    """The limits that hold for each project."""
+
+
+class Doorkeeper:
+    """Admits requests. One stands before each API process."""
+
+    def __init__(
+        self, store: KeyStore, clock: Clock, *, open_without_keys: bool, defaults: Limits
+    ) -> None:
+        """Take keys and projects from `store`; `defaults` are the limits that projects start with.
+
+        While no key was ever made, everybody is admitted if `open_without_keys`, else nobody.
+        """
+        self._store = store
+        self._clock = clock
+        self._open_without_keys = open_without_keys
+        self._defaults = defaults
+        self._reading = threading.Lock()
+        self._known: _Known | None = None
+        # Counted in memory: a service that starts again begins a new minute.
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+
+    async def admit(self, request: Request, needed: Scope) -> Access:
+        """Return what `request` may do, if its key may do what needs the scope `needed`.
+
+        Raises `UnknownKeyError`, `InsufficientScopeError` or `RateLimitError`.
+        """
+        known = self._fresh()
+        if known is None:
+            # Everybody who comes meanwhile waits for the same look.
+            known = await run_in_threadpool(self._read)
+        if not known.keys and self._open_without_keys:
+            project = DEFAULT_PROJECT
+        else:
+            key = self._key(known, request.headers.get("authorization", ""))
+            _check_scope(key, needed)
+            project = key.project
+        access = Access(project, known.limits.get(project, self._defaults))
+        self._count(access)
+        return access
+
+    def _fresh(self) -> _Known | None:
+        known = self._known
+        # A clock that was set back must not make what is known last longer.
+        if known is not None and 0 <= self._clock.now() - known.read_at < KNOWN_FOR:
+            return known
+        return None
+
+    def _read(self) -> _Known:
+        with self._reading:
+            if known := self._fresh():
+                return known
+            read_at, keys = self._clock.now(), defaultdict[str, list[ApiKey]](list)
+            for key in self._store.list_keys():
+                keys[key.prefix].append(key)
+            limits = {
+                each.name: each.limits(self._defaults) for each in self._store.list_projects()
+            }
+            self._known = _Known(read_at, dict(keys), limits)
+            return self._known
+
+    def _key(self, known: _Known, header: str) -> ApiKey:
+        """Return the usable key that the `Authorization` header shows."""
+        scheme, _, secret = header.partition(" ")
+        secret = secret.strip()
+        if scheme.lower() != "bearer" or not secret:
+            raise _refused(
+                "This service asks for an API key. Send it as 'Authorization: Bearer sk-ts-…', "
+                "which OpenAI's clients do with `api_key`; the operator makes one with "
+                "`tunesmith keys create`."
+            )
+        digest = digest_of(secret)
+        # Found by what is no secret, and the rest compared in constant time.
+        for key in known.keys.get(secret[:SHOWN], ()):
+            if compare_digest(key.digest, digest):
+                return self._usable(key)
+        raise _refused(
+            "The API key is none of this service's. Compare it with the one that was shown when "
+            "it was made, or have the operator make another with `tunesmith keys create`."
+        )
+
+    def _usable(self, key: ApiKey) -> ApiKey:
+        if key.usable(now=self._clock.now()):
+            return key
+        fault = "has expired" if key.revoked_at is None else "was revoked"
+        raise _refused(
+            f"The API key '{key.prefix}…' {fault}; have the operator make another with "
+            "`tunesmith keys create`."
+        )
+
+    def _count(self, access: Access) -> None:
+        """Count one request of the project. Raises `RateLimitError` where it is one too many."""
+        most = access.limits.requests_per_minute
+        if most is None:
+            return
+        item = RateLimitItemPerMinute(most)
+        if most and self._limiter.hit(item, access.project):
+            return
+        resets_at = self._limiter.get_window_stats(item, access.project).reset_time
+        raise RateLimitError(
+            f"The project '{access.project}' has sent {most} requests within 60 seconds, which is "
+            "its limit ('requests_per_minute'). Wait as long as 'Retry-After' says, or have the "
+            "operator raise the limit with `tunesmith projects set`.",
+            retry_after=max(1, math.ceil(resets_at - time.time())),
+        )
+
+
+def needed_scope(method: str, path: str) -> Scope:
+    """Return the scope that a request of `method` to the route `path` needs."""
+    if path.startswith(_ADMINS):
+        return Scope.ADMIN
+    return Scope.READ if method in ("GET", "HEAD") else Scope.WRITE
+
+
+async def authorize(request: Request) -> Access:
+    """Return what the request may do; its project is named in each log line from here on.
+
+    Raises what `Doorkeeper.admit` raises.
+    """
+    route: APIRoute = request.scope["route"]
+    if route.path in PUBLIC:
+        return Access(DEFAULT_PROJECT, Limits())
+    doorkeeper: Doorkeeper = request.app.state.doorkeeper
+    access = await doorkeeper.admit(request, needed_scope(request.method, route.path))
+    request.state.log_fields["project"] = access.project
+    return access
+
+
+Admitted = Annotated[Access, Depends(authorize)]
+"""A handler's parameter that receives what the request may do."""
+
+
+def _check_scope(key: ApiKey, needed: Scope) -> None:
+    if not key.scope.covers(needed):
+        raise InsufficientScopeError(
+            f"This needs a key of scope '{needed}'; the key '{key.prefix}…' has '{key.scope}'. "
+            f"Have the operator make one with `tunesmith keys create --scope {needed}`.",
+            code=INSUFFICIENT_SCOPE,
+        )
+
+
+def _refused(message: str) -> UnknownKeyError:
+    return UnknownKeyError(message, code=INVALID_API_KEY)

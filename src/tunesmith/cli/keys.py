@@ -1,0 +1,198 @@
+"""`tunesmith keys` and `tunesmith projects`: who may use the service, and how much of it.
+
+They work on the data folder itself, whether or not the service is running:
+the first key has to come from somewhere. The running service follows within a
+second or two.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tunesmith.cli.database import open_store
+from tunesmith.cli.folder import open_folder
+from tunesmith.domain.errors import TunesmithError
+from tunesmith.domain.keys import ApiKey, Scope, new_key
+from tunesmith.domain.projects import DEFAULT_PROJECT, PROJECT_NAME, Project
+from tunesmith.settings import load_settings
+from tunesmith.store.sql import SqlStore
+
+keys = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
+"""`tunesmith keys …`."""
+
+projects = typer.Typer(help="List projects and set their limits.", no_args_is_help=True)
+"""`tunesmith projects …`."""
+
+_SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+_LONGEST = 100 * 366 * 86400
+"""Seconds, about a century, that a key lives at the most."""
+
+Data = Annotated[Path | None, typer.Option(help="Folder of all state (TUNESMITH_DATA).")]
+"""The option that every command here takes."""
+
+
+@keys.command("create")
+def create_key(
+    *,
+    project: Annotated[
+        str, typer.Option(help="Project that the key opens; made with its first key.")
+    ] = DEFAULT_PROJECT,
+    name: Annotated[str, typer.Option(help="What the key is called, e.g. who has it.")],
+    scope: Annotated[
+        Scope, typer.Option(help="What it may do; each scope includes the ones before it.")
+    ] = Scope.WRITE,
+    expires_in: Annotated[
+        str | None, typer.Option(help="When it ends by itself: 90d; units are m, h, d and w.")
+    ] = None,
+    data: Data = None,
+) -> None:
+    """Create an API key and print it, once: nobody can look it up later."""
+    if not re.fullmatch(PROJECT_NAME, project):
+        raise typer.BadParameter(
+            "give 1 to 64 letters, digits, '.', '_' or '-', a letter or digit first",
+            param_hint="--project",
+        )
+    if not name.isprintable() or not 1 <= len(name.strip()) <= 64:
+        raise typer.BadParameter("give 1 to 64 printable characters", param_hint="--name")
+    now = int(time.time())
+    expires_at = None if expires_in is None else now + _seconds(expires_in)
+    secret, key = new_key(project, name.strip(), scope=scope, now=now, expires_at=expires_at)
+    with _store(data) as store:
+        store.add_key(key)
+    # The key alone goes to standard output, so that it can be piped to where it belongs.
+    typer.echo(
+        f"{key.id} for project '{project}', {_ending(key)}. It is shown this once:", err=True
+    )
+    typer.echo(secret)
+
+
+@keys.command("list")
+def list_keys(*, data: Data = None) -> None:
+    """List the keys with their ids, and whether each is taken still."""
+    now = time.time()
+    with _store(data) as store:
+        rows = [
+            (key.id, key.project, key.name, key.scope, f"{key.prefix}…", _state(key, now))
+            for key in store.list_keys()
+        ]
+    _print_table(("ID", "PROJECT", "NAME", "SCOPE", "KEY", "STATE"), *rows)
+
+
+@keys.command("revoke")
+def revoke_key(
+    key_id: Annotated[str, typer.Argument(help="The key's id, `key_…`.")], *, data: Data = None
+) -> None:
+    """Revoke a key for good; a running service refuses it within two seconds."""
+    with _store(data) as store:
+        key = store.revoke_key(key_id)
+    typer.echo(f"{key.id} ('{key.name}' of project '{key.project}') is revoked.")
+
+
+@projects.command("list")
+def list_projects(*, data: Data = None) -> None:
+    """List the projects and the limits of their own."""
+    with _store(data) as store:
+        rows = [_limits_row(project) for project in store.list_projects()]
+    _print_table(("PROJECT", "MAX-BYTES", "MAX-JOBS", "REQUESTS-PER-MINUTE"), *rows)
+
+
+@projects.command("set")
+def set_project(
+    name: Annotated[str, typer.Argument(help="The project.")],
+    *,
+    max_bytes: Annotated[
+        str | None, typer.Option(help="Most bytes of files and pending uploads, or `default`.")
+    ] = None,
+    max_jobs: Annotated[
+        str | None, typer.Option(help="Most jobs that have not ended, or `default`.")
+    ] = None,
+    requests_per_minute: Annotated[
+        str | None, typer.Option(help="Most requests in 60 seconds, or `default`.")
+    ] = None,
+    data: Data = None,
+) -> None:
+    """Set limits of a project; `default` gives one back to the service's settings."""
+    asked = {
+        "max_bytes": max_bytes,
+        "max_jobs": max_jobs,
+        "requests_per_minute": requests_per_minute,
+    }
+    given = {limit: _limit(limit, text) for limit, text in asked.items() if text is not None}
+    if not given:
+        raise typer.BadParameter("name at least one limit to set", param_hint="--max-…")
+    with _store(data) as store:
+        project = store.set_limits(name, given)
+    _print_table(("PROJECT", "MAX-BYTES", "MAX-JOBS", "REQUESTS-PER-MINUTE"), _limits_row(project))
+
+
+@contextmanager
+def _store(data: Path | None) -> Iterator[SqlStore]:
+    """Open the data folder's store; what goes wrong ends the command with its message."""
+    try:
+        settings = load_settings({} if data is None else {"data": data})
+        store = open_store(open_folder(settings.data))
+        try:
+            yield store
+        finally:
+            store.close()
+    except TunesmithError as error:
+        typer.echo(f"tunesmith: {error.message}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _seconds(duration: str) -> int:
+    found = re.fullmatch(r"([1-9][0-9]{0,9})([mhdw])", duration)
+    seconds = int(found[1]) * _SECONDS[found[2]] if found else 0
+    if not 0 < seconds <= _LONGEST:
+        raise typer.BadParameter(
+            f"'{duration}' is no duration; give a number and a unit, such as 12h, 90d or 52w",
+            param_hint="--expires-in",
+        )
+    return seconds
+
+
+def _limit(limit: str, text: str) -> int | None:
+    if text == "default":
+        return None
+    # Larger numbers than this do not fit into the database's column.
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise typer.BadParameter(
+            f"'{text}' is neither a whole number nor `default`",
+            param_hint=f"--{limit.replace('_', '-')}",
+        )
+    return int(text)
+
+
+def _state(key: ApiKey, now: float) -> str:
+    if key.revoked_at is not None:
+        return f"revoked {_date(key.revoked_at)}"
+    return _ending(key) if key.usable(now=now) else f"expired {_date(key.expires_at or 0)}"
+
+
+def _ending(key: ApiKey) -> str:
+    return "without expiry" if key.expires_at is None else f"expires {_date(key.expires_at)}"
+
+
+def _date(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _limits_row(project: Project) -> tuple[str, ...]:
+    own = (project.max_bytes, project.max_jobs, project.requests_per_minute)
+    return (project.name, *("default" if limit is None else str(limit) for limit in own))
+
+
+def _print_table(*rows: tuple[str, ...]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        typer.echo("  ".join(cells).rstrip())

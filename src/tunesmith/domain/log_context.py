@@ -1,0 +1,61 @@
+"""What every log line of a request or a job names, and what none of them may show."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from tunesmith.domain.keys import SECRET_PREFIX, SHOWN
+
+_CONTEXT: ContextVar[dict[str, str] | None] = ContextVar("log_context", default=None)
+
+_OUR_KEY = re.compile(rf"({SECRET_PREFIX}[A-Za-z0-9_-]{{{SHOWN - len(SECRET_PREFIX)}}})[\w-]+")
+"""An API key; what is kept of it in the clear may be shown."""
+
+_MASK = "***"
+"""Stands where a secret was."""
+
+
+def mark_logs(**fields: str) -> dict[str, str]:
+    """Name `fields` in each log line from here on, in this task and in those that it starts.
+
+    Returns them; what is added to them later is named as well.
+    """
+    _CONTEXT.set(fields)
+    return fields
+
+
+@contextmanager
+def marked_logs(**fields: str) -> Iterator[None]:
+    """Name `fields` in each log line of the block."""
+    before = _CONTEXT.set(fields)
+    try:
+        yield
+    finally:
+        _CONTEXT.reset(before)
+
+
+def masked(text: str, secrets: Collection[str] = ()) -> str:
+    """Return `text` without the `secrets`, and with no more of an API key than its beginning."""
+    for secret in secrets:
+        text = text.replace(secret, _MASK)
+    return _OUR_KEY.sub(rf"\1{_MASK}", text)
+
+
+class MaskingFormatter(logging.Formatter):
+    """Writes a log line, its traceback included, with its context and without secrets."""
+
+    def __init__(self, line: str, secrets: Collection[str] = ()) -> None:
+        """Write lines of the form `line`, in which `%(context)s` names the request or the job."""
+        super().__init__(line)
+        self._secrets = secrets
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of `record`; times are UTC's."""
+        fields = _CONTEXT.get()
+        shown = " ".join(f"{name}={value}" for name, value in (fields or {}).items())
+        record.context = f" [{shown}]" if shown else ""
+        return masked(super().format(record), self._secrets)
