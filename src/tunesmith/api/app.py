@@ -46,6 +46,8 @@ _STATUS_OF_CODE = {
     # OpenAI answers 400 to the cancellation of a job that has ended.
     "job_already_ended": 400,
     # OpenAI's clients would send the request again upon a 409.
+    "job_not_pausable": 400,
+    "job_not_paused": 400,
     "upload_not_pending": 400,
 }
 """Statuses of the errors whose kind alone does not decide it."""

@@ -1,4 +1,4 @@
-"""`/v1/fine_tuning/jobs`: create, list, retrieve, cancel; events and checkpoints."""
+"""`/v1/fine_tuning/jobs`: create, list, retrieve, cancel, pause, resume; events and checkpoints."""
 
 from __future__ import annotations
 
@@ -62,6 +62,18 @@ def retrieve_job(services: Serviced, job_id: str) -> JobObject:
 def cancel_job(services: Serviced, job_id: str) -> JobObject:
     """Cancel a job that has not ended."""
     return JobObject.to_wire(services.store.cancel_job(job_id, now=services.now()))
+
+
+@router.post("/{job_id}/pause")
+def pause_job(services: Serviced, job_id: str) -> JobObject:
+    """Pause a queued or running job: it saves a checkpoint and frees its processors."""
+    return JobObject.to_wire(services.store.pause_job(job_id))
+
+
+@router.post("/{job_id}/resume")
+def resume_job(services: Serviced, job_id: str) -> JobObject:
+    """Put a paused job back into the queue, to go on from where it stopped."""
+    return JobObject.to_wire(services.store.resume_job(job_id))
 
 
 @router.get("/{job_id}/events")

@@ -56,8 +56,7 @@ class Actor:
             case Verb.STOP:
                 self._doors.cluster.stop(job.submission_id)
             case Verb.RELEASE:
-                self._doors.store.change_job(job, JobChange(submission_open=False))
-                self._ingester.forget(job)
+                self._release(job)
 
     def give_up(self, job: Job, fault: Exception) -> None:
         """Fail a job whose run directory cannot be read, for `fault`."""
@@ -155,6 +154,11 @@ class Actor:
             )
         message = f"{decision.reason} The job goes on from its last checkpoint."
         self._doors.store.change_job(job, change, message=message, level=EventLevel.WARN)
+
+    def _release(self, job: Job) -> None:
+        self._doors.store.change_job(job, JobChange(submission_open=False))
+        if job.status.terminal:
+            self._ingester.forget(job)
 
     def _files(self, job: Job) -> tuple[File, File | None]:
         validation = job.validation_file

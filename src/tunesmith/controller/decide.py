@@ -72,6 +72,8 @@ def decide(seen: Seen) -> Decision:
         return _launch(seen)
     if seen.outcome is not None:
         return _finish(seen, seen.outcome)
+    if job.stopping or job.status is JobStatus.PAUSED:
+        return _end_attempt(seen)
     if not seen.cluster_up:
         return Decision(verb=Verb.WAIT, reason="The cluster does not answer.")
     if seen.submission is None and job.status is JobStatus.QUEUED:
@@ -93,6 +95,17 @@ def _let_go(seen: Seen) -> Decision:
     if leaving and seen.now < (job.finished_at or 0) + STOP_GRACE:
         return Decision(verb=Verb.WAIT, reason="The run is leaving by itself.")
     return Decision(verb=Verb.STOP, reason=f"The job is {job.status}.")
+
+
+def _end_attempt(seen: Seen) -> Decision:
+    """Bring the attempt of a paused job to its end, also where the job is resumed by now."""
+    if not seen.job.submission_open:
+        return Decision(verb=Verb.WAIT, reason="The job is paused.")
+    if not seen.cluster_up:
+        return Decision(verb=Verb.WAIT, reason="The cluster does not answer.")
+    if seen.submission is None or seen.submission.state.ended:
+        return Decision(verb=Verb.RELEASE, reason="The paused attempt has ended.")
+    return Decision(verb=Verb.STOP, reason="The job was paused.")
 
 
 def _launch(seen: Seen) -> Decision:

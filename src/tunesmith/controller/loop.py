@@ -102,8 +102,8 @@ class Controller:
             self._actor.give_up(job, error)
 
     def _outcome(self, job: Job) -> RunOutcome | None:
-        """Bring in what the run wrote. Of a job that has ended, what cannot be read is let be."""
-        if not job.attempt:
+        """Bring in what an attempt wrote. Of an ended job, what cannot be read is let be."""
+        if not job.submission_open:
             return None
         try:
             return self._ingester.ingest(job)

@@ -18,6 +18,7 @@ class JobStatus(StrEnum):
     VALIDATING_FILES = "validating_files"
     QUEUED = "queued"
     RUNNING = "running"
+    PAUSED = "paused"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -32,9 +33,21 @@ TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
     JobStatus.VALIDATING_FILES: frozenset(
         {JobStatus.QUEUED, JobStatus.FAILED, JobStatus.CANCELLED}
     ),
-    JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.FAILED, JobStatus.CANCELLED}),
+    JobStatus.QUEUED: frozenset(
+        {JobStatus.RUNNING, JobStatus.PAUSED, JobStatus.FAILED, JobStatus.CANCELLED}
+    ),
     # A run that lost its worker waits in the queue for the next attempt.
     JobStatus.RUNNING: frozenset(
+        {
+            JobStatus.QUEUED,
+            JobStatus.PAUSED,
+            JobStatus.SUCCEEDED,
+            JobStatus.FAILED,
+            JobStatus.CANCELLED,
+        }
+    ),
+    # A run may have come to its end just before it was paused; what it says then counts.
+    JobStatus.PAUSED: frozenset(
         {JobStatus.QUEUED, JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED}
     ),
     JobStatus.SUCCEEDED: frozenset(),
@@ -104,6 +117,8 @@ class Job(Value):
     """How many attempts ended without an outcome of their own."""
     submission_open: bool = False
     """Whether the latest attempt may still be alive on the cluster."""
+    stopping: bool = False
+    """Whether that attempt is to end, since the job was paused; a resumed job waits for it."""
     run_events_seen: int = 0
     """Number of the last run event that was ingested."""
     project: str = DEFAULT_PROJECT
@@ -142,6 +157,8 @@ class JobChange(Value):
     """See `Job.crashes`."""
     submission_open: bool = False
     """See `Job.submission_open`."""
+    stopping: bool = False
+    """See `Job.stopping`."""
 
 
 def apply_change(job: Job, change: JobChange) -> Job:

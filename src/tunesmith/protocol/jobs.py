@@ -26,7 +26,9 @@ from tunesmith.protocol.methods import (
 from tunesmith.protocol.tuning import TuningObject, TuningRequest
 from tunesmith.protocol.wire import Wire
 
-Status = Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled"]
+Status = Literal[
+    "validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled"
+]
 """Where a job stands."""
 
 

@@ -14,6 +14,9 @@ from tunesmith.protocol.hyperparameters import HyperparametersObject
 from tunesmith.protocol.jobs import JobErrorObject, Status
 from tunesmith.protocol.wire import Wire
 
+OpeaStatus = Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled"]
+"""Where a job stands, in OPEA's words, which have none for a paused one."""
+
 
 class OpeaJobId(Wire):
     """The body of OPEA's own routes."""
@@ -45,8 +48,8 @@ class OpeaJobObject(Wire):
     """The third part of the tuned model's name."""
     result_files: list[str]
     """File ids of the metrics tables."""
-    status: Status
-    """Where it stands."""
+    status: OpeaStatus
+    """Where it stands; a paused job is shown as `queued`."""
     trained_tokens: int | None
     """Tokens that went through training, known at the end."""
     training_file: str
@@ -73,13 +76,18 @@ class OpeaJobObject(Wire):
             model=job.model,
             organization_id=job.organization,
             result_files=list(job.result_files),
-            status=job.status.value,
+            status=_status(job),
             trained_tokens=job.trained_tokens,
             training_file=job.training_filename,
             validation_file=job.validation_filename,
             seed=job.seed,
             estimated_finish=job.estimated_finish,
         )
+
+
+def _status(job: Job) -> OpeaStatus:
+    status: Status = job.status.value
+    return "queued" if status == "paused" else status
 
 
 class OpeaCheckpoint(Wire):

@@ -137,6 +137,19 @@ class JobStore(Protocol):
         `ConflictError` if the job has ended already.
         """
 
+    def pause_job(self, job_id: str) -> Job:
+        """Pause a queued or running job, with an event that says so.
+
+        An attempt that is open stays so, marked as `stopping`, for the controller
+        to stop. Raises `ConflictError` with code `job_not_pausable` for another job.
+        """
+
+    def resume_job(self, job_id: str) -> Job:
+        """Put a paused job back into the queue, with an event that says so.
+
+        Raises `ConflictError` with code `job_not_paused` for another job.
+        """
+
     def ingest(
         self, job_id: str, events: Sequence[RunEvent], *, checkpoints: Sequence[Checkpoint]
     ) -> None:

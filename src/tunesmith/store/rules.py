@@ -18,6 +18,12 @@ from tunesmith.domain.jobs import Job, JobChange, JobStatus, apply_change
 from tunesmith.domain.models import TunedModel
 from tunesmith.domain.uploads import Upload, UploadStatus
 
+_HINTS = {
+    JobStatus.VALIDATING_FILES: "Its files are still being checked; pause it once it is queued.",
+    JobStatus.PAUSED: "It is paused already.",
+}
+"""What a job that cannot be paused is told; one that has ended is told so."""
+
 UNFINISHED = tuple(status for status in JobStatus if not status.terminal)
 """The statuses of a job that has not ended."""
 
@@ -26,8 +32,12 @@ JOB_PATIENCE = 60
 
 
 def check_seen(job: Job, seen: Job) -> None:
-    """Raise `StaleJobError` unless `job` has the status and attempt that the caller has seen."""
-    if (job.status, job.attempt) != (seen.status, seen.attempt):
+    """Raise `StaleJobError` unless `job` stands where the caller has seen it.
+
+    That is its status, its attempt, and whether that attempt is to end: a job that
+    was paused and resumed meanwhile has the same status and attempt.
+    """
+    if (job.status, job.attempt, job.stopping) != (seen.status, seen.attempt, seen.stopping):
         raise StaleJobError(
             f"Job '{job.id}' is {job.status} in attempt {job.attempt} by now; "
             f"it was {seen.status} in attempt {seen.attempt} when it was read."
@@ -38,16 +48,46 @@ def changed(job: Job, change: JobChange, *, now: int) -> Job:
     """Return `job` after `change` at the unix second `now`.
 
     Only an ended job has a `finished_at`, which is `now` unless `change` names
-    one, and only a running job has an `estimated_finish`. Raises what
-    `apply_change` raises.
+    one, only a running job has an `estimated_finish`, and only an attempt that may
+    be alive is to end. Raises what `apply_change` raises.
     """
     after = apply_change(job, change)
     running = after.status is JobStatus.RUNNING
-    times = {
+    derived = {
         "finished_at": (after.finished_at or now) if after.status.terminal else None,
         "estimated_finish": after.estimated_finish if running else None,
+        "stopping": after.stopping and after.submission_open,
     }
-    return after.model_copy(update=times)
+    return after.model_copy(update=derived)
+
+
+def pausing(job: Job) -> JobChange:
+    """Return the change that pauses `job`; an attempt that it has on the cluster is to end.
+
+    Raises `ConflictError` with code `job_not_pausable` unless it is queued or running.
+    """
+    if job.status in (JobStatus.QUEUED, JobStatus.RUNNING):
+        return JobChange(status=JobStatus.PAUSED, stopping=job.submission_open)
+    raise ConflictError(
+        f"Job '{job.id}' is {job.status}, and only a queued or running job can be paused. "
+        + _HINTS.get(job.status, "It has ended."),
+        param="fine_tuning_job_id",
+        code="job_not_pausable",
+    )
+
+
+def resuming(job: Job) -> JobChange:
+    """Return the change that puts the paused `job` back into the queue.
+
+    Raises `ConflictError` with code `job_not_paused` for any other one.
+    """
+    if job.status is JobStatus.PAUSED:
+        return JobChange(status=JobStatus.QUEUED)
+    raise ConflictError(
+        f"Job '{job.id}' is {job.status}, and only a paused job can be resumed.",
+        param="fine_tuning_job_id",
+        code="job_not_paused",
+    )
 
 
 def finishing(change: JobChange, model: TunedModel, *, results: File) -> JobChange:
@@ -92,6 +132,16 @@ def change_events(
 def cancellation_event(job_id: str, *, at: int) -> Event:
     """Return the event of a cancellation; `at` is in unix seconds."""
     return new_event(job_id, "Fine-tuning job cancelled", at=at)
+
+
+def pause_event(job_id: str, *, at: int) -> Event:
+    """Return the event of a pause; `at` is in unix seconds."""
+    return new_event(job_id, "Fine-tuning job paused", at=at)
+
+
+def resume_event(job_id: str, *, at: int) -> Event:
+    """Return the event of a resumption; `at` is in unix seconds."""
+    return new_event(job_id, "Fine-tuning job resumed, moving job to queued state", at=at)
 
 
 def finish_events(job_id: str, model: TunedModel, *, at: int) -> list[Event]:

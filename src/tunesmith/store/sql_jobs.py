@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -105,6 +105,14 @@ class SqlJobs(Scope):
             job = self._job(connection, job_id, lock=True)
             return self._change(connection, job, change=change, events=events, now=now)
 
+    def pause_job(self, job_id: str) -> Job:
+        """Pause the job; see `Store.pause_job`."""
+        return self._move(job_id, rules.pausing, told=rules.pause_event)
+
+    def resume_job(self, job_id: str) -> Job:
+        """Put the job back into the queue; see `Store.resume_job`."""
+        return self._move(job_id, rules.resuming, told=rules.resume_event)
+
     def ingest(
         self, job_id: str, events: Sequence[RunEvent], *, checkpoints: Sequence[Checkpoint]
     ) -> None:
@@ -178,6 +186,16 @@ class SqlJobs(Scope):
         ours = table.c.job_id == job_id
         place = place_of(connection, table, after=after, seen=ours)
         return behind(select(table).where(ours), table.c.seq, place=place)
+
+    def _move(
+        self, job_id: str, change: Callable[[Job], JobChange], *, told: Callable[..., Event]
+    ) -> Job:
+        """Change the job as it is now, with the event that `told` makes of its id and the time."""
+        now = self._now()
+        with writing(self._engine) as connection:
+            job = self._job(connection, job_id, lock=True)
+            events = [told(job_id, at=now)]
+            return self._change(connection, job, change=change(job), events=events, now=now)
 
     def _change(
         self,

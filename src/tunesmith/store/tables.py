@@ -22,6 +22,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 from tunesmith.domain.projects import DEFAULT_PROJECT
@@ -165,6 +166,7 @@ JOBS = Table(
     Column("attempt", Integer, nullable=False),
     Column("crashes", Integer, nullable=False),
     Column("submission_open", Boolean, nullable=False, index=True),
+    Column("stopping", Boolean, nullable=False, server_default=false()),
     Column("run_events_seen", BigInteger, nullable=False),
     _project(),
     Index(None, "project", "seq"),

@@ -106,6 +106,30 @@ def test_a_job_is_cancelled_once(client: openai.OpenAI, job: Any) -> None:
     assert refused.value.code == "job_already_ended"
 
 
+def test_a_running_job_is_paused_and_resumed(client: openai.OpenAI, job: Any, world: Any) -> None:
+    with pytest.raises(openai.BadRequestError, match="still being checked") as refused:
+        client.fine_tuning.jobs.pause(job.id)
+    assert refused.value.code == "job_not_pausable"
+    world.run(job.id)
+    paused = client.fine_tuning.jobs.pause(job.id)
+    assert str(paused.status) == "paused"
+    assert paused.estimated_finish is None
+    with pytest.raises(openai.ConflictError, match="unfinished"):
+        client.files.delete(job.training_file)
+    with pytest.raises(openai.BadRequestError, match="paused already"):
+        client.fine_tuning.jobs.pause(job.id)
+    assert client.fine_tuning.jobs.resume(job.id).status == "queued"
+    with pytest.raises(openai.BadRequestError, match="only a paused job") as refused:
+        client.fine_tuning.jobs.resume(job.id)
+    assert refused.value.code == "job_not_paused"
+
+
+def test_an_ended_job_is_not_paused(client: openai.OpenAI, job: Any) -> None:
+    client.fine_tuning.jobs.cancel(job.id)
+    with pytest.raises(openai.BadRequestError, match="It has ended"):
+        client.fine_tuning.jobs.pause(job.id)
+
+
 def test_models_are_the_catalogue_and_what_was_tuned(
     client: openai.OpenAI, job: Any, world: Any
 ) -> None:

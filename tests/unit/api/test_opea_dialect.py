@@ -208,3 +208,15 @@ def test_a_named_file_of_another_purpose_is_told_apart_from_an_unknown_one(
     upload("b.json")
     again = http.post(JOBS, json=BODY | {"training_file": "b.json", "validation_file": "a.json"})
     assert again.json()["error"]["param"] == "validation_file"
+
+
+def test_a_paused_job_is_queued_in_opeas_words(
+    http: TestClient, create: Callable[..., dict[str, Any]], world: Any
+) -> None:
+    job = create()
+    world.run(job["id"])
+    assert http.post(f"{JOBS}/{job['id']}/pause").json()["status"] == "paused"
+    shown = http.post(f"{JOBS}/retrieve", json={"fine_tuning_job_id": job["id"]}).json()
+    assert shown["status"] == "queued"
+    [listed] = http.get(JOBS).json()["data"]
+    assert listed["status"] == "queued"

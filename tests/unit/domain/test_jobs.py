@@ -45,6 +45,14 @@ def test_a_run_that_lost_its_worker_goes_back_to_the_queue() -> None:
     assert apply_change(job(S.RUNNING), JobChange(status=S.QUEUED)).status is S.QUEUED
 
 
+def test_a_waiting_or_working_job_can_be_paused_and_then_waits_again() -> None:
+    for status in (S.QUEUED, S.RUNNING):
+        assert apply_change(job(status), JobChange(status=S.PAUSED)).status is S.PAUSED
+    assert apply_change(job(S.PAUSED), JobChange(status=S.QUEUED)).status is S.QUEUED
+    assert S.PAUSED not in TRANSITIONS[S.VALIDATING_FILES]
+    assert S.RUNNING not in TRANSITIONS[S.PAUSED]
+
+
 @given(here=st.sampled_from(JobStatus), there=st.sampled_from(JobStatus))
 def test_a_status_that_the_table_does_not_allow_is_refused(here: S, there: S) -> None:
     if there in TRANSITIONS[here]:

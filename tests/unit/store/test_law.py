@@ -38,6 +38,14 @@ def cancelling(now: int) -> Move:
     return lambda store, seen, _: store.cancel_job(seen.id, now=now)
 
 
+def pausing(store: Store, seen: Job, _: Examples) -> None:
+    store.pause_job(seen.id)
+
+
+def resuming(store: Store, seen: Job, _: Examples) -> None:
+    store.resume_job(seen.id)
+
+
 def finishing(tokens: int) -> Move:
     return lambda store, seen, examples: store.finish_job(
         seen,
@@ -67,6 +75,7 @@ changes = st.fixed_dictionaries(
         "attempt": st.integers(0, 2),
         "crashes": st.integers(0, 2),
         "submission_open": st.booleans(),
+        "stopping": st.booleans(),
         "finished_at": st.integers(1, 9),
         "estimated_finish": st.none() | st.integers(1, 9),
     },
@@ -76,6 +85,8 @@ moves = st.one_of(
     changes.map(changing),
     st.integers(1, 9).map(cancelling),
     st.integers(0, 9).map(finishing),
+    st.just(pausing),
+    st.just(resuming),
     st.tuples(st.integers(1, 9), st.integers(1, 9)).map(ingesting),
 )
 numbers = count()
@@ -96,6 +107,7 @@ def test_the_law_is_kept_and_what_was_told_stays_told(
         assert after.status is before.status or after.status in TRANSITIONS[before.status]
         assert (after.finished_at is not None) == after.status.terminal
         assert after.estimated_finish is None or after.status is JobStatus.RUNNING
+        assert after.submission_open or not after.stopping
         new = story(store, seen.id)
         assert new[len(new) - len(told) :] == told
         if refused:

@@ -25,6 +25,8 @@ def upgrade() -> None:
     _add_job_labels()
     _add_projects()
     _add_api_keys()
+    stopping = sa.Column("stopping", sa.Boolean, nullable=False, server_default=sa.false())
+    op.add_column("jobs", stopping)
 
 
 def _project() -> sa.Column[str]:
