@@ -6,8 +6,10 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
+from tunesmith.api.description import INTRODUCTION, SECURITY, TAGS, describe_route
 from tunesmith.protocol.jobs import CreateJob
 from tunesmith.protocol.opea import OpeaJobId
 from tunesmith.protocol.opea_create import OpeaCreateJob
@@ -69,9 +71,26 @@ def json_body(*shapes: type[Wire]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
+def operation_id(route: APIRoute) -> str:
+    """Return the name of a route, by which generated clients call it."""
+    return f"opea_{route.name}" if "opea" in route.tags else route.name
+
+
 def describe_api(app: FastAPI) -> dict[str, Any]:
     """Return the OpenAPI description of `app`."""
-    description = get_openapi(title=app.title, version=app.version, routes=app.routes)
+    description = get_openapi(
+        title=app.title,
+        version=app.version,
+        description=INTRODUCTION,
+        tags=TAGS,
+        routes=app.routes,
+    )
     _, shapes = models_json_schema([(shape, "validation") for shape in _BODIES], ref_template=_REF)
-    description["components"]["schemas"].update(shapes["$defs"])
+    components = description["components"]
+    components["schemas"].update(shapes["$defs"])
+    components["securitySchemes"] = SECURITY
+    for path, methods in description["paths"].items():
+        for method, operation in methods.items():
+            public = "health" in operation["tags"]
+            describe_route(operation, path=path, method=method, public=public)
     return description
