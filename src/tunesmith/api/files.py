@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 
 from tunesmith.api.answers import WireRoute
 from tunesmith.api.body import UploadBody
-from tunesmith.api.openapi import UPLOAD_FORM
+from tunesmith.api.openapi import BYTES, UPLOAD_FORM
 from tunesmith.api.services import Serviced
 from tunesmith.domain.errors import ArtifactMissingError, NotFoundError
 from tunesmith.domain.files import File, Purpose
@@ -80,7 +80,7 @@ def delete_file(services: Serviced, file_id: str) -> FileDeleted:
     return FileDeleted(id=file.id)
 
 
-@router.get("/{file_id}/content", response_class=StreamingResponse)
+@router.get("/{file_id}/content", response_class=StreamingResponse, responses=BYTES)
 def download_file(services: Serviced, file_id: str) -> StreamingResponse:
     """Download a file's content."""
     file = services.store.file(file_id)

@@ -64,6 +64,15 @@ PART_FORM = {
 """Describes the form of an upload's part, for a route's `openapi_extra`."""
 
 
+BYTES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The bytes as they were uploaded or made.",
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+"""Describes an answer of plain bytes, for a route's `responses`."""
+
+
 def json_body(*shapes: type[Wire]) -> dict[str, Any]:
     """Return the description of a JSON body in one of `shapes`, for a route's `openapi_extra`."""
     schemas = [{"$ref": _REF.format(model=shape.__name__)} for shape in shapes]
