@@ -67,11 +67,11 @@ _ERRORS = {
     ),
     401: (
         "The service asks for an API key, and the request has no usable one.",
-        _fault("Incorrect API key provided."),
+        _fault("Incorrect API key provided.", code="invalid_api_key"),
     ),
     403: (
         "The key's scopes do not reach so far, or nobody may do it.",
-        _fault("This needs a key with the scope 'write'."),
+        _fault("This needs a key with the scope 'write'.", code="insufficient_scope"),
     ),
     404: (
         "There is no such thing in the key's project.",
@@ -104,7 +104,7 @@ _ERRORS = {
     ),
     429: (
         "A limit of the project is reached; `Retry-After` says when to try again.",
-        _fault("The project makes more requests than it may."),
+        _fault("The project makes more requests than it may.", code="rate_limit_exceeded"),
     ),
     500: (
         "A fault of the service, told in its log.",
