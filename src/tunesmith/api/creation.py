@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
 
 from tunesmith.api.services import Services
+from tunesmith.api.starting import find_start
 from tunesmith.domain.errors import InvalidRequestError, NotFoundError
 from tunesmith.domain.files import File, Purpose
 from tunesmith.domain.ids import Dialect, new_job_id
 from tunesmith.domain.jobs import Job, JobStatus
-from tunesmith.domain.models import CatalogueEntry
 from tunesmith.domain.spec import JobRequest
 from tunesmith.protocol.jobs import CreateJob
 from tunesmith.protocol.opea_create import OpeaCreateJob
@@ -21,17 +20,19 @@ from tunesmith.store.protocol import Store
 def new_job(services: Services, wanted: CreateJob | OpeaCreateJob) -> Job:
     """Return a fresh job for what is `wanted`; it is not stored yet.
 
-    Raises `InvalidRequestError` or `NotFoundError` that names the key at fault.
+    Raises `InvalidRequestError`, `NotFoundError` or `ConflictError` that names
+    the key at fault.
     """
-    request = wanted.to_request()
-    _check_model(wanted.model, services.catalogue)
+    start = find_start(services, wanted)
+    request = wanted.to_request(start.shape if start else None)
     training, validation = _files(services.store, wanted)
     if validation and validation.id == training.id:
         raise InvalidRequestError(
             "'validation_file' is the training file itself; give another file, or none.",
             param="validation_file",
         )
-    return _job(services, wanted, request=request, files=(training, validation))
+    job = _job(services, wanted, request=request, files=(training, validation))
+    return job.model_copy(update={"start_from": start.point}) if start else job
 
 
 def _job(
@@ -56,24 +57,6 @@ def _job(
         request=request,
         seed=secrets.randbelow(2**31) if wanted.seed is None else wanted.seed,
         organization=services.organization,
-    )
-
-
-def _check_model(name: str, catalogue: Mapping[str, CatalogueEntry]) -> None:
-    if name in catalogue:
-        return
-    known = ", ".join(f"'{model}'" for model in sorted(catalogue)) or "none"
-    if name.startswith("ft:"):
-        raise InvalidRequestError(
-            f"'{shortened(name)}' is a tuned model, and this version tunes base models only. "
-            f"The base models are: {known}.",
-            param="model",
-            code="unsupported_value",
-        )
-    raise NotFoundError(
-        f"The model '{shortened(name)}' does not exist. The base models are: {known}.",
-        param="model",
-        code="model_not_found",
     )
 
 

@@ -9,6 +9,7 @@ from tunesmith.api.codes import FORBIDDEN
 from tunesmith.api.services import Serviced
 from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.domain.errors import ConflictError
+from tunesmith.domain.ids import checkpoint_step
 from tunesmith.protocol.models import ModelDeleted, ModelList, ModelObject
 
 router = APIRouter(route_class=WireRoute, prefix="/v1/models", tags=["models"])
@@ -17,7 +18,7 @@ router = APIRouter(route_class=WireRoute, prefix="/v1/models", tags=["models"])
 
 @router.get("")
 def list_models(services: Serviced) -> ModelList:
-    """List all models: the catalogue's first, then tuned ones, newest first."""
+    """List the catalogue's models, then tuned ones, newest first; jobs list their checkpoints."""
     base = [ModelObject.entry_to_wire(entry) for entry in services.catalogue.values()]
     tuned = [
         ModelObject.tuned_to_wire(model, organization=services.organization)
@@ -28,7 +29,7 @@ def list_models(services: Serviced) -> ModelList:
 
 @router.get("/{model:path}")
 def retrieve_model(services: Serviced, model: str) -> ModelObject:
-    """Retrieve a model's description."""
+    """Retrieve the description of a base model, a tuned model or a checkpoint."""
     if model in services.catalogue:
         return ModelObject.entry_to_wire(services.catalogue[model])
     found = services.store.tuned_model(model)
@@ -37,18 +38,19 @@ def retrieve_model(services: Serviced, model: str) -> ModelObject:
 
 @router.delete("/{model:path}")
 def delete_model(services: Serviced, model: str) -> ModelDeleted:
-    """Delete a tuned model with its adapter and the checkpoints of its run."""
+    """Delete a tuned model with its job's checkpoints, or a checkpoint of a job that has ended."""
     if model in services.catalogue:
         raise ConflictError(
             f"'{model}' is a base model; the operator alone can take it out of the catalogue.",
             param="model",
             code=FORBIDDEN,
         )
-    gone = services.store.tuned_model(model)
+    gone = services.store.retire_model(model)
     run = RunDirectory(services.artifacts, gone.job_id)
-    for step in run.checkpoint_steps():
-        run.drop_checkpoint(step)
+    step = checkpoint_step(gone.name)
+    for each in run.checkpoint_steps() if step is None else [step]:
+        run.drop_checkpoint(each)
     services.artifacts.delete(gone.key)
     # The rows go last: without them, nobody would find bytes that were left behind.
-    services.store.delete_tuned_model(model)
+    services.store.delete_model(model)
     return ModelDeleted(id=gone.name)

@@ -16,7 +16,7 @@ def tuned_model(run: RunDirectory, job: Job, *, now: int) -> TunedModel:
     """Return the model that `job`'s run has handed out, created at `now` in unix seconds."""
     return TunedModel(
         name=run.read_spec().tuned_model,
-        base=job.model,
+        base=job.base,
         job_id=job.id,
         created_at=now,
         key=run.output,

@@ -48,7 +48,7 @@ class Launcher:
         except ArtifactMissingError:
             spec = resolve_spec(
                 job,
-                entry=self._entry(job.model),
+                entry=self._entry(job.base),
                 files=files,
                 cpus=cpus,
                 keep=self._keep_checkpoints,

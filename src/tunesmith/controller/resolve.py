@@ -57,10 +57,10 @@ def resolve_spec(
     return TrainSpec(
         job_id=job.id,
         tuned_model=tuned_model_name(
-            base=job.model, organization=job.organization, suffix=request.suffix, job_id=job.id
+            base=job.base, organization=job.organization, suffix=request.suffix, job_id=job.id
         ),
         base_model=entry,
-        start_from=None,
+        start_from=job.start_from.key if job.start_from else None,
         method=request.method,
         beta=resolved.beta,
         training_file=_data_file(training),

@@ -122,3 +122,5 @@ class Checkpoint(Value):
     """The numbers at its step."""
     key: str
     """Prefix under which `artifacts` holds its adapter."""
+    deleting: bool = False
+    """Whether its deletion has begun: no job may start from it any more."""

@@ -9,6 +9,7 @@ import uuid
 from enum import StrEnum
 
 _ALPHABET = string.ascii_letters + string.digits
+_CHECKPOINT = re.compile(r":ckpt-step-([0-9]{1,18})$")
 _FILE_ID = re.compile(r"file-[A-Za-z0-9]{24}")
 
 
@@ -71,6 +72,12 @@ def tuned_model_name(*, base: str, organization: str, suffix: str | None, job_id
     """
     tail = "".join(c for c in job_id if c in _ALPHABET)[-8:]
     return f"ft:{base}:{organization}:{suffix or ''}:{tail}"
+
+
+def checkpoint_step(name: str) -> int | None:
+    """Return the step of the checkpoint that is known as `name`; `None` for a tuned model."""
+    found = _CHECKPOINT.search(name)
+    return int(found[1]) if found else None
 
 
 def checkpoint_model_name(tuned_model: str, step: int) -> str:

@@ -7,6 +7,7 @@ from enum import StrEnum
 from tunesmith.domain.errors import ConflictError
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.ids import Dialect
+from tunesmith.domain.models import StartingPoint
 from tunesmith.domain.projects import DEFAULT_PROJECT
 from tunesmith.domain.spec import JobRequest, ResolvedHyperparameters, ResolvedTuning
 from tunesmith.domain.values import Value
@@ -80,7 +81,9 @@ class Job(Value):
     status: JobStatus
     """Where it stands."""
     model: str
-    """Name of the base model, as the request gave it."""
+    """Name of the model that is tuned, as the request gave it."""
+    start_from: StartingPoint | None = None
+    """The tuned model or checkpoint that is tuned on; `None` means the base model itself."""
     training_file: str
     """File id."""
     training_filename: str
@@ -123,6 +126,11 @@ class Job(Value):
     """Number of the last run event that was ingested."""
     project: str = DEFAULT_PROJECT
     """The project that it belongs to; the store writes it."""
+
+    @property
+    def base(self) -> str:
+        """Name of the base model; with that of a tuned one, `model` is another."""
+        return self.start_from.base if self.start_from else self.model
 
     @property
     def submission_id(self) -> str:

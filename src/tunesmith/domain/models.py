@@ -69,11 +69,22 @@ class CatalogueEntry(Value):
     """Whether Python code that comes with the model may be run on the workers."""
 
 
-class TunedModel(Value):
-    """The model that a succeeded job made."""
+class StartingPoint(Value):
+    """The adapter that a job tunes on."""
 
     name: str
-    """`ft:<base>:<organization>:<suffix>:<id>`."""
+    """The tuned model or checkpoint."""
+    base: str
+    """Name of the base model that it was tuned from, at its very beginning."""
+    key: str
+    """Prefix under which `artifacts` holds the adapter."""
+
+
+class TunedModel(Value):
+    """The model that a succeeded job made; or a checkpoint of any job, seen as a model."""
+
+    name: str
+    """`ft:<base>:<organization>:<suffix>:<id>`; a checkpoint adds `:ckpt-step-<N>`."""
     base: str
     """Name of the base model."""
     job_id: str
@@ -82,5 +93,7 @@ class TunedModel(Value):
     """Unix seconds."""
     key: str
     """Prefix under which `artifacts` holds the adapter."""
+    deleting: bool = False
+    """Whether its deletion has begun: no job may start from it any more."""
     project: str = DEFAULT_PROJECT
     """The project that it belongs to; the store writes it."""

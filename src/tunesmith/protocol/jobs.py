@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field
 
 from tunesmith.domain.jobs import Job, JobError
-from tunesmith.domain.spec import JobRequest, Method
+from tunesmith.domain.spec import JobRequest, LoraSpec, Method
 from tunesmith.protocol.hyperparameters import (
     HyperparametersObject,
     HyperparametersRequest,
@@ -36,7 +36,7 @@ class CreateJob(Wire):
     """OpenAI's `CreateFineTuningJobRequest`."""
 
     model: str
-    """Name of a base model of the catalogue."""
+    """Name of a base model of the catalogue, or of a tuned model or checkpoint to go on from."""
     training_file: str
     """Id of a file with purpose `fine-tune`."""
     validation_file: str | None = None
@@ -62,9 +62,10 @@ class CreateJob(Wire):
     tuning: TuningRequest | None = None
     """Our own options, or null for their defaults; `docs/reference/tuning.md` explains each."""
 
-    def to_request(self) -> JobRequest:
+    def to_request(self, source: LoraSpec | None = None) -> JobRequest:
         """Return what is asked for in domain terms.
 
+        `source` is the shape of the adapter that the job starts from, if it does.
         Raises `InvalidRequestError` where two keys contradict each other, or the
         suffix cannot be a part of a name.
         """
@@ -77,7 +78,7 @@ class CreateJob(Wire):
         )
         return JobRequest(
             **asked,
-            **tuning.asked(),
+            **tuning.asked(source),
             integrations=asked_integrations(self.integrations),
             suffix=self.suffix,
             metadata=self.metadata,
@@ -120,7 +121,7 @@ class JobObject(Wire):
     hyperparameters: HyperparametersObject | None
     """The hyperparameters of a supervised job; null for another, which shows them in `method`."""
     model: str
-    """Name of the base model."""
+    """Name of the model that is tuned, as the request gave it."""
     organization_id: str
     """The third part of the tuned model's name."""
     result_files: list[str]

@@ -11,6 +11,7 @@ from tunesmith.domain.events import Checkpoint
 from tunesmith.domain.jobs import Job, JobStatus
 from tunesmith.protocol.events import CheckpointMetrics
 from tunesmith.protocol.hyperparameters import HyperparametersObject
+from tunesmith.protocol.integrations import IntegrationObject
 from tunesmith.protocol.jobs import JobErrorObject, Status
 from tunesmith.protocol.wire import Wire
 
@@ -41,7 +42,7 @@ class OpeaJobObject(Wire):
     hyperparameters: HyperparametersObject
     """The hyperparameters; `learning_rate_multiplier` carries the absolute learning rate."""
     model: str
-    """Name of the base model."""
+    """Name of the model that is tuned, as the request gave it."""
     object: Literal["fine_tuning.job"] = "fine_tuning.job"
     """Tells the kinds of objects apart."""
     organization_id: str
@@ -56,8 +57,8 @@ class OpeaJobObject(Wire):
     """The file's name."""
     validation_file: str | None
     """The file's name."""
-    integrations: None = None
-    """Always null."""
+    integrations: list[IntegrationObject] | None
+    """The services that are told of the run's metrics, or null."""
     seed: int
     """The seed in use."""
     estimated_finish: int | None
@@ -80,6 +81,7 @@ class OpeaJobObject(Wire):
             trained_tokens=job.trained_tokens,
             training_file=job.training_filename,
             validation_file=job.validation_filename,
+            integrations=IntegrationObject.list_to_wire(job.request.integrations) or None,
             seed=job.seed,
             estimated_finish=job.estimated_finish,
         )

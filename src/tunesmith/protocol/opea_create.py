@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import re
+from typing import Annotated
 
 from pydantic import BeforeValidator
 
 from tunesmith.domain.errors import InvalidRequestError
-from tunesmith.domain.spec import JobRequest
+from tunesmith.domain.spec import JobRequest, LoraSpec, Method
 from tunesmith.protocol.hyperparameters import (
     BatchSize,
     Epochs,
@@ -18,10 +19,11 @@ from tunesmith.protocol.hyperparameters import (
     agreed,
     check_suffix,
 )
+from tunesmith.protocol.integrations import Integrations, asked_integrations
 from tunesmith.protocol.opea_dataset import DatasetSection
-from tunesmith.protocol.opea_general import GeneralSection
+from tunesmith.protocol.opea_general import CHECKPOINT_PATH, GeneralSection
 from tunesmith.protocol.opea_training import TrainingSection
-from tunesmith.protocol.wire import Wire, only
+from tunesmith.protocol.wire import Wire
 
 SECTIONS = frozenset({"General", "Dataset", "Training"})
 """Keys that only OPEA's requests have."""
@@ -55,7 +57,7 @@ class OpeaCreateJob(Wire):
     """OPEA's `FineTuningParams`."""
 
     model: str
-    """Name of a base model of the catalogue."""
+    """Name of a base model of the catalogue, or of a tuned model or checkpoint to go on from."""
     training_file: str
     """Name of an uploaded file; the newest of that name is meant."""
     hyperparameters: OpeaHyperparameters | None = None
@@ -64,11 +66,8 @@ class OpeaCreateJob(Wire):
     """1 to 64 characters for the tuned model's name, or null."""
     validation_file: str | None = None
     """Name of an uploaded file with the held-out examples, or null."""
-    integrations: Annotated[
-        list[dict[str, Any]] | None,
-        only(None, [], mend="this version has no integrations; leave the key out"),
-    ] = None
-    """Null or empty only."""
+    integrations: Integrations = None
+    """Up to five services that are told of the run's metrics, or null."""
     seed: Annotated[Seed | None, BeforeValidator(_seed_number)] = None
     """0 to 2147483647, as a number or a string of digits; drawn at random if null."""
     General: GeneralSection = GeneralSection()
@@ -88,16 +87,26 @@ class OpeaCreateJob(Wire):
             )
         return name or again
 
-    def to_request(self) -> JobRequest:
+    def to_resumed(self) -> tuple[str, int | None] | None:
+        """Return the job whose result is gone on from, or the step of its checkpoint, if any."""
+        path = self.General.resume_from_checkpoint
+        found = re.fullmatch(CHECKPOINT_PATH, path) if path else None
+        return (found[1], int(found[2]) if found[2] else None) if found else None
+
+    def to_request(self, source: LoraSpec | None = None) -> JobRequest:
         """Return what is asked for in domain terms.
 
+        `source` is the shape of the adapter that the job starts from, if it does.
         Raises `InvalidRequestError` where two keys contradict each other, the
         suffix cannot be a part of a name, or the whole batch is too large.
         """
         check_suffix(self.suffix)
         second = self.hyperparameters or OpeaHyperparameters()
         training, general = self.Training, self.General
+        dpo = general.task == "dpo"
         return JobRequest(
+            method=Method.DPO if dpo else Method.SUPERVISED,
+            beta=training.dpo_beta if dpo else None,
             n_epochs=self._agreed("n_epochs", second.n_epochs, twin=("epochs", training.epochs)),
             batch_size=self._whole_batch(second.batch_size),
             learning_rate=self._agreed(
@@ -105,7 +114,7 @@ class OpeaCreateJob(Wire):
                 second.learning_rate_multiplier,
                 twin=("learning_rate", training.learning_rate),
             ),
-            lora=general.lora_config.to_spec(),
+            lora=general.lora_config.to_spec(source),
             max_length=self.Dataset.to_max_length(),
             max_steps=training.max_train_steps,
             max_examples=self.Dataset.max_train_samples or None,
@@ -116,6 +125,7 @@ class OpeaCreateJob(Wire):
             checkpoint_every=_SAVE_STEPS if general.save_strategy == "steps" else None,
             precision=training.to_precision(),
             cpus=training.to_cpus(),
+            integrations=asked_integrations(self.integrations),
             suffix=self.suffix,
         )
 

@@ -43,7 +43,7 @@ class DatasetSection(Wire):
     ] = 384
     """384 only; it is without effect."""
     max_prompt_length: Length = 512
-    """No effect: for DPO alone."""
+    """No effect: `max_length` limits prompt and answer together, with the task `dpo` too."""
     padding_side: Literal["left", "right"] = "right"
     """No effect: padding is never learnt from nor attended to."""
     truncation_side: Annotated[

@@ -10,7 +10,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tunesmith.domain.spec import LoraSpec
-from tunesmith.protocol.wire import Wire, not_null, only
+from tunesmith.protocol.adapters import check_same
+from tunesmith.protocol.wire import Wire, expecting, not_null, only
+
+CHECKPOINT_PATH = r"^output/(ft-?job-[A-Za-z0-9-]{1,64})(?:/checkpoint-([0-9]{1,18}))?$"
+"""Where OPEA's clients see the result of a job, or its checkpoint."""
 
 _NO_XTUNE = only("", mend="this version has no xtune; leave 'General.xtune_config' out")
 
@@ -52,14 +56,32 @@ class LoraConfig(Wire):
     ) = None
     """Names of the modules that are adapted; null means every linear layer but the head."""
 
-    def to_spec(self) -> LoraSpec:
-        """Return the adapter's shape in domain terms."""
+    def to_spec(self, source: LoraSpec | None) -> LoraSpec:
+        """Return the adapter's shape in domain terms: that of `source`, if the job starts from one.
+
+        Raises `InvalidRequestError` where another shape is asked for; dropout is free.
+        """
+        if source is not None:
+            return self._tuned_on(source)
         return LoraSpec(
             rank=self.r,
             alpha=self.lora_alpha,
             dropout=self.lora_dropout,
             targets=tuple(self.target_modules) if self.target_modules else None,
         )
+
+    def _tuned_on(self, source: LoraSpec) -> LoraSpec:
+        given = self.model_dump(include=self.model_fields_set)
+        found = {
+            "r": source.rank,
+            "lora_alpha": source.alpha,
+            "target_modules": list(source.targets or ()),
+        }
+        if given.get("target_modules"):
+            given["target_modules"] = sorted(given["target_modules"])
+        place = "General.lora_config"
+        check_same({f"{place}.{key}": (given[key], found[key]) for key in given if key in found})
+        return source.model_copy(update={"dropout": given.get("lora_dropout", source.dropout)})
 
 
 class XtuneConfig(Wire):
@@ -104,9 +126,14 @@ class GeneralSection(Wire):
     ] = "none"
     """`none` only."""
     resume_from_checkpoint: Annotated[
-        str | None, only(None, mend="this version starts each job from the base model")
+        Annotated[str, Field(pattern=CHECKPOINT_PATH)] | None,
+        expecting(
+            "null, 'output/<job id>' or 'output/<job id>/checkpoint-<N>', as the list of a job's "
+            "checkpoints gives them"
+        ),
     ] = None
-    """Null only."""
+    """The result or a checkpoint of another job, whose adapter is tuned on; its optimizer's state
+    and its place in the data are not taken over."""
     save_strategy: Literal["no", "epoch", "steps"] = "no"
     """`steps` saves a checkpoint every 500 optimizer steps, as OPEA does; the others leave it to
     the service, which saves one each epoch or more often."""
@@ -122,6 +149,11 @@ class GeneralSection(Wire):
     """Recompute activations in the backward pass to save memory."""
     task: Annotated[
         Literal["instruction_tuning", "pretraining", "dpo", "rerank", "embedding", "reasoning"],
-        only("instruction_tuning", mend="this version does 'instruction_tuning' only"),
+        only(
+            "instruction_tuning",
+            "dpo",
+            mend="this version does 'instruction_tuning' and 'dpo' only",
+        ),
     ] = "instruction_tuning"
-    """`instruction_tuning` only."""
+    """`instruction_tuning`, which learns answers, or `dpo`, which learns from pairs of a chosen and
+    a rejected answer."""

@@ -101,8 +101,8 @@ class TrainingSection(Wire):
     """Empty only."""
     embedding_training_config: EmbeddingConfig = EmbeddingConfig()
     """No effect: for embedding alone."""
-    dpo_beta: float = 0.1
-    """No effect: for DPO alone."""
+    dpo_beta: Annotated[float, Field(gt=0, le=2)] = 0.1
+    """With the task `dpo`: how closely the model is held to where it began, above 0, at most 2."""
 
     def to_precision(self) -> Precision:
         """Return the number format that the request asks for."""

@@ -12,6 +12,7 @@ from pydantic import Field
 from tunesmith.domain.errors import InvalidRequestError
 from tunesmith.domain.jobs import Job
 from tunesmith.domain.spec import LEARNING_RATES, EarlyStopping, LoraSpec, Policy, Precision
+from tunesmith.protocol.adapters import check_same
 from tunesmith.protocol.wire import Wire, only
 
 _MOST = 2_147_483_647
@@ -52,8 +53,13 @@ class AdapterRequest(Wire):
     targets: Targets | None = None
     """Names of the modules that are adapted; null means every linear layer but the head."""
 
-    def to_spec(self) -> LoraSpec:
-        """Return the adapter's shape in domain terms."""
+    def to_spec(self, source: LoraSpec | None) -> LoraSpec:
+        """Return the adapter's shape in domain terms: that of `source`, if the job starts from one.
+
+        Raises `InvalidRequestError` where another shape is asked for; dropout is free.
+        """
+        if source is not None:
+            return self._tuned_on(source)
         return LoraSpec(
             rank=self.rank,
             alpha=2.0 * self.rank if self.alpha is None else self.alpha,
@@ -62,6 +68,15 @@ class AdapterRequest(Wire):
             rslora=self.kind == "rslora",
             dora=self.kind == "dora",
         )
+
+    def _tuned_on(self, source: LoraSpec) -> LoraSpec:
+        given = self.model_dump(include=self.model_fields_set)
+        found = AdapterObject.to_wire(source).model_dump()
+        if given.get("targets"):
+            given["targets"] = sorted(given["targets"])
+        dropout = given.pop("dropout", source.dropout)
+        check_same({f"tuning.adapter.{key}": (given[key], found[key]) for key in given})
+        return source.model_copy(update={"dropout": dropout})
 
 
 class EarlyStoppingRequest(Wire):
@@ -134,12 +149,15 @@ class TuningRequest(Wire):
     ] = False
     """Several examples in one sequence; false only."""
 
-    def asked(self) -> dict[str, Any]:
-        """Return the fields of `JobRequest` that the options give."""
+    def asked(self, source: LoraSpec | None) -> dict[str, Any]:
+        """Return the fields of `JobRequest` that the options give.
+
+        `source` is the shape of the adapter that the job starts from, if it does.
+        """
         given = self.model_dump(exclude={"adapter", "device", "workers", "packing"})
         stopping = self.early_stopping
         return given | {
-            "lora": self.adapter.to_spec(),
+            "lora": self.adapter.to_spec(source),
             "over_length": Policy(self.over_length),
             "bad_rows": Policy(self.bad_rows),
             "precision": Precision(self.precision),

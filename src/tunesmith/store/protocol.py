@@ -87,7 +87,10 @@ class JobStore(Protocol):
     """Keeps jobs, their events and checkpoints."""
 
     def add_job(self, job: Job) -> None:
-        """Add a job, with its first event."""
+        """Add a job, with its first event.
+
+        Raises as `startable_model` does where the job starts from a tuned model.
+        """
 
     def job(self, job_id: str) -> Job:
         """Return the job of that id."""
@@ -173,18 +176,34 @@ class JobStore(Protocol):
 
 
 class ModelStore(Protocol):
-    """Keeps tuned models."""
+    """Keeps tuned models, and finds checkpoints as models."""
 
     def list_tuned_models(self) -> list[TunedModel]:
         """Return all tuned models, newest first."""
 
     def tuned_model(self, name: str) -> TunedModel:
-        """Return the tuned model of that name."""
+        """Return the tuned model or checkpoint of that name."""
 
-    def delete_tuned_model(self, name: str) -> TunedModel:
-        """Forget the tuned model of that name, with its job's checkpoints, and return it.
+    def startable_model(self, name: str) -> TunedModel:
+        """Return the tuned model or checkpoint of that name if a job may start from it.
 
-        The caller has deleted their bytes.
+        One whose deletion has begun is not found. Raises `ConflictError` with code
+        `model_in_use` for a checkpoint whose own job may still drop it.
+        """
+
+    def retire_model(self, name: str) -> TunedModel:
+        """Let no job start from the model of that name any more, and return it.
+
+        So begins its deletion; a tuned model retires with its job's checkpoints.
+        Raises `ConflictError` with code `model_in_use` where an unfinished job
+        starts from it, or from one of those, or may go on from the checkpoint.
+        """
+
+    def delete_model(self, name: str) -> TunedModel:
+        """Forget the model of that name, which has retired, and return it.
+
+        A tuned model goes with its job's checkpoints. The caller has deleted
+        their bytes.
         """
 
 

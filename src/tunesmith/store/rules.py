@@ -265,7 +265,7 @@ def no_job(job_id: str) -> NotFoundError:
 
 
 def no_model(name: str) -> NotFoundError:
-    """Return the error for an unknown tuned model."""
+    """Return the error for an unknown tuned model or checkpoint."""
     return NotFoundError(
         f"The model '{name}' does not exist", param="model", code="model_not_found"
     )
@@ -283,6 +283,39 @@ def no_project(name: str) -> NotFoundError:
     return NotFoundError(
         f"There is no project '{name}'. A project is made with its first key: "
         f"`tunesmith keys create --project {name} --name …`.",
+    )
+
+
+def model_in_use(name: str, job_ids: Sequence[str], *, others: int) -> ConflictError:
+    """Return the error for deleting a model that unfinished jobs start from.
+
+    They are `job_ids` of the caller's own project, and `others` of other projects.
+    """
+    whose = [*job_ids, *([f"{others} of other projects"] if others else [])]
+    return ConflictError(
+        f"The model '{name}' is what unfinished fine-tuning jobs start from: {', '.join(whose)}. "
+        "Cancel them or wait until they have ended.",
+        param="model",
+        code="model_in_use",
+    )
+
+
+def checkpoint_in_use(name: str, job_id: str) -> ConflictError:
+    """Return the error for a checkpoint that its own job may still need, or drop."""
+    return ConflictError(
+        f"The checkpoint '{name}' belongs to job '{job_id}', which has not ended and may go on "
+        "from it or drop it. Wait until the job has ended, or cancel it.",
+        param="model",
+        code="model_in_use",
+    )
+
+
+def foreign_model(name: str) -> ConflictError:
+    """Return the error for deleting a model that another project shares."""
+    return ConflictError(
+        f"The model '{name}' belongs to another project, which alone can delete it.",
+        param="model",
+        code="model_not_deletable",
     )
 
 

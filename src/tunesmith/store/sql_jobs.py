@@ -30,14 +30,14 @@ from tunesmith.store import rules
 from tunesmith.store.database import reading, writing
 from tunesmith.store.queries import behind, insert_values, place_of, read_all, read_page
 from tunesmith.store.rows import to_row
-from tunesmith.store.scope import Scope
+from tunesmith.store.sql_lookup import ModelLookup
 from tunesmith.store.tables import CHECKPOINTS, EVENTS, FILES, JOB_LABELS, JOBS, TUNED_MODELS
 
 _MANY = 1000
 """Up to this many jobs with a label are counted, to find out which label is the rarest."""
 
 
-class SqlJobs(Scope):
+class SqlJobs(ModelLookup):
     """Each method does what `JobStore` says of it, in one transaction."""
 
     def add_job(self, job: Job) -> None:
@@ -45,6 +45,8 @@ class SqlJobs(Scope):
         with writing(self._engine) as connection:
             self._check_job_limit(connection)
             owned = self._owned(job)
+            if owned.start_from is not None:
+                self._startable(connection, owned.start_from.name)
             insert_values(connection, JOBS, owned)
             _insert_labels(connection, owned)
             insert_values(connection, EVENTS, rules.creation_event(job))

@@ -1,18 +1,19 @@
-"""The SQL of tuned models."""
+"""The SQL of tuned models, and of checkpoints as models."""
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import ColumnElement, Connection, Table, delete, or_, select, update
 
+from tunesmith.domain.ids import checkpoint_step
 from tunesmith.domain.models import TunedModel
 from tunesmith.store import rules
 from tunesmith.store.database import reading, writing
-from tunesmith.store.queries import read_all, read_one
-from tunesmith.store.scope import Scope
-from tunesmith.store.tables import CHECKPOINTS, TUNED_MODELS
+from tunesmith.store.queries import read_all
+from tunesmith.store.sql_lookup import ModelLookup, check_settled
+from tunesmith.store.tables import CHECKPOINTS, JOBS, TUNED_MODELS
 
 
-class SqlModels(Scope):
+class SqlModels(ModelLookup):
     """Each method does what `ModelStore` says of it, in one transaction."""
 
     def list_tuned_models(self) -> list[TunedModel]:
@@ -23,19 +24,57 @@ class SqlModels(Scope):
             return read_all(connection, query, kind=TunedModel)
 
     def tuned_model(self, name: str) -> TunedModel:
-        """Return the tuned model of that name; see `Store.tuned_model`."""
+        """Return the tuned model or checkpoint of that name; see `Store.tuned_model`."""
         with reading(self._engine) as connection:
-            return self._model(connection, name)
+            return self._visible_model(connection, name)
 
-    def delete_tuned_model(self, name: str) -> TunedModel:
-        """Forget the tuned model of that name; see `Store.delete_tuned_model`."""
+    def startable_model(self, name: str) -> TunedModel:
+        """Return the model if a job may start from it; see `Store.startable_model`."""
+        with reading(self._engine) as connection:
+            return self._startable(connection, name)
+
+    def retire_model(self, name: str) -> TunedModel:
+        """Let no job start from the model any more; see `Store.retire_model`."""
         with writing(self._engine) as connection:
-            model = self._model(connection, name)
-            ours = CHECKPOINTS.c.job_id == model.job_id
-            connection.execute(delete(CHECKPOINTS).where(ours))
-            connection.execute(delete(TUNED_MODELS).where(TUNED_MODELS.c.name == name))
+            model = self._own_model(connection, name)
+            check_settled(connection, model)
+            self._check_unused(connection, model)
+            for table, rows in _rows_of(model):
+                connection.execute(update(table).where(rows).values(deleting=True))
+            return model.model_copy(update={"deleting": True})
+
+    def delete_model(self, name: str) -> TunedModel:
+        """Forget the model of that name; see `Store.delete_model`."""
+        with writing(self._engine) as connection:
+            model = self._own_model(connection, name)
+            for table, rows in _rows_of(model):
+                connection.execute(delete(table).where(rows))
             return model
 
-    def _model(self, connection: Connection, name: str) -> TunedModel:
-        query = select(TUNED_MODELS).where(TUNED_MODELS.c.name == name, self._mine(TUNED_MODELS))
-        return read_one(connection, query, kind=TunedModel, missing=rules.no_model(name))
+    def _own_model(self, connection: Connection, name: str) -> TunedModel:
+        model = self._visible_model(connection, name, lock=True)
+        if self._project not in (None, model.project):
+            raise rules.foreign_model(name)
+        return model
+
+    def _check_unused(self, connection: Connection, model: TunedModel) -> None:
+        """Raise `ConflictError` where an unfinished job needs `model`, or what goes with it."""
+        source = JOBS.c.start_from["name"].as_string()
+        going = select(CHECKPOINTS.c.model).where(_rows_of(model)[0][1])
+        unfinished = JOBS.c.status.in_(rules.UNFINISHED)
+        needing = select(JOBS.c.id, JOBS.c.project).order_by(JOBS.c.seq)
+        needing = needing.where(unfinished, or_(source == model.name, source.in_(going)))
+        jobs = connection.execute(needing).all()
+        own = [job.id for job in jobs if job.project == model.project]
+        if jobs:
+            raise rules.model_in_use(model.name, own, others=len(jobs) - len(own))
+
+
+def _rows_of(model: TunedModel) -> list[tuple[Table, ColumnElement[bool]]]:
+    """Return which rows go with `model`: those of checkpoints, then its own."""
+    if checkpoint_step(model.name) is not None:
+        return [(CHECKPOINTS, CHECKPOINTS.c.model == model.name)]
+    return [
+        (CHECKPOINTS, CHECKPOINTS.c.job_id == model.job_id),
+        (TUNED_MODELS, TUNED_MODELS.c.name == model.name),
+    ]

@@ -54,6 +54,10 @@ def _project() -> Column[str]:
     return Column("project", String, nullable=False, server_default=DEFAULT_PROJECT)
 
 
+def _deleting() -> Column[bool]:
+    return Column("deleting", Boolean, nullable=False, server_default=false())
+
+
 def _job_id() -> Column[str]:
     return Column("job_id", String, ForeignKey("jobs.id"), nullable=False)
 
@@ -148,6 +152,7 @@ JOBS = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("status", String, nullable=False, index=True),
     Column("model", Text, nullable=False),
+    _json("start_from", nullable=True),
     Column("training_file", String, nullable=False),
     Column("training_filename", Text, nullable=False),
     Column("validation_file", String),
@@ -209,9 +214,10 @@ CHECKPOINTS = Table(
     _job_id(),
     Column("created_at", BigInteger, nullable=False),
     Column("step", BigInteger, nullable=False),
-    Column("model", Text, nullable=False),
+    Column("model", Text, nullable=False, index=True),
     _json("metrics"),
     Column("key", Text, nullable=False),
+    _deleting(),
     UniqueConstraint("job_id", "step"),
     Index(None, "job_id", "seq"),
     sqlite_autoincrement=True,
@@ -227,6 +233,7 @@ TUNED_MODELS = Table(
     _job_id(),
     Column("created_at", BigInteger, nullable=False),
     Column("key", Text, nullable=False),
+    _deleting(),
     _project(),
     Index(None, "project", "seq"),
     sqlite_autoincrement=True,

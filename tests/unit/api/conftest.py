@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,18 @@ from tunesmith.domain.spec import ResolvedHyperparameters
 from tunesmith.store.sql import SqlStore
 
 BASE = "smollm2-135m-instruct"
+
+ADAPTER = json.dumps(
+    {
+        "r": 8,
+        "lora_alpha": 16,
+        "lora_dropout": 0.1,
+        "target_modules": ["v_proj", "q_proj"],
+        "use_rslora": False,
+        "use_dora": False,
+    }
+).encode()
+"""What is read of the config beside an adapter."""
 
 
 @dataclass
@@ -69,17 +82,18 @@ class World:
         job = self.store.change_job(job, JobChange(status=JobStatus.RUNNING, attempt=1))
         for number, step in enumerate(steps, start=1):
             event = RunEvent(number=number, created_at=1, message="Step", metrics=_metrics(step))
-            self.artifacts.put(f"output/{job_id}/checkpoint-{step}/adapter", b"weights")
+            self.artifacts.put(f"output/{job_id}/checkpoint-{step}/adapter_config.json", ADAPTER)
             self.artifacts.put(f"runs/{job_id}/checkpoints/step-{step}/adapter", b"weights")
             self.store.ingest(job_id, [event], checkpoints=[self._checkpoint(job_id, step)])
         return self.store.job(job_id)
 
     def finish(self, job_id: str) -> Job:
         """Bring a running job to `succeeded`."""
-        self.artifacts.put(f"output/{job_id}/adapter", b"weights")
+        self.artifacts.put(f"output/{job_id}/adapter_config.json", ADAPTER)
         name = f"ft:{BASE}:acme::{job_id[-8:]}"
+        base = self.store.job(job_id).base
         model = TunedModel(
-            name=name, base=BASE, job_id=job_id, created_at=7, key=f"output/{job_id}"
+            name=name, base=base, job_id=job_id, created_at=7, key=f"output/{job_id}"
         )
         key = f"runs/{job_id}/metrics.csv"
         self.artifacts.put(key, b"step\n")

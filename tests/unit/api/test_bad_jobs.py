@@ -83,7 +83,6 @@ def refused(
         ({"method": dpo(n_epochs=51)}, "method.dpo.hyperparameters.n_epochs", "1 to 50"),
         ({"method": {"type": "magic"}}, "method.type", "'supervised'"),
         ({"unheard_of": 1}, "unheard_of", "no known key"),
-        ({"model": "ft:a:b::c"}, "model", "tunes base models only"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_place_and_the_mend(
@@ -118,9 +117,11 @@ def test_hyperparameters_that_contradict_each_other_are_refused(
 def test_an_unknown_model_is_refused_with_the_known_ones(
     refused: Callable[..., dict[str, Any]],
 ) -> None:
-    error = refused(404, model="gpt-5")
-    assert error["code"] == "model_not_found"
-    assert "'smollm2-135m-instruct'" in error["message"]
+    for name in ("gpt-5", "ft:a:b::c", "ft:a:b::c:ckpt-step-1", "ft:a:b::c:ckpt-step-"):
+        error = refused(404, model=name)
+        assert error["code"] == "model_not_found"
+        assert name in error["message"]
+        assert "'smollm2-135m-instruct'" in error["message"]
 
 
 def test_an_unknown_file_is_refused_at_its_key(refused: Callable[..., dict[str, Any]]) -> None:

@@ -59,9 +59,7 @@ def test_a_file_whose_bytes_are_gone_says_so(
     assert "delete the file once more" in answer.json()["error"]["message"]
 
 
-@pytest.mark.parametrize(
-    ("broken", "name"), [("artifacts", "delete"), ("store", "delete_tuned_model")]
-)
+@pytest.mark.parametrize(("broken", "name"), [("artifacts", "delete"), ("store", "delete_model")])
 def test_the_deletion_of_a_model_is_taken_up_again(
     http: TestClient,
     world: Any,

@@ -195,13 +195,12 @@ def test_a_key_without_effect_in_this_task_is_accepted(body: dict[str, Any]) -> 
 @pytest.mark.parametrize(
     ("section", "key", "value"),
     [
-        *[("General", "task", task) for task in ("pretraining", "dpo", "rerank", "embedding")],
+        *[("General", "task", task) for task in ("pretraining", "rerank", "embedding")],
         ("General", "task", "reasoning"),
         ("General", "lora_config", None),
         ("General", "tokenizer_name", "x"),
         ("General", "gaudi_config_name", "x"),
         ("General", "report_to", "tensorboard"),
-        ("General", "resume_from_checkpoint", "output/x"),
         ("Dataset", "max_source_length", 100),
         ("Dataset", "truncation_side", "left"),
         ("Dataset", "truncation", False),
@@ -235,6 +234,8 @@ def test_a_value_that_cannot_be_honoured_is_refused_by_name(
         ({"General": {"lora_config": {"lora_dropout": 1}}}, "General.lora_config.lora_dropout"),
         ({"General": {"lora_config": {"target_modules": []}}}, None),
         ({"General": {"colour": 1}}, "General.colour"),
+        ({"General": {"resume_from_checkpoint": "/etc/passwd"}}, "General.resume_from_checkpoint"),
+        ({"Training": {"dpo_beta": 0}}, "Training.dpo_beta"),
         ({"General": None}, "General"),
         ({"Dataset": {"max_length": 7}}, "Dataset.max_length"),
         ({"Dataset": {"padding": 1}}, "Dataset.padding"),

@@ -366,10 +366,10 @@ class TestTunedModels:
         job = steps.succeeded(store)
         model = examples.model(job)
         store.ingest(job.id, [], checkpoints=[examples.checkpoint(job, 5)])
-        assert store.delete_tuned_model(model.name) == model
+        assert store.delete_model(model.name) == model
         assert store.list_tuned_models() == []
         assert store.list_checkpoints(job.id, after=None, limit=9).items == ()
-        for gone in (store.tuned_model, store.delete_tuned_model):
+        for gone in (store.tuned_model, store.delete_model):
             with pytest.raises(NotFoundError) as caught:
                 gone(model.name)
             assert caught.value.message == f"The model '{model.name}' does not exist"

@@ -88,7 +88,7 @@ def test_what_a_job_makes_belongs_to_its_project_though_the_controller_adds_it(
         lambda store: store.drop_checkpoints("ftjob-1", keep=()),
         lambda store: store.ingest("ftjob-1", [], checkpoints=[]),
         lambda store: store.tuned_model("ft:tiny:tunesmith::ftjob-1"),
-        lambda store: store.delete_tuned_model("ft:tiny:tunesmith::ftjob-1"),
+        lambda store: store.delete_model("ft:tiny:tunesmith::ftjob-1"),
     ],
 )
 def test_what_belongs_to_another_project_does_not_exist(

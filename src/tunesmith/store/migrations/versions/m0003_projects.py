@@ -21,7 +21,11 @@ def upgrade() -> None:
     for column in ("purpose", "filename"):
         op.drop_index(f"ix_files_{column}_seq", "files")
         op.create_index(f"ix_files_project_{column}_seq", "files", ["project", column, "seq"])
-    op.add_column("jobs", sa.Column("tuning", sa.JSON))
+    for column in ("tuning", "start_from"):
+        op.add_column("jobs", sa.Column(column, sa.JSON))
+    for table in ("tuned_models", "checkpoints"):
+        op.add_column(table, _deleting())
+    op.create_index("ix_checkpoints_model", "checkpoints", ["model"])
     _add_job_labels()
     _add_projects()
     _add_api_keys()
@@ -31,6 +35,10 @@ def upgrade() -> None:
 
 def _project() -> sa.Column[str]:
     return sa.Column("project", sa.String, nullable=False, server_default="default")
+
+
+def _deleting() -> sa.Column[bool]:
+    return sa.Column("deleting", sa.Boolean, nullable=False, server_default=sa.false())
 
 
 def _add_job_labels() -> None:

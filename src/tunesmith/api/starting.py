@@ -1,0 +1,99 @@
+"""What a job starts from: a base model of the catalogue, a tuned model, or a checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tunesmith.api.services import Services
+from tunesmith.artifacts.adapters import adapter_shape
+from tunesmith.domain.errors import ArtifactMissingError, InvalidRequestError, NotFoundError
+from tunesmith.domain.models import StartingPoint, TunedModel
+from tunesmith.domain.spec import LoraSpec
+from tunesmith.protocol.jobs import CreateJob
+from tunesmith.protocol.opea_create import OpeaCreateJob
+from tunesmith.protocol.reading import shortened
+
+_RESUMED = "General.resume_from_checkpoint"
+
+_MOST_CHECKPOINTS = 10_000
+"""Most checkpoints of a job that are searched; a run keeps far fewer."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """The adapter that a job tunes on."""
+
+    point: StartingPoint
+    """Where it is, and what it was tuned from."""
+    shape: LoraSpec
+    """Its shape, which the job's own adapter keeps."""
+
+
+def find_start(services: Services, wanted: CreateJob | OpeaCreateJob) -> Start | None:
+    """Return the adapter that the job `wanted` starts from; `None` for a base model itself.
+
+    Raises `NotFoundError` for a model that is not there, `ConflictError` for a
+    checkpoint whose job has not ended, `InvalidRequestError` where two keys
+    contradict each other.
+    """
+    resumed = wanted.to_resumed() if isinstance(wanted, OpeaCreateJob) else None
+    if resumed is not None:
+        job_id, step = resumed
+        source = _resumed(services, job_id, step=step)
+        if wanted.model != source.base:
+            raise InvalidRequestError(
+                f"'{_RESUMED}' was tuned from '{source.base}', but 'model' is "
+                f"'{shortened(wanted.model)}'. Give the same model.",
+                param="model",
+            )
+        return _start(services, source, key=_RESUMED)
+    if wanted.model in services.catalogue:
+        return None
+    return _start(services, _named(services, wanted.model), key="model")
+
+
+def _named(services: Services, name: str) -> TunedModel:
+    try:
+        return services.store.startable_model(name)
+    except NotFoundError:
+        kind = "tuned model or checkpoint" if name.startswith("ft:") else "model"
+        raise _missing(services, f"The {kind} '{shortened(name)}' does not exist.") from None
+
+
+def _resumed(services: Services, job_id: str, *, step: int | None) -> TunedModel:
+    """Return the result of a job, or its checkpoint at `step`."""
+    try:
+        name = services.store.job(job_id).fine_tuned_model
+        if step is not None:
+            page = services.store.list_checkpoints(job_id, after=None, limit=_MOST_CHECKPOINTS)
+            name = next((each.model for each in page.items if each.step == step), None)
+        if name is not None:
+            return services.store.startable_model(name)
+    except NotFoundError:
+        pass
+    raise NotFoundError(
+        f"'{_RESUMED}' names nothing that is there; give a path that the job's list of "
+        "checkpoints shows.",
+        param=_RESUMED,
+        code="model_not_found",
+    )
+
+
+def _start(services: Services, source: TunedModel, *, key: str) -> Start:
+    if source.base not in services.catalogue:
+        message = f"'{source.name}' was tuned from '{source.base}', which is no longer offered."
+        raise _missing(services, message, key=key)
+    try:
+        shape = adapter_shape(services.artifacts, source.key)
+    except ArtifactMissingError:
+        message = f"The adapter of '{source.name}' is no longer there."
+        raise _missing(services, message, key=key) from None
+    point = StartingPoint(name=source.name, base=source.base, key=source.key)
+    return Start(point, shape)
+
+
+def _missing(services: Services, message: str, *, key: str = "model") -> NotFoundError:
+    known = ", ".join(f"'{model}'" for model in sorted(services.catalogue)) or "none"
+    return NotFoundError(
+        f"{message} The base models are: {known}.", param=key, code="model_not_found"
+    )

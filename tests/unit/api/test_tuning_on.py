@@ -1,0 +1,171 @@
+"""A job that starts from a tuned model or a checkpoint, and what it needs stays for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import openai
+import pytest
+from starlette.testclient import TestClient
+
+from tunesmith.domain.jobs import JobChange
+
+JOBS = "/v1/fine_tuning/jobs"
+Create = Callable[..., Any]
+
+
+@pytest.fixture
+def create(client: openai.OpenAI) -> Create:
+    file = client.files.create(file=("train.jsonl", b"{}\n"), purpose="fine-tune")
+
+    def send(model: str = "smollm2-135m-instruct", **keys: Any) -> Any:
+        return client.fine_tuning.jobs.create(model=model, training_file=file.id, **keys)
+
+    return send
+
+
+@pytest.fixture
+def tuned(create: Create, world: Any) -> Any:
+    """Return a job that has succeeded, with checkpoints at the steps 5 and 10."""
+    job = create()
+    world.run(job.id)
+    return world.finish(job.id)
+
+
+def ended(world: Any, job_id: str) -> None:
+    """Cancel the job and let its run be gone."""
+    job = world.store.cancel_job(job_id, now=1)
+    world.store.change_job(job, JobChange(submission_open=False))
+
+
+@pytest.mark.parametrize("end", ["", ":ckpt-step-5"])
+def test_a_job_goes_on_from_a_tuned_model_or_checkpoint_with_its_adapters_shape(
+    create: Create, world: Any, tuned: Any, end: str
+) -> None:
+    name = f"{tuned.fine_tuned_model}{end}"
+    job = create(model=name)
+    assert job.model == name
+    assert job.tuning["adapter"] == {
+        "kind": "lora",
+        "rank": 8,
+        "alpha": 16.0,
+        "dropout": 0.1,
+        "targets": ["q_proj", "v_proj"],
+    }
+    start = world.store.job(job.id).start_from
+    folder = "/checkpoint-5" if end else ""
+    assert (start.name, start.key) == (name, f"output/{tuned.id}{folder}")
+    assert start.base == world.store.job(job.id).base == "smollm2-135m-instruct"
+
+
+def test_the_next_generation_still_knows_the_base_model(
+    create: Create, world: Any, tuned: Any
+) -> None:
+    second = create(model=tuned.fine_tuned_model)
+    world.run(second.id)
+    made = world.finish(second.id).fine_tuned_model
+    third = create(model=f"{made}:ckpt-step-10")
+    assert world.store.job(third.id).start_from.base == "smollm2-135m-instruct"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("rank", 16), ("alpha", 1), ("kind", "dora"), ("targets", ["q_proj"])],
+)
+def test_another_shape_than_the_sources_is_refused_by_name(
+    create: Create, tuned: Any, key: str, value: object
+) -> None:
+    with pytest.raises(openai.BadRequestError, match="starts from has") as refused:
+        create(model=tuned.fine_tuned_model, extra_body={"tuning": {"adapter": {key: value}}})
+    assert refused.value.param == f"tuning.adapter.{key}"
+
+
+def test_the_same_shape_may_be_spelt_out_and_dropout_is_free(create: Create, tuned: Any) -> None:
+    same = {"rank": 8, "alpha": 16, "targets": ["v_proj", "q_proj"], "dropout": 0}
+    job = create(model=tuned.fine_tuned_model, extra_body={"tuning": {"adapter": same}})
+    assert job.tuning["adapter"]["dropout"] == 0
+
+
+def test_a_model_whose_adapter_or_base_is_gone_is_named(
+    create: Create, http: TestClient, world: Any, tuned: Any
+) -> None:
+    world.artifacts.delete(f"output/{tuned.id}")
+    with pytest.raises(openai.NotFoundError, match="no longer there") as refused:
+        create(model=tuned.fine_tuned_model)
+    assert (refused.value.param, refused.value.code) == ("model", "model_not_found")
+
+
+def test_a_checkpoint_of_a_job_that_goes_on_is_not_to_start_from_nor_to_delete(
+    create: Create, client: openai.OpenAI, world: Any
+) -> None:
+    job = create()
+    world.run(job.id)
+    [newest, _] = client.fine_tuning.jobs.checkpoints.list(job.id)
+    name = newest.fine_tuned_model_checkpoint
+    for attempt in (create, client.models.delete):
+        with pytest.raises(openai.ConflictError, match=job.id) as refused:
+            attempt(name)
+        assert refused.value.code == "model_in_use"
+    ended(world, job.id)
+    assert create(name).model == name
+
+
+@pytest.mark.parametrize("end", ["", ":ckpt-step-5"])
+def test_what_an_unfinished_job_starts_from_is_not_deleted(
+    create: Create, client: openai.OpenAI, world: Any, tuned: Any, end: str
+) -> None:
+    job = create(f"{tuned.fine_tuned_model}{end}")
+    with pytest.raises(openai.ConflictError, match=job.id) as refused:
+        client.models.delete(tuned.fine_tuned_model)
+    assert refused.value.code == "model_in_use"
+    assert client.models.delete(f"{tuned.fine_tuned_model}:ckpt-step-10").deleted
+    client.fine_tuning.jobs.cancel(job.id)
+    assert client.models.delete(tuned.fine_tuned_model).deleted
+    with pytest.raises(openai.NotFoundError):
+        create(tuned.fine_tuned_model)
+
+
+def test_a_checkpoint_is_retrieved_and_deleted_by_its_name_alone(
+    client: openai.OpenAI, world: Any, tuned: Any
+) -> None:
+    name = f"{tuned.fine_tuned_model}:ckpt-step-5"
+    shown = client.models.retrieve(name)
+    assert (shown.id, shown.owned_by, shown.created) == (name, "acme", 105)
+    assert name not in [model.id for model in client.models.list()]
+    assert client.models.delete(name).deleted
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve(name)
+    assert world.artifacts.list(f"output/{tuned.id}/checkpoint-5") == []
+    assert world.artifacts.list(f"runs/{tuned.id}/checkpoints/step-5") == []
+    assert [c.step_number for c in client.fine_tuning.jobs.checkpoints.list(tuned.id)] == [10]
+    assert client.models.retrieve(tuned.fine_tuned_model).id == tuned.fine_tuned_model
+
+
+@pytest.mark.parametrize(("end", "step"), [("", None), ("/checkpoint-5", 5)])
+def test_opeas_clients_go_on_from_the_path_that_they_were_given(
+    http: TestClient, upload: Create, world: Any, tuned: Any, end: str, step: int | None
+) -> None:
+    upload("alpaca_data.json")
+    listed = http.post(
+        "/v1/finetune/list_checkpoints", json={"fine_tuning_job_id": tuned.id}
+    ).json()
+    path = next(c["fine_tuned_model_checkpoint"] for c in listed if c["step_number"] == step)
+    assert path == f"output/{tuned.id}{end}"
+    body = {
+        "training_file": "alpaca_data.json",
+        "model": "smollm2-135m-instruct",
+        "General": {"resume_from_checkpoint": path},
+    }
+    job = http.post(JOBS, json=body).json()
+    assert job["model"] == "smollm2-135m-instruct"
+    assert world.store.job(job["id"]).start_from.key == path
+    body["model"] = "org/tiny-llama"
+    wrong = http.post(JOBS, json=body).json()["error"]
+    assert (wrong["param"], "resume_from_checkpoint" in wrong["message"]) == ("model", True)
+    body["General"] = {"resume_from_checkpoint": "output/ft-job-none/checkpoint-5"}
+    missing = http.post(JOBS, json=body).json()["error"]
+    assert missing["param"] == "General.resume_from_checkpoint"
+    body["General"] = {"resume_from_checkpoint": path, "lora_config": {"r": 64}}
+    body["model"] = "smollm2-135m-instruct"
+    assert http.post(JOBS, json=body).json()["error"]["param"] == "General.lora_config.r"

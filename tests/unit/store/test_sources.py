@@ -1,0 +1,109 @@
+"""What jobs start from: found by name, kept while it is needed, whoever asks at the same time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tunesmith.domain.errors import ConflictError, NotFoundError
+from tunesmith.domain.jobs import Job, JobChange
+from tunesmith.domain.models import StartingPoint, TunedModel
+from tunesmith.store.sql import SqlStore
+
+if TYPE_CHECKING:
+    from unit.store.conftest import Examples, Steps
+
+
+@pytest.fixture
+def source(store: SqlStore, steps: Steps, examples: Examples) -> TunedModel:
+    """A tuned model of a job that keeps the checkpoint of step 5."""
+    job = steps.running(store)
+    store.ingest(job.id, [], checkpoints=[examples.checkpoint(job, 5)])
+    model, results = examples.model(job), examples.results(job)
+    job = store.finish_job(job, JobChange(), model=model, results=results)
+    store.change_job(job, JobChange(submission_open=False))
+    return store.tuned_model(model.name)
+
+
+def starting(examples: Examples, source: TunedModel, name: str = "2") -> Job:
+    point = StartingPoint(name=source.name, base=source.base, key=source.key)
+    return examples.job(name).model_copy(update={"start_from": point})
+
+
+def checkpoint(store: SqlStore, source: TunedModel) -> TunedModel:
+    [saved] = store.list_checkpoints(source.job_id, after=None, limit=2).items
+    return store.tuned_model(saved.model)
+
+
+def test_a_checkpoint_is_a_model_of_its_jobs_base(store: SqlStore, source: TunedModel) -> None:
+    found = checkpoint(store, source)
+    assert (found.base, found.job_id, found.key) == (
+        *("tiny", source.job_id),
+        f"output/{source.job_id}/checkpoint-5",
+    )
+
+
+def test_a_job_keeps_what_it_starts_from(
+    store: SqlStore, source: TunedModel, examples: Examples
+) -> None:
+    job = starting(examples, source)
+    store.add_job(job)
+    assert store.job(job.id).start_from == job.start_from
+    assert store.job(job.id).base == "tiny"
+
+
+@pytest.mark.parametrize("which", ["tuned", "checkpoint"])
+def test_a_model_cannot_retire_while_an_unfinished_job_starts_from_it_or_its_checkpoint(
+    store: SqlStore, source: TunedModel, examples: Examples, which: str
+) -> None:
+    begun = source if which == "tuned" else checkpoint(store, source)
+    store.add_job(starting(examples, begun))
+    with pytest.raises(ConflictError, match="ftjob-2"):
+        store.retire_model(source.name)
+    store.cancel_job("ftjob-2", now=1)
+    assert store.retire_model(source.name).deleting
+
+
+def test_no_job_starts_from_a_model_that_has_retired_nor_from_its_checkpoints(
+    store: SqlStore, source: TunedModel, examples: Examples
+) -> None:
+    saved = checkpoint(store, source)
+    store.retire_model(source.name)
+    for gone in (source, saved):
+        with pytest.raises(NotFoundError):
+            store.startable_model(gone.name)
+        with pytest.raises(NotFoundError):
+            store.add_job(starting(examples, gone))
+    assert store.open_jobs() == []
+    assert store.tuned_model(source.name).deleting
+
+
+def test_a_job_that_starts_and_a_deletion_never_both_succeed(
+    open_store: Callable[[], SqlStore], store: SqlStore, source: TunedModel, examples: Examples
+) -> None:
+    begun = threading.Barrier(2)
+    outcomes: dict[str, bool] = {}
+
+    def race(name: str, act: Callable[[SqlStore], object]) -> None:
+        mine = open_store()
+        begun.wait()
+        try:
+            act(mine)
+            outcomes[name] = True
+        except (ConflictError, NotFoundError):
+            outcomes[name] = False
+
+    threads = [
+        threading.Thread(
+            target=race, args=("job", lambda s: s.add_job(starting(examples, source)))
+        ),
+        threading.Thread(target=race, args=("delete", lambda s: s.retire_model(source.name))),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes.values()) == [False, True]
