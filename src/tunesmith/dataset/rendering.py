@@ -8,9 +8,11 @@ the line break that a template puts behind the end of a turn are not.
 
 from __future__ import annotations
 
+import functools
 import re
 from array import array
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Protocol
@@ -135,34 +137,54 @@ def encode(
     inference would give. The end of a text that is longer than `max_length`
     tokens is cut off.
     """
-    if not example.answered:
-        fault = "the answer is empty. Fill it in, or remove the example."
-        return _set_aside(example, SetAsideRule.EMPTY_ANSWER, fault=fault)
-    try:
-        texts = _texts(example, tokenizer)
-    except _UnfitError as error:
-        return _set_aside(example, error.rule, fault=error.reason)
+    texts = render(example, tokenizer)
+    if isinstance(texts, SetAside):
+        return texts
     encoded = [
         _encoded(example, text, tokenizer=tokenizer, max_length=max_length) for text in texts
     ]
     kept = [item for item in encoded if item.learnt]
     if not kept:
-        fault = (
-            f"what comes before the answer fills the longest length, {max_length} tokens. "
-            "Shorten the prompt, or raise max_length."
-        )
-        return _set_aside(example, SetAsideRule.ANSWER_CUT_AWAY, fault=fault)
+        return cut_away(example, max_length)
     if len(kept) < len(encoded):
         kept[-1] = replace(kept[-1], cut=True)
     return tuple(kept)
 
 
 @dataclass(frozen=True, slots=True)
-class _Text:
+class Rendered:
+    """A text to train on, before it is encoded."""
+
     text: str
     """A conversation up to the end of its last answer that is learnt."""
     spans: tuple[tuple[int, int], ...]
     """Characters that are learnt, from and to, ascending."""
+
+
+def render(example: Example, tokenizer: Tokenizer) -> tuple[Rendered, ...] | SetAside:
+    """Return the texts that `encode` would encode, with what of them is learnt."""
+    if not example.answered:
+        fault = "the answer is empty. Fill it in, or remove the example."
+        return _set_aside(example, SetAsideRule.EMPTY_ANSWER, fault=fault)
+    try:
+        return _texts(example, tokenizer)
+    except _UnfitError as error:
+        return _set_aside(example, error.rule, fault=error.reason)
+
+
+def learnt_tokens(
+    offsets: Sequence[tuple[int, int]], spans: Iterable[tuple[int, int]]
+) -> Iterator[slice]:
+    """Yield for each span which tokens, of the characters `offsets`, begin inside it.
+
+    A token that begins before a span and reaches into it mixes prompt and
+    answer: at inference the prompt ends with another token, behind which the
+    model could never write this one, so it is not learnt. A token that begins
+    inside a span and reaches beyond it is learnt, as the answer's end is in it.
+    """
+    for begin, end in spans:
+        first = bisect_left(offsets, (begin, 0))
+        yield slice(first, bisect_left(offsets, (end, 0), first))
 
 
 class _UnfitError(Exception):
@@ -173,14 +195,15 @@ class _UnfitError(Exception):
         self.rule, self.reason = rule, reason
 
 
-def _texts(example: Example, tokenizer: Tokenizer) -> list[_Text]:
+def _texts(example: Example, tokenizer: Tokenizer) -> tuple[Rendered, ...]:
     answers = [at for at, message in enumerate(example.messages) if message.learn]
-    whole = _text(example, answers, tokenizer=tokenizer)
-    _refuse_ignored_tools(example, tokenizer)
+    writer = _Writer(example, tokenizer)
+    whole = writer.text(answers, end=len(example.messages))
+    _refuse_ignored_tools(example, writer)
     if whole is not None:
-        return [whole]
-    single = [_text(_up_to(example, at + 1), [at], tokenizer=tokenizer) for at in answers]
-    texts = [text for text in single if text is not None]
+        return (whole,)
+    single = [writer.text([at], end=at + 1) for at in answers]
+    texts = tuple(text for text in single if text is not None)
     if len(texts) < len(answers):
         reason = (
             "the model's chat template writes this conversation otherwise than its prompt, "
@@ -190,7 +213,7 @@ def _texts(example: Example, tokenizer: Tokenizer) -> list[_Text]:
     return texts
 
 
-def _refuse_ignored_tools(example: Example, tokenizer: Tokenizer) -> None:
+def _refuse_ignored_tools(example: Example, writer: _Writer) -> None:
     """Refuse `example` if the template leaves out its tools, or one of its calls."""
     if not example.tools:
         return
@@ -200,10 +223,11 @@ def _refuse_ignored_tools(example: Example, tokenizer: Tokenizer) -> None:
             silent = replace(message, tool_calls=())
             others = (*example.messages[:at], silent, *example.messages[at + 1 :])
             bare.append(replace(example, messages=others))
-    full = _render(example, tokenizer, prompt=False)
+    end = len(example.messages)
+    full = writer.write(end, prompt=False)
     for other in bare:
         try:
-            ignored = _render(other, tokenizer, prompt=False) == full
+            ignored = _Writer(other, writer.tokenizer).write(end, prompt=False) == full
         except _UnfitError:
             # It minds what was left out.
             continue
@@ -215,45 +239,54 @@ def _refuse_ignored_tools(example: Example, tokenizer: Tokenizer) -> None:
             raise _UnfitError(SetAsideRule.TOOLS_IGNORED, reason)
 
 
-def _up_to(example: Example, end: int) -> Example:
-    return replace(example, messages=example.messages[:end])
+class _Writer:
+    """Writes an example, or its beginning, through the template; each beginning once."""
 
+    def __init__(self, example: Example, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self._example = example
+        self._turns = [_turn(message) for message in example.messages]
+        self._tools = list(example.tools) or None
+        self._written: dict[tuple[int, bool], str] = {}
 
-def _text(example: Example, answers: Sequence[int], *, tokenizer: Tokenizer) -> _Text | None:
-    """Render `example` with the spans of `answers`; `None` where a span cannot be told."""
-    full = _render(example, tokenizer, prompt=False)
-    spans: list[tuple[int, int]] = []
-    closed = False
-    for at in answers:
-        before = _render(_up_to(example, at), tokenizer, prompt=True)
-        behind = _render(_up_to(example, at + 1), tokenizer, prompt=False)
-        if not full.startswith(behind) or not behind.startswith(before):
-            return None
-        turn = behind[len(before) :]
-        size, closed = _learnt_size(turn, example.messages[at], tokenizer=tokenizer)
-        spans.append((len(before), len(before) + size))
-    begin, end = spans[-1]
-    text = full[:end]
-    if not closed and tokenizer.eos_token:
-        # A model that never sees an end never stops; the template gives none here.
-        text += tokenizer.eos_token
-        spans[-1] = (begin, len(text))
-    return _Text(text, tuple(spans))
+    def text(self, answers: Sequence[int], *, end: int) -> Rendered | None:
+        """Return the first `end` turns with the spans of `answers`; `None` if one is not found."""
+        full = self.write(end, prompt=False)
+        spans: list[tuple[int, int]] = []
+        closed = False
+        for at in answers:
+            before = self.write(at, prompt=True)
+            behind = self.write(at + 1, prompt=False)
+            if not full.startswith(behind) or not behind.startswith(before):
+                return None
+            turn = behind[len(before) :]
+            message = self._example.messages[at]
+            size, closed = _learnt_size(turn, message, tokenizer=self.tokenizer)
+            spans.append((len(before), len(before) + size))
+        begin, last = spans[-1]
+        text = full[:last]
+        if not closed and self.tokenizer.eos_token:
+            # A model that never sees an end never stops; the template gives none here.
+            text += self.tokenizer.eos_token
+            spans[-1] = (begin, len(text))
+        return Rendered(text, tuple(spans))
 
+    def write(self, end: int, *, prompt: bool) -> str:
+        """Return the text of the first `end` turns, with the generation prompt or without."""
+        if (end, prompt) not in self._written:
+            self._written[end, prompt] = self._render(self._turns[:end], prompt=prompt)
+        return self._written[end, prompt]
 
-def _render(example: Example, tokenizer: Tokenizer, *, prompt: bool) -> str:
-    try:
-        text = tokenizer.apply_chat_template(
-            [_turn(message) for message in example.messages],
-            tools=list(example.tools) or None,
-            tokenize=False,
-            add_generation_prompt=prompt,
-        )
-    # A template is the model's own program: it may raise anything, mostly on purpose.
-    except Exception as error:  # noqa: BLE001
-        reason = f"the model's chat template does not take this conversation ({error})."
-        raise _UnfitError(SetAsideRule.TEMPLATE_REFUSED, reason) from None
-    return str(text)
+    def _render(self, turns: list[dict[str, Any]], *, prompt: bool) -> str:
+        try:
+            text = self.tokenizer.apply_chat_template(
+                turns, tools=self._tools, tokenize=False, add_generation_prompt=prompt
+            )
+        # A template is the model's own program: it may raise anything, mostly on purpose.
+        except Exception as error:  # noqa: BLE001
+            reason = f"the model's chat template does not take this conversation ({error})."
+            raise _UnfitError(SetAsideRule.TEMPLATE_REFUSED, reason) from None
+        return str(text)
 
 
 def _turn(message: Message) -> dict[str, Any]:
@@ -279,12 +312,8 @@ def _learnt_size(turn: str, message: Message, *, tokenizer: Tokenizer) -> tuple[
     there is none, it is the last character that is no blank. Calls of tools may
     be wrapped in special tokens, so that behind their names the last one counts.
     """
-    tokens = {*tokenizer.all_special_tokens, tokenizer.eos_token or ""} - {""}
-    found = sorted(
-        (match.start(), match.end())
-        for token in tokens
-        for match in re.finditer(re.escape(token), turn)
-    )
+    tokens = _special_tokens(*tokenizer.all_special_tokens, tokenizer.eos_token or "")
+    found = [match.span() for match in tokens.finditer(turn)]
     last = found[-1][0] if found else len(turn)
     if message.tool_calls:
         behind: int | None = turn.rfind(message.tool_calls[-1].name) + 1
@@ -307,24 +336,32 @@ def _content_end(turn: str, content: str, *, last: int) -> int | None:
     return at + len(content) if at >= 0 else None
 
 
-def _encoded(example: Example, text: _Text, *, tokenizer: Tokenizer, max_length: int) -> Encoded:
-    """Encode `text` at once and mark the tokens that begin inside a span.
+@functools.lru_cache(maxsize=4)
+def _special_tokens(*tokens: str) -> re.Pattern[str]:
+    """Return a pattern that finds each of `tokens`, the longer one where two begin alike."""
+    written = sorted({*tokens} - {""}, key=len, reverse=True)
+    # What matches nowhere, where there is none.
+    return re.compile("|".join(map(re.escape, written)) or r"(?!)")
 
-    A token that begins before a span and reaches into it mixes prompt and
-    answer: at inference the prompt ends with another token, behind which the
-    model could never write this one, so it is not learnt. A token that begins
-    inside a span and reaches beyond it is learnt, as the answer's end is in it.
-    """
+
+def _encoded(example: Example, text: Rendered, *, tokenizer: Tokenizer, max_length: int) -> Encoded:
     # Templates write the tokens that begin a text themselves.
     encoding = tokenizer(text.text, add_special_tokens=False, return_offsets_mapping=True)
     tokens = array("i", encoding["input_ids"])
     learn = bytearray(len(tokens))
-    for begin, end in text.spans:
-        for at, (start, _) in enumerate(encoding["offset_mapping"]):
-            if begin <= start < end:
-                learn[at] = 1
+    for chosen in learnt_tokens(encoding["offset_mapping"], text.spans):
+        learn[chosen] = bytes([1]) * (chosen.stop - chosen.start)
     cut = 1 in learn[max_length:]
     return Encoded(example.line, example.element, tokens[:max_length], learn[:max_length], cut)
+
+
+def cut_away(example: Example, max_length: int) -> SetAside:
+    """Return why `example` is set aside, of whose answers nothing is in `max_length` tokens."""
+    fault = (
+        f"what comes before the answer fills the longest length, {max_length} tokens. "
+        "Shorten the prompt, or raise max_length."
+    )
+    return _set_aside(example, SetAsideRule.ANSWER_CUT_AWAY, fault=fault)
 
 
 def _set_aside(example: Example, rule: SetAsideRule, *, fault: str) -> SetAside:

@@ -16,6 +16,7 @@
         ├── ArtifactKeyError       a key would lead out of the data folder
         ├── DiskFullError          nothing more can be written
         ├── ClusterUnavailableError  Ray does not answer; nothing is known of its jobs
+        ├── TokenizerMissingError  a model's tokenizer cannot be had here
         ├── SettingsError          a setting cannot be used
         └── FolderInUseError       another service holds the data folder
 
@@ -114,6 +115,10 @@ class DiskFullError(SystemFaultError):
 
 class ClusterUnavailableError(SystemFaultError):
     """Ray does not answer."""
+
+
+class TokenizerMissingError(SystemFaultError):
+    """The model's tokenizer cannot be had here."""
 
 
 class SettingsError(SystemFaultError):

@@ -1,0 +1,188 @@
+"""Counts the tokens of examples as training would see them, many at a time."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from tunesmith.dataset.examples import AnyExample, Example, Pair
+from tunesmith.dataset.problems import Problem, Rule
+from tunesmith.dataset.rendering import (
+    Rendered,
+    SetAside,
+    cut_away,
+    ensure_template,
+    learnt_tokens,
+    render,
+)
+from tunesmith.dataset.tokenizer import FolderTokenizer
+from tunesmith.domain.spec import Policy
+from tunesmith.domain.validation import HistogramBar, TokenReport, ValidationOptions
+
+_BATCH = 256
+"""Examples that are encoded at a time: enough to be quick, few enough to be small."""
+_PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
+
+
+@dataclass(slots=True)
+class Tally:
+    """The tokens of some examples."""
+
+    lengths: array[int] = field(default_factory=lambda: array("i"))
+    """Tokens of each text, before cutting."""
+    total: int = 0
+    """Tokens that are trained on, after cutting."""
+    learnt: int = 0
+    """Those of them that the loss is taken on."""
+    cut: int = 0
+    """Examples of which some answer, or a part of it, is cut off."""
+    set_aside: int = 0
+    """Examples that are not trained on."""
+    units: int = 0
+    """What batches are made of: texts, or pairs of them."""
+
+    def join(self, later: Tally) -> None:
+        """Add the tokens of `later`."""
+        self.lengths.extend(later.lengths)
+        self.total += later.total
+        self.learnt += later.learnt
+        self.cut += later.cut
+        self.set_aside += later.set_aside
+        self.units += later.units
+
+    def report(self, *, model: str, max_length: int) -> TokenReport:
+        """Return the statistics; percentiles are by nearest rank."""
+        lengths = sorted(self.lengths)
+        ranks = {f"p{rank}": max(math.ceil(rank / 100 * len(lengths)), 1) for rank in _PERCENTILES}
+        found = {name: lengths[rank - 1] for name, rank in ranks.items()} if lengths else {}
+        return TokenReport(
+            model=model,
+            max_length=max_length,
+            total=self.total,
+            learnt=self.learnt,
+            mean=round(sum(lengths) / len(lengths), 1) if lengths else 0.0,
+            percentiles=found | ({"max": lengths[-1]} if lengths else {}),
+            histogram=_histogram(self.lengths),
+            cut=self.cut,
+            set_aside=self.set_aside,
+        )
+
+
+class Measurer:
+    """Measures examples by one tokenizer; it can be sent to another process."""
+
+    def __init__(self, tokenizer: FolderTokenizer, options: ValidationOptions) -> None:
+        """Cut, refuse or set aside by `options`, at the model's own context at the latest."""
+        ensure_template(tokenizer)
+        self._tokenizer = tokenizer
+        self._over_length = options.over_length
+        self.max_length = min(options.max_length, tokenizer.context_length or options.max_length)
+        """Tokens of the longest text."""
+        self._waiting: list[tuple[AnyExample, list[Rendered]]] = []
+
+    def add(self, example: AnyExample, tally: Tally) -> Iterator[Problem]:
+        """Take `example` in, and yield what is found in it and in those that waited for it."""
+        texts: list[Rendered] = []
+        for conversation in _conversations(example):
+            found = render(conversation, self._tokenizer)
+            if isinstance(found, SetAside):
+                tally.set_aside += 1
+                yield _aside(found)
+                return
+            texts.extend(found)
+        if texts:
+            self._waiting.append((example, texts))
+        if len(self._waiting) >= _BATCH:
+            yield from self.flush(tally)
+
+    def flush(self, tally: Tally) -> Iterator[Problem]:
+        """Measure the examples that wait, and yield what is found in them."""
+        waiting, self._waiting = self._waiting, []
+        encodings = iter(
+            self._tokenizer.encode([one.text for _, texts in waiting for one in texts])
+        )
+        for example, texts in waiting:
+            measured = [
+                (len(encoding), list(learnt_tokens(encoding.offsets, text.spans)))
+                for text, encoding in zip(texts, encodings, strict=False)
+            ]
+            yield from self._count(example, measured, tally=tally)
+
+    def _count(
+        self, example: AnyExample, measured: list[tuple[int, list[slice]]], *, tally: Tally
+    ) -> Iterator[Problem]:
+        tally.lengths.extend(length for length, _ in measured)
+        longest = max(length for length, _ in measured)
+        if longest > self.max_length:
+            yield self._too_long(example, longest)
+            if self._over_length is not Policy.CUT:
+                tally.set_aside += 1
+                return
+        inside = [self._learnt(spans, self.max_length) for _, spans in measured]
+        kept = [at for at, learnt in enumerate(inside) if learnt]
+        if not kept or (isinstance(example, Pair) and len(kept) < len(measured)):
+            tally.set_aside += 1
+            yield _aside(cut_away(_conversations(example)[0], self.max_length))
+            return
+        tally.units += 1 if isinstance(example, Pair) else len(kept)
+        tally.total += sum(min(measured[at][0], self.max_length) for at in kept)
+        tally.learnt += sum(inside)
+        tally.cut += sum(inside) < sum(self._learnt(spans, longest) for _, spans in measured)
+
+    @staticmethod
+    def _learnt(spans: list[slice], length: int) -> int:
+        return sum(max(min(span.stop, length) - span.start, 0) for span in spans)
+
+    def _too_long(self, example: AnyExample, tokens: int) -> Problem:
+        fate = {
+            Policy.CUT: "What is beyond is cut off.",
+            Policy.SET_ASIDE: "It is left out.",
+            Policy.REFUSE: "Files with such examples are refused.",
+        }[self._over_length]
+        fault = f"{tokens} tokens, but the longest length is {self.max_length}. {fate}"
+        return _problem(
+            example, Rule.OVER_LENGTH, fault=f"{fault} Shorten it, or raise max_length."
+        )
+
+
+def _conversations(example: AnyExample) -> tuple[Example, ...]:
+    """Return what is rendered of `example`: nothing where no method trains on its kind."""
+    match example:
+        case Example():
+            return (example,)
+        case Pair(line=line, prompt=prompt, element=element, tools=tools):
+            answers = (example.chosen, example.rejected)
+            return tuple(Example(line, (*prompt, one), element, tools) for one in answers)
+        case _:
+            return ()
+
+
+def _histogram(lengths: array[int]) -> tuple[HistogramBar, ...]:
+    bars = Counter((length - 1).bit_length() for length in lengths)
+    return tuple(
+        HistogramBar(upto=2**bar, examples=bars[bar])
+        for bar in range(min(bars, default=0), max(bars, default=-1) + 1)
+    )
+
+
+def _aside(found: SetAside) -> Problem:
+    return Problem(
+        line=found.line,
+        element=found.element,
+        pointer="",
+        rule=Rule(found.rule),
+        message=found.reason,
+    )
+
+
+def _problem(example: AnyExample, rule: Rule, *, fault: str) -> Problem:
+    return Problem(
+        line=example.line,
+        element=example.element,
+        pointer="",
+        rule=rule,
+        message=f"{example.place}: {fault}",
+    )
