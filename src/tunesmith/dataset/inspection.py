@@ -12,6 +12,7 @@ from tunesmith.dataset.examples import AnyExample
 from tunesmith.dataset.findings import Findings
 from tunesmith.dataset.fingerprints import Fingerprints
 from tunesmith.dataset.formats import Format, Parser
+from tunesmith.dataset.measuring import Measurer, Tally
 from tunesmith.dataset.problems import Problem, Rule
 from tunesmith.dataset.rows import Row, read_lines
 from tunesmith.dataset.wording import wording
@@ -32,6 +33,8 @@ class Part:
     """Examples that can be learnt from."""
     unanswered: int = 0
     """Examples whose answer is empty."""
+    tally: Tally = field(default_factory=Tally)
+    """Their tokens, where a tokenizer counts them."""
     ended: bool = False
     """Whether reading on is in vain."""
 
@@ -42,16 +45,23 @@ class Part:
         self.format = self.format or later.format
         self.examples += later.examples
         self.unanswered += later.unanswered
+        self.tally.join(later.tally)
         self.ended = later.ended
 
 
 class Inspector:
     """Inspects the rows of one file, or of a part of it whose format is known."""
 
-    def __init__(self, options: ValidationOptions, *, kept: int) -> None:
-        """Inspect by `options`, and keep the first `kept` problems of each rule."""
+    def __init__(
+        self, options: ValidationOptions, *, kept: int, measurer: Measurer | None = None
+    ) -> None:
+        """Inspect by `options`, and keep the first `kept` problems of each rule.
+
+        Where there is a `measurer`, tokens are counted.
+        """
         self._options = options
         self._kept = kept
+        self._measurer = measurer
 
     def inspect_block(self, block: Block, *, settled: Format | None) -> Part:
         """Return what is found in the lines of `block`; see `inspect`."""
@@ -73,6 +83,9 @@ class Inspector:
                     break
             elif isinstance(row, Row):
                 self._example(part, row, example=item)
+        if self._measurer is not None:
+            for problem in self._measurer.flush(part.tally):
+                part.findings.add(problem)
         part.format = parser.format
         return part
 
@@ -81,11 +94,14 @@ class Inspector:
         part.fingerprints.add(words.encode(), example.line, element=example.element)
         for problem in content_problems(row, words):
             part.findings.add(problem)
-        if example.answered:
-            part.examples += 1
-        else:
+        if not example.answered:
             part.unanswered += 1
             part.findings.add(_unanswered(example))
+            return
+        part.examples += 1
+        if self._measurer is not None:
+            for problem in self._measurer.add(example, part.tally):
+                part.findings.add(problem)
 
 
 def _unanswered(example: AnyExample) -> Problem:

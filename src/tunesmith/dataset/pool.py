@@ -51,6 +51,8 @@ class _Worker:
 
 
 def _begin(inspector: Inspector, settled: Format) -> None:
+    # Each process has a processor to itself; threads in each would contend for them.
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
     _Worker.inspector, _Worker.settled = inspector, settled
     threading.Thread(target=_follow_parent, daemon=True).start()
 

@@ -18,11 +18,19 @@ from tunesmith.dataset.check import too_few
 from tunesmith.dataset.findings import KEPT, Findings
 from tunesmith.dataset.formats import Format
 from tunesmith.dataset.inspection import Inspector, Part
+from tunesmith.dataset.measuring import Measurer
 from tunesmith.dataset.pool import inspect_aside
+from tunesmith.dataset.problems import Rule, Severity
 from tunesmith.dataset.rows import read_rows
+from tunesmith.dataset.tokenizer import FolderTokenizer
 from tunesmith.domain.hyperparameters import optimizer_steps, resolve_hyperparameters
-from tunesmith.domain.spec import JobRequest, Method
-from tunesmith.domain.validation import StepEstimate, ValidationOptions, ValidationReport
+from tunesmith.domain.spec import JobRequest, Method, Policy
+from tunesmith.domain.validation import (
+    StepEstimate,
+    TokenReport,
+    ValidationOptions,
+    ValidationReport,
+)
 
 _HEAD = 2**12
 """Bytes from which the container is told."""
@@ -39,19 +47,28 @@ class Sources:
 
 
 def validate(
-    sources: Sources, options: ValidationOptions, *, workers: int = 1, kept: int = KEPT
+    sources: Sources,
+    options: ValidationOptions,
+    *,
+    tokenizer: FolderTokenizer | None = None,
+    workers: int = 1,
+    kept: int = KEPT,
 ) -> ValidationReport:
     """Read the sources once and report on the file.
 
-    `workers` processes inspect a file that is long enough to gain by it; of each
-    rule, the first `kept` places are listed. Nothing is raised for bad content.
+    Tokens are counted by `tokenizer`, the one of `options.model`, where it is
+    given. `workers` processes inspect a file that is long enough to gain by it;
+    of each rule, the first `kept` places are listed. Nothing is raised for bad
+    content.
     """
-    whole = _inspect(sources.file, options, workers=workers, kept=kept)
+    measurer = Measurer(tokenizer, options) if tokenizer is not None else None
+    inspector = Inspector(options, kept=kept, measurer=measurer)
+    whole = _inspect(sources.file, inspector, findings=_findings(options, kept), workers=workers)
     findings = whole.findings
     whole.fingerprints.find_duplicates(findings)
     if sources.held_out is not None:
-        plain = ValidationOptions()
-        held_out = _inspect(sources.held_out, plain, workers=workers, kept=0)
+        plain = Inspector(ValidationOptions(), kept=0)
+        held_out = _inspect(sources.held_out, plain, findings=Findings(0), workers=workers)
         whole.fingerprints.find_overlap(held_out.fingerprints, findings)
     if not findings.errors:
         _check_number(whole, options.minimum)
@@ -62,17 +79,22 @@ def validate(
         counts={rule.value: count for rule, count in sorted(findings.counts.items())},
         error_count=findings.errors,
         truncated=findings.truncated,
-        tokens=None,
-        estimate=_estimate(whole, options),
+        tokens=_tokens(whole, options, measurer=measurer),
+        estimate=_estimate(whole, options, counted=measurer is not None),
     )
 
 
-def _inspect(file: BinaryIO, options: ValidationOptions, *, workers: int, kept: int) -> Part:
-    inspector = Inspector(options, kept=kept)
+def _findings(options: ValidationOptions, kept: int) -> Findings:
+    refused = options.over_length is Policy.REFUSE
+    return Findings(kept, severities={Rule.OVER_LENGTH: Severity.ERROR} if refused else {})
+
+
+def _inspect(file: BinaryIO, inspector: Inspector, *, findings: Findings, workers: int) -> Part:
+    whole = Part(findings)
     buffered = BufferedReader(cast("RawIOBase", file), 2**20)
     if not is_json_lines(buffered.peek(_HEAD)):
-        return inspector.inspect(read_rows(buffered), settled=None)
-    whole = Part(Findings(kept))
+        whole.join(inspector.inspect(read_rows(buffered), settled=None))
+        return whole
     with closing(_parts(blocks(buffered), inspector, workers=workers)) as parts:
         for part in parts:
             whole.join(part)
@@ -100,19 +122,30 @@ def _check_number(whole: Part, minimum: int) -> None:
         whole.findings.add(too_few(whole.examples, whole.unanswered, minimum=minimum))
 
 
-def _estimate(whole: Part, options: ValidationOptions) -> StepEstimate | None:
+def _tokens(
+    whole: Part, options: ValidationOptions, *, measurer: Measurer | None
+) -> TokenReport | None:
+    if measurer is None:
+        return None
+    return whole.tally.report(model=options.model or "", max_length=measurer.max_length)
+
+
+def _estimate(whole: Part, options: ValidationOptions, *, counted: bool) -> StepEstimate | None:
     """Return the run that a job would make of the file, by the rules of jobs."""
-    if not whole.examples:
+    units = whole.tally.units if counted else whole.examples
+    if not units:
         return None
     request = JobRequest(
         method=options.method or Method.SUPERVISED,
         n_epochs=options.n_epochs,
         batch_size=options.batch_size,
     )
+    # A job closes "auto" by the examples of the file; batches are made of what remains of them.
     resolved = resolve_hyperparameters(request, examples=whole.examples)
+    batched = resolved.model_copy(update={"examples": units})
     return StepEstimate(
         n_epochs=resolved.n_epochs,
         batch_size=resolved.batch_size,
-        steps=optimizer_steps(resolved, max_steps=None),
-        trained_tokens=None,
+        steps=optimizer_steps(batched, max_steps=None),
+        trained_tokens=whole.tally.total * resolved.n_epochs if counted else None,
     )

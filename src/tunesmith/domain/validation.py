@@ -16,8 +16,10 @@ class ValidationOptions(Value):
 
     method: Method | None = None
     """The method that it is for; `None` takes the files of any method."""
+    model: str | None = None
+    """The model whose tokenizer counts tokens; `None` counts none."""
     max_length: Annotated[int, Field(ge=8)] = MAX_LENGTH
-    """Tokens of the longest example; it counts where tokens are counted."""
+    """Tokens of the longest example; the model's own context where that is shorter."""
     over_length: Literal[Policy.CUT, Policy.REFUSE, Policy.SET_ASIDE] = Policy.CUT
     """What a job would do with examples of more tokens."""
     n_epochs: Annotated[int, Field(ge=1, le=50)] | None = None

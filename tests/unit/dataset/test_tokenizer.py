@@ -14,7 +14,8 @@ from transformers import AutoTokenizer
 
 from models.tiny import byte_tokenizer
 from tunesmith.dataset.examples import Example, Message, ToolCall
-from tunesmith.dataset.rendering import encode, ensure_template
+from tunesmith.dataset.measuring import tokens_in
+from tunesmith.dataset.rendering import encode, ensure_template, learnt_tokens
 from tunesmith.dataset.tokenizer import FolderTokenizer
 from tunesmith.domain.errors import TokenizerMissingError
 
@@ -31,7 +32,7 @@ TURNS: list[list[dict[str, Any]]] = [
 TEMPLATES = {
     "filters": "{{ messages | tojson }}{{ messages | tojson(indent=2) }}{{ tools | tojson }}",
     "tojson by place": "{{ messages | tojson(true, 4) }}",
-    "blanks": "  {% if true %}\n  x\n  {% endif %}\n{{ bos_token }}|{{ eos_token }}|{{ unk_token }}",
+    "blanks": "  {% if true %}\n  x\n  {% endif %}\n{{ bos_token }}|{{ eos_token }}{{ unk_token }}",
     "generation": "{% for m in messages %}{% generation %}{% set x = 1 %}{{ m.content }}"
     "{% endgeneration %}{{ x is defined }}{% endfor %}",
     "loops": "{% for m in messages %}{% if loop.index > 2 %}{% break %}{% endif %}{{ m.role }}"
@@ -226,3 +227,18 @@ def test_tool_calls_are_written_alike(smollm2_folder: Path, smollm2: Any) -> Non
 
     assert isinstance(found, tuple)
     assert found == encode(example, theirs, max_length=500)
+
+
+@given(text=st.text(alphabet="ab \nß🙂é<|im_end|>", min_size=1, max_size=30), data=st.data())
+def test_the_quick_search_for_a_spans_tokens_finds_what_the_offsets_tell(
+    tiny: Path, smollm2_folder: Path, text: str, data: st.DataObject
+) -> None:
+    begin = data.draw(st.integers(0, len(text) - 1))
+    end = data.draw(st.integers(begin + 1, len(text)))
+    for ours, _ in (pair(tiny), pair(smollm2_folder)):
+        (encoding,) = ours.encode([text])
+        (want,) = learnt_tokens(encoding.offsets, [(begin, end)])
+
+        found = tokens_in(encoding, (begin, end))
+
+        assert encoding.ids[found] == encoding.ids[want]
