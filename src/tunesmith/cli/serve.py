@@ -285,13 +285,17 @@ def _announce(settings: Settings, listener: socket.socket, *, store: Store) -> N
     print("Ctrl-C ends it.", flush=True)
 
 
-def _log_to_stderr(settings: Settings) -> None:
+def log_formatter(settings: Settings) -> logging.Formatter:
+    """Return what writes the log's lines: times in UTC, secrets masked."""
     secrets = {*environment_secrets(), settings.ray_token or ""} - {""}
     line = "%(asctime)s %(levelname)s %(name)s: %(message)s%(context)s"
+    return MaskingFormatter(line, secrets)
+
+
+def _log_to_stderr(settings: Settings) -> None:
     writer = logging.StreamHandler()
-    writer.setFormatter(MaskingFormatter(line, secrets))
+    writer.setFormatter(log_formatter(settings))
     logging.basicConfig(level=settings.log_level.upper(), handlers=[writer])
-    logging.Formatter.converter = time.gmtime
     # They tell of every start what the first line printed says already.
     for chatty in ("alembic", "uvicorn.error"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -21,6 +21,7 @@ from tunesmith.domain.errors import (
 )
 from tunesmith.domain.events import RunOutcome
 from tunesmith.domain.jobs import Job, JobStatus
+from tunesmith.domain.log_context import marked_logs
 
 PAUSE = 0.25
 """Seconds between two passes; with Ray's own second or so, a cancelled job ends within 5 s."""
@@ -61,16 +62,21 @@ class Controller:
         self._actor.drop_checks_but(jobs)
         room = _Room(resources, jobs)
         for job in jobs:
-            try:
-                self._care_for(job, room, up=resources is not None)
-                self._faults[job.id] = 0
-            except (StaleJobError, ConflictError, NotFoundError):
-                # Somebody changed the job under our hands; the next pass sees how it is now.
-                logger.debug("Job %s changed meanwhile.", job.id)
-            except ClusterUnavailableError as error:
-                logger.warning("Job %s waits: %s", job.id, error.message)
-            except Exception as error:  # noqa: BLE001  one job's fault stops no other job
-                self._note_fault(job, error)
+            with marked_logs(job=job.id):
+                self._turn_to(job, room, up=resources is not None)
+
+    def _turn_to(self, job: Job, room: _Room, *, up: bool) -> None:
+        """Care for one job; what goes wrong with it is logged."""
+        try:
+            self._care_for(job, room, up=up)
+            self._faults[job.id] = 0
+        except (StaleJobError, ConflictError, NotFoundError):
+            # Somebody changed the job under our hands; the next pass sees how it is now.
+            logger.debug("Job %s changed meanwhile.", job.id)
+        except ClusterUnavailableError as error:
+            logger.warning("Job %s waits: %s", job.id, error.message)
+        except Exception as error:  # noqa: BLE001  one job's fault stops no other job
+            self._note_fault(job, error)
 
     def pause_all(self, *, patience: float) -> None:
         """Ask every attempt to end, and wait up to `patience` seconds for their checkpoints.

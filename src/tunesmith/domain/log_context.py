@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -51,6 +52,7 @@ class MaskingFormatter(logging.Formatter):
     def __init__(self, line: str, secrets: Collection[str] = ()) -> None:
         """Write lines of the form `line`, in which `%(context)s` names the request or the job."""
         super().__init__(line)
+        self.converter = time.gmtime
         self._secrets = secrets
 
     def format(self, record: logging.LogRecord) -> str:

@@ -1,0 +1,196 @@
+"""Each route, asked with a key of another project, an unknown key, and one that may not write.
+
+The routes come from the app. A new one fails here until `CASES` says how it is asked for what
+belongs to another project.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from fastapi.routing import iter_route_contexts
+from starlette.testclient import TestClient
+
+from tunesmith.api.access import PUBLIC
+from tunesmith.api.app import create_app
+from tunesmith.domain.keys import Scope, new_key
+
+if TYPE_CHECKING:
+    from unit.api.conftest import World
+
+HIDDEN, NOTHING, OWN = "answers 404", "shows nothing of it", "makes something of one's own"
+
+FORM = {"files": {"file": ("train.jsonl", b"{}\n")}, "data": {"purpose": "fine-tune"}}
+UPLOAD = {"filename": "a", "purpose": "fine-tune", "bytes": 3, "mime_type": "text/jsonl"}
+MODEL = "smollm2-135m-instruct"
+
+
+@dataclass(frozen=True)
+class Case:
+    """How a route is asked, and what comes of it where the things are another project's."""
+
+    outcome: str
+    request: Mapping[str, Any]
+
+    def filled(self, things: Mapping[str, str]) -> dict[str, Any]:
+        """Return the request with the ids of `things` in their places."""
+        filled: dict[str, Any] = {**self.request}
+        for key in ("json", "params"):
+            if key in filled:
+                filled[key] = json.loads(_fill(json.dumps(filled[key]), things))
+        return filled
+
+
+def hidden(**request: Any) -> Case:
+    return Case(HIDDEN, request)
+
+
+def nothing(**request: Any) -> Case:
+    return Case(NOTHING, request)
+
+
+def own(**request: Any) -> Case:
+    return Case(OWN, request)
+
+
+OPEA_JOB = hidden(json={"fine_tuning_job_id": "<job_id>"})
+
+CASES = {
+    "GET /v1/files": nothing(),
+    "POST /v1/files": own(**FORM),
+    "GET /v1/files/{file_id}": hidden(),
+    "DELETE /v1/files/{file_id}": hidden(),
+    "GET /v1/files/{file_id}/content": hidden(),
+    "POST /v1/uploads": own(json=UPLOAD),
+    "POST /v1/uploads/{upload_id}/parts": hidden(files={"data": b"abc"}),
+    "POST /v1/uploads/{upload_id}/complete": hidden(json={"part_ids": ["<part_id>"]}),
+    "POST /v1/uploads/{upload_id}/cancel": hidden(),
+    "GET /v1/fine_tuning/jobs": nothing(),
+    "POST /v1/fine_tuning/jobs": hidden(json={"model": MODEL, "training_file": "<file_id>"}),
+    "GET /v1/fine_tuning/jobs/{job_id:job}": hidden(),
+    "POST /v1/fine_tuning/jobs/{job_id}/cancel": hidden(),
+    "POST /v1/fine_tuning/jobs/{job_id}/pause": hidden(),
+    "POST /v1/fine_tuning/jobs/{job_id}/resume": hidden(),
+    "GET /v1/fine_tuning/jobs/{job_id}/events": hidden(),
+    "GET /v1/fine_tuning/jobs/{job_id}/checkpoints": hidden(),
+    "POST /v1/fine_tuning/jobs/retrieve": OPEA_JOB,
+    "POST /v1/fine_tuning/jobs/cancel": OPEA_JOB,
+    "POST /v1/finetune/list_checkpoints": OPEA_JOB,
+    "GET /v1/models": nothing(),
+    "GET /v1/models/{model:path}": hidden(),
+    "DELETE /v1/models/{model:path}": hidden(),
+}
+"""Every route of the app but the public ones. `<name>` stands for an id of the other project."""
+
+
+def _fill(text: str, things: Mapping[str, str]) -> str:
+    for name, thing in things.items():
+        for place in (f"<{name}>", f"{{{name}}}", f"{{{name}:path}}", f"{{{name}:job}}"):
+            text = text.replace(place, thing)
+    return text
+
+
+@dataclass
+class Projects:
+    """The API with a key of each kind, and what the project `theirs` has."""
+
+    http: TestClient
+    keys: dict[str, str]
+    things: dict[str, str]
+
+    def ask(self, route: str, key: str) -> Any:
+        method, path = route.split(" ")
+        header = {"Authorization": f"Bearer {self.keys[key]}"}
+        request = CASES[route].filled(self.things)
+        return self.http.request(method, _fill(path, self.things), headers=header, **request)
+
+
+@pytest.fixture
+def projects(world: World, http: TestClient) -> Projects:
+    keys = {"unknown": new_key("ours", "x", scope=Scope.ADMIN, now=0, expires_at=None)[0]}
+    for name, project, scope in (
+        ("theirs", "theirs", Scope.ADMIN),
+        ("ours", "ours", Scope.ADMIN),
+        ("reader", "theirs", Scope.READ),
+    ):
+        keys[name], key = new_key(project, name, scope=scope, now=0, expires_at=None)
+        world.store.add_key(key)
+    return Projects(http, keys, _things(world, http, keys["theirs"]))
+
+
+def _things(world: World, http: TestClient, key: str) -> dict[str, str]:
+    """Make one of each kind in the project of `key`."""
+    ask: Callable[..., Any] = http.post
+    header = {"headers": {"Authorization": f"Bearer {key}"}}
+    file = ask("/v1/files", **FORM, **header).json()
+    upload = ask("/v1/uploads", json=UPLOAD, **header).json()
+    part = ask(f"/v1/uploads/{upload['id']}/parts", files={"data": b"abc"}, **header).json()
+    wanted = {"model": MODEL, "training_file": file["id"]}
+    job = ask("/v1/fine_tuning/jobs", json=wanted, **header).json()
+    world.store = world.store.within("theirs")
+    world.run(job["id"])
+    done = world.finish(job["id"])
+    return {
+        "file_id": file["id"],
+        "upload_id": upload["id"],
+        "part_id": part["id"],
+        "job_id": job["id"],
+        "model": done.fine_tuned_model or "",
+        "result_id": done.result_files[0],
+    }
+
+
+def _routes(world: World) -> Iterator[str]:
+    for route in iter_route_contexts(create_app(world.services).routes):
+        if route.path not in PUBLIC and not (route.path or "").startswith(("/openapi", "/docs")):
+            yield from (f"{method} {route.path}" for method in route.methods or ())
+
+
+def test_every_route_has_its_case(world: World) -> None:
+    assert set(_routes(world)) == set(CASES), "Add the route to CASES, or take it out."
+
+
+@pytest.mark.parametrize("route", CASES)
+def test_what_belongs_to_another_project_is_not_there(projects: Projects, route: str) -> None:
+    answer = projects.ask(route, "ours")
+    if CASES[route].outcome is HIDDEN:
+        assert answer.status_code == 404
+    else:
+        assert answer.status_code == 200
+        assert not [thing for thing in projects.things.values() if thing in answer.text]
+    kept = projects.ask("GET /v1/files/{file_id}", "theirs")
+    assert kept.status_code == 200
+
+
+@pytest.mark.parametrize("route", CASES)
+def test_the_project_itself_finds_it(projects: Projects, route: str) -> None:
+    answer = projects.ask(route, "theirs")
+    assert answer.status_code in (200, 400)
+    if CASES[route].outcome is NOTHING:
+        assert [thing for thing in projects.things.values() if thing in answer.text]
+
+
+def test_an_unknown_key_is_refused_everywhere(projects: Projects) -> None:
+    answers = {route: projects.ask(route, "unknown") for route in CASES}
+    assert {route: answer.status_code for route, answer in answers.items()} == dict.fromkeys(
+        CASES, 401
+    )
+    told = "".join(answer.text for answer in answers.values())
+    assert not [thing for thing in projects.things.values() if thing in told]
+
+
+def test_a_key_that_may_only_read_reads_everything_and_changes_nothing(projects: Projects) -> None:
+    found = {route: projects.ask(route, "reader").status_code for route in CASES}
+    assert found == {route: 200 if route.startswith("GET ") else 403 for route in CASES}
+    # Whatever was refused has left each thing in its place.
+    again = {route: projects.ask(route, "reader").status_code for route in CASES}
+    assert again == found
+
+
+def test_the_public_routes_answer_without_a_key(projects: Projects) -> None:
+    for path in ("/health", "/v1/health_check", "/openapi.json"):
+        assert projects.http.get(path).status_code == 200
