@@ -16,12 +16,14 @@ from starlette.routing import Match
 from tunesmith.api import files, jobs, models, opea, uploads
 from tunesmith.api.access import Doorkeeper, authorize
 from tunesmith.api.codes import FORBIDDEN, TOO_LARGE, WRONG_CONTENT_TYPE
+from tunesmith.api.event_stream import EventStreams
 from tunesmith.api.lingering import Lingering
 from tunesmith.api.openapi import describe_api, operation_id
 from tunesmith.api.query import check_query
 from tunesmith.api.request_id import HEADER, RequestIds
 from tunesmith.api.services import Services
 from tunesmith.domain.errors import (
+    BusyError,
     ConflictError,
     DiskFullError,
     InsufficientScopeError,
@@ -90,6 +92,7 @@ def create_app(services: Services) -> FastAPI:
         open_without_keys=services.open_without_keys,
         defaults=services.limits,
     )
+    app.state.streams = EventStreams()
     app.include_router(opea.router, responses=_ERROR_OPEA)
     for router in (files.router, uploads.router, jobs.router, models.router, opea.health_router):
         app.include_router(router, responses=_ERROR_OPENAI)
@@ -97,6 +100,7 @@ def create_app(services: Services) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _answer_bad_parameter)
     app.add_exception_handler(HTTPException, _answer_no_route)
     app.add_exception_handler(DiskFullError, _answer_full_disk)
+    app.add_exception_handler(BusyError, _answer_busy)
     app.add_exception_handler(SystemFaultError, _answer_fault)
     app.add_exception_handler(Exception, _answer_fault)
     app.openapi = lambda: describe_api(app)  # type: ignore[method-assign]
@@ -151,6 +155,14 @@ async def _answer_full_disk(request: Request, error: Exception) -> JSONResponse:
     message = f"{error.message} Its operator must free some space; then send the request again."
     detail = ErrorDetail(message=message, type="server_error", param=None, code="disk_full")
     return JSONResponse(_body(request, detail), status_code=507)
+
+
+async def _answer_busy(request: Request, error: Exception) -> JSONResponse:
+    """Answer that there is no room now, and when to ask again."""
+    assert isinstance(error, BusyError)  # noqa: S101
+    detail = ErrorDetail(message=error.message, type="server_error", param=None, code=error.code)
+    headers = {"Retry-After": str(error.retry_after)}
+    return JSONResponse(_body(request, detail), status_code=503, headers=headers)
 
 
 async def _answer_fault(request: Request, error: Exception) -> JSONResponse:

@@ -14,3 +14,6 @@ INVALID_API_KEY = "invalid_api_key"
 
 INSUFFICIENT_SCOPE = "insufficient_scope"
 """The API key's scope does not reach."""
+
+TOO_MANY_STREAMS = "too_many_streams"
+"""The process streams events to as many clients as it can."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from starlette.convertors import StringConvertor, register_url_convertor
 
 from tunesmith.api.answers import WireRoute
 from tunesmith.api.body import JsonBody
 from tunesmith.api.creation import new_job
+from tunesmith.api.event_stream import STREAM_ANSWERS, AskedStream
 from tunesmith.api.openapi import json_body
 from tunesmith.api.query import Labels
 from tunesmith.api.services import Serviced
@@ -76,11 +77,22 @@ def resume_job(services: Serviced, job_id: str) -> JobObject:
     return JobObject.to_wire(services.store.resume_job(job_id))
 
 
-@router.get("/{job_id}/events")
+@router.get("/{job_id}/events", response_model=EventList, responses=STREAM_ANSWERS)
 def list_events(
-    services: Serviced, job_id: str, *, limit: Limit = 20, after: str | None = None
-) -> EventList:
-    """List a job's events, newest first."""
+    services: Serviced,
+    stream: AskedStream,
+    *,
+    job_id: str,
+    limit: Limit = 20,
+    after: str | None = None,
+) -> EventList | Response:
+    """List a job's events, newest first; or stream them as they come, oldest first.
+
+    Under `Accept: text/event-stream` they come as server-sent events, from the
+    first on or from behind the header `Last-Event-ID`, until the job has ended.
+    """
+    if stream is not None:
+        return stream
     return EventList.to_wire(services.store.list_events(job_id, after=after, limit=limit))
 
 

@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 from importlib.util import find_spec
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from tunesmith import __version__
@@ -99,10 +100,16 @@ def _serve_api(settings: Settings, listener: socket.socket, *, store: Store) -> 
         open_without_keys=settings.allow_open or _on_loopback(listener),
         limits=settings.project_limits,
     )
-    config = uvicorn.Config(
-        create_app(services), log_config=None, access_log=False, timeout_graceful_shutdown=5
-    )
-    server = uvicorn.Server(config)
+    app = create_app(services)
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            # They would go on for as long as their jobs, and the server waits for its answers.
+            app.state.streams.close()
+            super().handle_exit(sig, frame)
+
+    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+    server = Server(config)
     # uvicorn raises the signal again once it has shut down; the controller is still to be ended.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)

@@ -15,6 +15,7 @@
         ├── ArtifactMissingError   a key holds no bytes
         ├── ArtifactKeyError       a key would lead out of the data folder
         ├── DiskFullError          nothing more can be written
+        ├── BusyError              there is no room for one more; waiting helps
         ├── ClusterUnavailableError  Ray does not answer; nothing is known of its jobs
         ├── TokenizerMissingError  a model's tokenizer cannot be had here
         ├── SettingsError          a setting cannot be used
@@ -111,6 +112,16 @@ class ArtifactKeyError(SystemFaultError):
 
 class DiskFullError(SystemFaultError):
     """The service's disk is full."""
+
+
+class BusyError(SystemFaultError):
+    """The service has no room for one more of these."""
+
+    def __init__(self, message: str | None = None, *, code: str, retry_after: int) -> None:
+        """Take the message, a stable code, and the seconds after which to try again."""
+        super().__init__(message)
+        self.code = code
+        self.retry_after = retry_after
 
 
 class ClusterUnavailableError(SystemFaultError):

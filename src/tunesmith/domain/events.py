@@ -43,6 +43,15 @@ class Event(Value):
     """The numbers behind the sentence."""
 
 
+class Told(Value):
+    """What a job has told behind some event of its own."""
+
+    events: tuple[Event, ...]
+    """The events, oldest first."""
+    ended: bool
+    """Whether nothing will ever follow behind them."""
+
+
 class StepMetrics(Value):
     """The numbers of one optimizer step; OpenAI's names first, then ours."""
 

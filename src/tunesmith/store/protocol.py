@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol, Self
 
-from tunesmith.domain.events import Checkpoint, Event, EventLevel, RunEvent
+from tunesmith.domain.events import Checkpoint, Event, EventLevel, RunEvent, Told
 from tunesmith.domain.files import File, Purpose
 from tunesmith.domain.jobs import Job, JobChange
 from tunesmith.domain.keys import ApiKey
@@ -167,6 +167,12 @@ class JobStore(Protocol):
 
     def list_events(self, job_id: str, *, after: str | None, limit: int) -> Page[Event]:
         """Return the job's events, newest first."""
+
+    def events_behind(self, job_id: str, *, after: str | None, limit: int) -> Told:
+        """Return the job's events behind that of the id `after`, oldest first, at most `limit`.
+
+        Without an `after`, they are those from the first on.
+        """
 
     def list_checkpoints(self, job_id: str, *, after: str | None, limit: int) -> Page[Checkpoint]:
         """Return the job's checkpoints, newest first."""

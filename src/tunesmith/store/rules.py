@@ -170,6 +170,14 @@ def ingested(job: Job, run_events: Iterable[RunEvent]) -> tuple[Job, list[Event]
     return job.model_copy(update=seen), shown
 
 
+def told_all(job: Job) -> bool:
+    """Tell whether no event of `job` will follow those that there are.
+
+    A cancelled job's attempt may still tell of its last steps until it has been let go.
+    """
+    return job.status.terminal and not (job.status is JobStatus.CANCELLED and job.submission_open)
+
+
 def new_checkpoints(
     known_steps: Iterable[int], checkpoints: Iterable[Checkpoint]
 ) -> list[Checkpoint]:

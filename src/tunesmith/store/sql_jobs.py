@@ -21,7 +21,7 @@ from sqlalchemy import (
     update,
 )
 
-from tunesmith.domain.events import Checkpoint, Event, EventLevel, RunEvent
+from tunesmith.domain.events import Checkpoint, Event, EventLevel, RunEvent, Told
 from tunesmith.domain.files import File
 from tunesmith.domain.jobs import Job, JobChange, JobStatus
 from tunesmith.domain.models import TunedModel
@@ -134,6 +134,17 @@ class SqlJobs(ModelLookup):
         with reading(self._engine) as connection:
             query = self._of_job(connection, EVENTS, job_id=job_id, after=after)
             return read_page(connection, query, kind=Event, limit=limit)
+
+    def events_behind(self, job_id: str, *, after: str | None, limit: int) -> Told:
+        """Return the job's events behind `after`, oldest first; see `Store.events_behind`."""
+        ours = EVENTS.c.job_id == job_id
+        with reading(self._engine) as connection:
+            # Read before the events: what was told before it ended is then among them.
+            job = self._job(connection, job_id)
+            place = place_of(connection, EVENTS, after=after, seen=ours)
+            query = behind(select(EVENTS).where(ours), EVENTS.c.seq, place=place, order="asc")
+            page = read_page(connection, query, kind=Event, limit=limit)
+        return Told(events=page.items, ended=rules.told_all(job) and not page.has_more)
 
     def list_checkpoints(self, job_id: str, *, after: str | None, limit: int) -> Page[Checkpoint]:
         """Return the job's checkpoints, newest first; see `Store.list_checkpoints`."""

@@ -8,7 +8,7 @@ import pytest
 
 from tunesmith.domain.errors import InvalidRequestError
 from tunesmith.domain.events import EventLevel, EventType, RunEvent, RunOutcome
-from tunesmith.domain.jobs import Job
+from tunesmith.domain.jobs import Job, JobChange
 from tunesmith.store.protocol import Store
 
 if TYPE_CHECKING:
@@ -173,3 +173,37 @@ class TestCheckpoints:
     def test_an_unknown_checkpoint_cursor_is_refused(self, store: Store, job: Job) -> None:
         with pytest.raises(InvalidRequestError, match="ftckpt_x"):
             store.list_checkpoints(job.id, after="ftckpt_x", limit=1)
+
+
+class TestEventsBehind:
+    def test_they_come_oldest_first_from_the_beginning(self, store: Store, job: Job) -> None:
+        told = store.events_behind(job.id, after=None, limit=100)
+        newest_first = store.list_events(job.id, after=None, limit=100).items
+        assert told.events == newest_first[::-1]
+        assert not told.ended
+
+    def test_they_come_in_parts_and_the_last_part_of_an_ended_job_says_so(
+        self, store: Store, job: Job
+    ) -> None:
+        store.change_job(store.job(job.id), JobChange(submission_open=False))
+        store.cancel_job(job.id, now=NOW)
+        first = store.events_behind(job.id, after=None, limit=BEFORE_THE_RUN)
+        assert (len(first.events), first.ended) == (BEFORE_THE_RUN, False)
+        rest = store.events_behind(job.id, after=first.events[-1].id, limit=BEFORE_THE_RUN)
+        assert [event.message for event in rest.events] == ["Fine-tuning job cancelled"]
+        assert rest.ended
+        assert store.events_behind(job.id, after=rest.events[-1].id, limit=1).ended
+
+    def test_a_cancelled_job_whose_attempt_may_still_tell_has_not_ended(
+        self, store: Store, job: Job
+    ) -> None:
+        store.cancel_job(job.id, now=NOW)
+        assert not store.events_behind(job.id, after=None, limit=100).ended
+
+    def test_an_event_of_another_job_is_no_place_to_go_on_from(
+        self, store: Store, job: Job, steps: Steps
+    ) -> None:
+        other = steps.running(store, "2")
+        theirs = store.list_events(other.id, after=None, limit=1).items[0].id
+        with pytest.raises(InvalidRequestError, match="names nothing"):
+            store.events_behind(job.id, after=theirs, limit=5)

@@ -72,6 +72,9 @@ def test_the_events_behind_a_cursor_are_found_by_an_index(
     newest = store.list_events(job.id, after=None, limit=1).items[0].id
     found = plans(store, lambda: store.list_events(job.id, after=newest, limit=5))
     assert "SEARCH events USING INDEX ix_events_job_id_seq (job_id=? AND seq<?)" in found
+    found = plans(store, lambda: store.events_behind(job.id, after=newest, limit=5))
+    assert "SEARCH events USING INDEX ix_events_job_id_seq (job_id=? AND seq>?)" in found
+    assert not [plan for plan in found if "TEMP B-TREE" in plan]
 
 
 def test_open_jobs_are_found_without_reading_the_ended_ones(

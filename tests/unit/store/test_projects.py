@@ -84,6 +84,7 @@ def test_what_a_job_makes_belongs_to_its_project_though_the_controller_adds_it(
         lambda store: store.pause_job("ftjob-1"),
         lambda store: store.resume_job("ftjob-1"),
         lambda store: store.list_events("ftjob-1", after=None, limit=5),
+        lambda store: store.events_behind("ftjob-1", after=None, limit=5),
         lambda store: store.list_checkpoints("ftjob-1", after=None, limit=5),
         lambda store: store.drop_checkpoints("ftjob-1", keep=()),
         lambda store: store.ingest("ftjob-1", [], checkpoints=[]),

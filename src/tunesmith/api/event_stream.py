@@ -1,0 +1,176 @@
+"""Stream a job's events as they come: server-sent events, as the HTML standard describes them.
+
+https://html.spec.whatwg.org/multipage/server-sent-events.html
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import anyio
+from fastapi import Depends, Header, Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from tunesmith.api.codes import TOO_MANY_STREAMS
+from tunesmith.api.services import Serviced
+from tunesmith.domain.errors import BusyError, InvalidRequestError
+from tunesmith.domain.events import Event, Told
+from tunesmith.protocol.events import EventObject
+from tunesmith.protocol.reading import shortened
+from tunesmith.store.protocol import Store
+
+MEDIA_TYPE = "text/event-stream"
+"""What a client accepts who wants a stream, and what it then gets."""
+
+MOST_STREAMS = 200
+"""Streams that one process keeps open at once."""
+
+STREAM_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {MEDIA_TYPE: {"schema": {"type": "string"}}}},
+    204: {"description": "The job has ended, and nothing follows behind `Last-Event-ID`"},
+}
+"""Describes the answers of a stream, for a route's `responses`."""
+
+_READERS = 4
+"""Threads that look for news at once, whatever the number of streams."""
+
+_BATCH = 500
+"""Events that are read at once."""
+
+
+class EventStreams:
+    """The streams of one process, and their pace."""
+
+    def __init__(
+        self, *, most: int = MOST_STREAMS, pause: float = 0.5, heartbeat: float = 15.0
+    ) -> None:
+        """Keep up to `most` open; look for news each `pause` and speak each `heartbeat` seconds."""
+        self.pause = pause
+        """Seconds between two looks for news."""
+        self.heartbeat = heartbeat
+        """Seconds of silence behind which a stream says that it is alive."""
+        self.closed = False
+        """Whether all streams are to end."""
+        self._most = most
+        self._open = 0
+        self._readers = anyio.CapacityLimiter(_READERS)
+
+    def close(self) -> None:
+        """End all streams, and begin no other; may be called in a signal handler."""
+        self.closed = True
+
+    def enter(self) -> None:
+        """Count one stream more. Raises `BusyError` where there is no room for it."""
+        if self._open >= self._most:
+            raise BusyError(
+                f"This process streams events to {self._most} clients, which is as many as it can. "
+                "Try again later, or list the events instead.",
+                code=TOO_MANY_STREAMS,
+                retry_after=10,
+            )
+        self._open += 1
+
+    def leave(self) -> None:
+        """Count one stream less."""
+        self._open -= 1
+
+    async def read(self, store: Store, job_id: str, *, after: str | None) -> Told:
+        """Return what the job has told behind the event `after`, without holding up the loop."""
+        return await anyio.to_thread.run_sync(
+            lambda: store.events_behind(job_id, after=after, limit=_BATCH), limiter=self._readers
+        )
+
+
+class EventStream(StreamingResponse):
+    """A job's events, from those in hand until the job's end."""
+
+    def __init__(
+        self,
+        streams: EventStreams,
+        store: Store,
+        *,
+        job_id: str,
+        after: str | None,
+        first: Told,
+    ) -> None:
+        """Begin with `first`, which was read from behind the event `after`."""
+        self._streams = streams
+        self._store = store
+        self._job_id = job_id
+        self._after = after
+        self._first = first
+        # A proxy that gathers an answer before it passes it on would keep the news to itself.
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(self._chunks(), media_type=MEDIA_TYPE, headers=headers)
+
+    # ASGI servers pass all three by position.
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: PLR0917
+        """Answer, where there is room for one more stream; the client's leaving ends it."""
+        self._streams.enter()
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._streams.leave()
+
+    async def _chunks(self) -> AsyncIterator[str]:
+        told, after, spoke = self._first, self._after, time.monotonic()
+        while True:
+            if told.events:
+                after, spoke = told.events[-1].id, time.monotonic()
+                yield "".join(_written(event) for event in told.events)
+            elif time.monotonic() - spoke >= self._streams.heartbeat:
+                spoke = time.monotonic()
+                yield ":\n\n"
+            if told.ended or self._streams.closed:
+                return
+            if len(told.events) < _BATCH:
+                await anyio.sleep(self._streams.pause)
+            told = await self._streams.read(self._store, self._job_id, after=after)
+
+
+async def _asked_stream(
+    request: Request,
+    services: Serviced,
+    *,
+    job_id: str,
+    last_event_id: Annotated[
+        str | None, Header(description="With a stream: the last event that is known already")
+    ] = None,
+) -> Response | None:
+    """Return the stream of the job's events that `request` asks for; `None` if it asks for none."""
+    if not _accepts_stream(request.headers.get("accept", "")):
+        return None
+    if request.query_params:
+        raise InvalidRequestError(
+            "A stream of events takes no query; the header 'Last-Event-ID' says where it goes on.",
+            param=next(iter(request.query_params)),
+        )
+    streams: EventStreams = request.app.state.streams
+    try:
+        first = await streams.read(services.store, job_id, after=last_event_id)
+    except InvalidRequestError:
+        raise InvalidRequestError(
+            f"'Last-Event-ID' is {shortened(last_event_id or '')!r}, which is no event of this "
+            "job. Give an id that the stream sent, or leave the header out to begin anew.",
+            param="Last-Event-ID",
+        ) from None
+    if first.ended and not first.events:
+        return Response(status_code=204)
+    return EventStream(streams, services.store, job_id=job_id, after=last_event_id, first=first)
+
+
+AskedStream = Annotated[Response | None, Depends(_asked_stream)]
+"""A handler's parameter that receives the answer to a request for a stream of events."""
+
+
+def _accepts_stream(accept: str) -> bool:
+    kinds = {part.partition(";")[0].strip().lower() for part in accept.split(",")}
+    return MEDIA_TYPE in kinds and "application/json" not in kinds
+
+
+def _written(event: Event) -> str:
+    shown = EventObject.to_wire(event)
+    return f"id: {shown.id}\nevent: {shown.object}\ndata: {shown.model_dump_json()}\n\n"
