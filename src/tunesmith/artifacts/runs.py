@@ -13,6 +13,7 @@ runs/<job id>/
   receipt.parquet      the same with each token; see `artifacts/receipts.py`
   reference.safetensors
                        log-probabilities of preference pairs before the first step
+  wandb/               what Weights & Biases wrote in offline mode
 output/<job id>/       the result; `checkpoint-N/` beside it, where OPEA's users look
 """
 
@@ -145,6 +146,10 @@ class RunDirectory:
         """Keep the receipt line by line: without tokens, JSON lines; with them, Parquet."""
         self._artifacts.put(f"{self.prefix}/receipt.jsonl", lines)
         self._artifacts.put(f"{self.prefix}/receipt.parquet", table)
+
+    def save_wandb(self, folder: Path) -> None:
+        """Keep the files of `folder`, which Weights & Biases wrote in offline mode."""
+        self._artifacts.put_folder(f"{self.prefix}/wandb", folder)
 
     def write_reference(self, tensors: bytes) -> None:
         """Keep the log-probabilities of all pairs before the first step, safetensors."""

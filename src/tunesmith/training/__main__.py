@@ -68,7 +68,7 @@ def _start_log(kept: RunLog) -> None:
     )
     logging.getLogger().addHandler(kept)
     logging.captureWarnings(capture=True)
-    for talkative in ("httpx", "urllib3", "filelock"):
+    for talkative in ("httpx", "urllib3", "filelock", "wandb"):
         logging.getLogger(talkative).setLevel(logging.WARNING)
 
 

@@ -29,6 +29,7 @@ from tunesmith.training.failures import RunFailedError
 from tunesmith.training.objective import Objective, evaluate
 from tunesmith.training.stopping import StopFlag
 from tunesmith.training.telemetry import EventLog
+from tunesmith.training.wandb import Boards
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Course:
     """Ends the process between two writes."""
     objective: Objective
     """What is learnt."""
+    boards: Boards
+    """What shows the metrics elsewhere."""
     learner: Learner
     """What learns."""
     learnt: Examples
@@ -155,6 +158,7 @@ def settle(course: Course) -> None:
             )
         with course.stop.whole():
             events.step(metrics)
+    course.boards.step(events.steps[step])
     _judge(course)
     standing = progress.standing
     kept = last or standing.ends(spec) or standing.best_step == step

@@ -36,6 +36,7 @@ from tunesmith.training.receipt_lines import write_lines
 from tunesmith.training.stopping import StopFlag
 from tunesmith.training.supervised import Supervised
 from tunesmith.training.telemetry import EventLog
+from tunesmith.training.wandb import boards
 
 _log = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ def _train(
     run.write_receipt(receipt.model_dump_json(indent=2).encode())
     write_lines(run, tokenizer, files=data.lines)
 
-    with naming_memory(spec):
+    with boards(spec, run, events=events) as shown, naming_memory(spec):
         model = load_model(spec, base, precision=precision)
         if spec.start_from is not None and not run.checkpoint_steps():
             checkpoints.start_from(spec.start_from, artifacts, model=model)
@@ -111,6 +112,7 @@ def _train(
             artifacts=artifacts,
             events=events,
             stop=stop,
+            boards=shown,
             objective=_objective(spec),
             learner=learner,
             learnt=data.learnt,
