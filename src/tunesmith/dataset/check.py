@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
+from tunesmith.dataset.containers import read_rows
 from tunesmith.dataset.examples import AnyExample
 from tunesmith.dataset.findings import Findings
 from tunesmith.dataset.formats import Format, Parser
 from tunesmith.dataset.problems import Problem, Rule
-from tunesmith.dataset.rows import read_rows
 from tunesmith.domain.errors import InvalidRequestError
 from tunesmith.domain.spec import Method, Policy
 from tunesmith.domain.values import Value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 
 from tunesmith.dataset import pairs, plain
@@ -70,20 +70,22 @@ _MEANT_FOR = {
     Format.RERANK: "rerank or embedding",
     Format.TEXT: "pretraining",
 }
-_ANSWERS = frozenset({"chosen", "rejected"})
 # In this order: a pair has the keys of what it ranks, rows for embedding may carry a prompt,
-# and files of alpaca a text.
-_SIGNS: tuple[tuple[Format, Callable[[Set[str]], bool]], ...] = (
-    (Format.OPEA_DPO, lambda keys: "question" in keys and bool(keys & _ANSWERS)),
-    (Format.RANKING, lambda keys: bool(keys & _ANSWERS)),
-    (Format.PREFERENCE, lambda keys: bool(keys & pairs.PREFERRED)),
-    (Format.CHAT, lambda keys: "messages" in keys),
-    (Format.SHAREGPT, lambda keys: "conversations" in keys),
-    (Format.ALPACA, lambda keys: bool(keys & {"instruction", "output"})),
-    (Format.REASONING, lambda keys: keys >= {"Question", "Response"}),
-    (Format.RERANK, lambda keys: "query" in keys and bool(keys & {"pos", "neg"})),
-    (Format.PROMPT_COMPLETION, lambda keys: bool(keys & {"prompt", "completion"})),
-    (Format.TEXT, lambda keys: "text" in keys),
+# and files of alpaca a text. Of the first keys one is there, and of the second one as well.
+_SIGNS: tuple[tuple[Format, frozenset[str], frozenset[str]], ...] = tuple(
+    (found, frozenset(first), frozenset(second))
+    for found, first, second in (
+        (Format.OPEA_DPO, {"question"}, {"chosen", "rejected"}),
+        (Format.RANKING, {"chosen", "rejected"}, {"chosen", "rejected"}),
+        (Format.PREFERENCE, pairs.PREFERRED, pairs.PREFERRED),
+        (Format.CHAT, {"messages"}, {"messages"}),
+        (Format.SHAREGPT, {"conversations"}, {"conversations"}),
+        (Format.ALPACA, {"instruction", "output"}, {"instruction", "output"}),
+        (Format.REASONING, {"Question"}, {"Response"}),
+        (Format.RERANK, {"query"}, {"pos", "neg"}),
+        (Format.PROMPT_COMPLETION, {"prompt", "completion"}, {"prompt", "completion"}),
+        (Format.TEXT, {"text"}, {"text"}),
+    )
 )
 
 
@@ -111,7 +113,7 @@ class Parser:
 
     def _format(self, row: Object) -> Format | None:
         """Return the row's format, if it is the one that the file has, where it has one already."""
-        found = format_of(row.fields.keys())
+        found = format_of(row.fields)
         if found is None:
             row.fault(Rule.UNKNOWN_FORMAT, f"expected {self._expected()}. {row.found()}")
         elif self._method and found not in FORMATS_OF[self._method]:
@@ -131,9 +133,12 @@ class Parser:
         return " or ".join(_SHAPES[each] for each in taken)
 
 
-def format_of(keys: Set[str]) -> Format | None:
+def format_of(keys: Iterable[str]) -> Format | None:
     """Return the format that has `keys`, or some of them where they say enough."""
-    return next((found for found, has in _SIGNS if has(keys)), None)
+    for found, first, second in _SIGNS:
+        if not first.isdisjoint(keys) and not second.isdisjoint(keys):
+            return found
+    return None
 
 
 def _chat(row: Row, fields: Object) -> Example:

@@ -159,11 +159,7 @@ class Object:
         if not isinstance(value, str):
             self.fault(Rule.WRONG_TYPE, f"'{key}' must be a string, not {kind(value)}.", key=key)
             return None
-        if value.isascii():
-            return value
-        try:
-            value.encode()
-        except UnicodeEncodeError:
+        if not whole(value):
             self._half(key)
             return None
         return value
@@ -184,6 +180,17 @@ def as_object(value: object, pointer: str, *, faults: list[Fault]) -> Object | N
     message = f"expected an object, found {kind(value)}."
     faults.append(Fault(pointer, Rule.NOT_AN_OBJECT, message))
     return None
+
+
+def whole(text: str) -> bool:
+    """Tell whether `text` has whole characters alone, no half of a surrogate pair."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def decoded(text: str) -> object:

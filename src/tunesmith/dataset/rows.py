@@ -1,6 +1,6 @@
 """Reads a JSON array or JSON Lines row by row, in constant memory, and names each fault's place.
 
-Whether a file is one array or one object a line is decided by its first byte
+Whether a text is one array or one object a line is decided by its first byte
 that is no blank. JSON is taken as RFC 8259 has it, in UTF-8; `NaN`, `Infinity`
 and a key that occurs twice are refused. After a broken line reading goes on
 with the next line; a broken array cannot be read beyond the place.
@@ -14,10 +14,8 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BufferedReader
 from typing import BinaryIO
 
-from tunesmith.dataset.gunzip import MAGIC, GzipError, Unpacked
 from tunesmith.dataset.problems import Problem, Rule, place
 
 MAX_ROW_SIZE = 16 * 2**20
@@ -46,26 +44,6 @@ class Row:
     """Its number in the array, from 1; 0 where the file is no array."""
 
 
-def read_rows(file: BinaryIO) -> Iterator[Row | Problem]:
-    """Yield each row of `file`, or what is wrong with it, in order.
-
-    No more than one row and a chunk is held in memory. Nothing is raised for
-    bad content. A file that gzip packed (RFC 1952) is unpacked on the way; its
-    lines are those of the text.
-    """
-    line = file.readline(MAX_ROW_SIZE + 1)
-    if not line.startswith(MAGIC):
-        yield from _text_rows(file, line)
-        return
-    unpacked = Unpacked(file, line)
-    try:
-        text = BufferedReader(unpacked, CHUNK_SIZE)
-        yield from _text_rows(text, text.readline(MAX_ROW_SIZE + 1))
-    except GzipError as error:
-        message = f"Line {unpacked.line}: {error}"
-        yield _problem(unpacked.line, error.rule, message=message, last=True)
-
-
 def read_lines(file: BinaryIO, *, number: int) -> Iterator[Row | Problem]:
     """Yield each row of a part of JSON Lines, or what is wrong with it; its first is line `number`.
 
@@ -74,7 +52,11 @@ def read_lines(file: BinaryIO, *, number: int) -> Iterator[Row | Problem]:
     return _line_rows(file, file.readline(MAX_ROW_SIZE + 1), number=number)
 
 
-def _text_rows(file: BinaryIO, line: bytes) -> Iterator[Row | Problem]:
+def text_rows(file: BinaryIO, line: bytes) -> Iterator[Row | Problem]:
+    """Yield each row of `file`, of which the first `line` was read, or what is wrong with it.
+
+    No more than one row and a chunk is held in memory. Nothing is raised for bad content.
+    """
     number, head = 1, line.removeprefix(codecs.BOM_UTF8)
     while line and not head.strip():
         head = line = file.readline(MAX_ROW_SIZE + 1)
@@ -104,10 +86,11 @@ def _other_encoding(head: bytes) -> str | None:
     return "UTF-32" if b"\0\0\0" in (head[:3], head[1:4]) else "UTF-16"
 
 
-class _Decoder:
+class Decoder:
     """JSON's own decoder, which notes what JSON forbids but Python lets pass."""
 
     def __init__(self) -> None:
+        """Have noted nothing yet."""
         self._faults: list[tuple[Rule, str]] = []
         self._json = json.JSONDecoder(
             object_pairs_hook=self._object, parse_constant=self._constant, parse_int=self._integer
@@ -147,14 +130,14 @@ class _Decoder:
 
 
 def _line_rows(file: BinaryIO, line: bytes, *, number: int) -> Iterator[Row | Problem]:
-    decoder = _Decoder()
+    decoder = Decoder()
     while line:
         if len(line) > MAX_ROW_SIZE:
-            yield _too_long(number)
+            yield too_long(number)
             while line and not line.endswith(b"\n"):
                 line = file.readline(MAX_ROW_SIZE)
         elif line := line.strip(_BLANK.encode()):
-            row = _line_row(decoder, line, number=number)
+            row = line_row(decoder, line, number=number)
             yield row
             if isinstance(row, Problem) and row.last:
                 return
@@ -162,7 +145,8 @@ def _line_rows(file: BinaryIO, line: bytes, *, number: int) -> Iterator[Row | Pr
         number += 1
 
 
-def _line_row(decoder: _Decoder, line: bytes, *, number: int) -> Row | Problem:
+def line_row(decoder: Decoder, line: bytes, *, number: int) -> Row | Problem:
+    """Return the row that is the whole of `line`, without blanks around, or what is wrong."""
     try:
         text = line.decode()
         value, end = decoder.decode(text, 0)
@@ -270,7 +254,7 @@ def _array_rows(window: _Window) -> Iterator[Row | Problem]:
 
 
 def _elements(window: _Window) -> Iterator[Row | Problem]:
-    decoder = _Decoder()
+    decoder = Decoder()
     window.peek()
     window.at += 1
     closed = window.peek() == "]"
@@ -290,7 +274,7 @@ def _elements(window: _Window) -> Iterator[Row | Problem]:
         raise window.broken(complaint, window.at, cut=True)
 
 
-def _element(window: _Window, decoder: _Decoder, *, number: int) -> Row | Problem:
+def _element(window: _Window, decoder: Decoder, *, number: int) -> Row | Problem:
     """Decode the element at the window's position, growing the window until it is whole."""
     while True:
         line = window.mark()
@@ -309,10 +293,10 @@ def _element(window: _Window, decoder: _Decoder, *, number: int) -> Row | Proble
             if far or window.ended or window.text.startswith(_SEPARATORS, end):
                 size, window.at = end - window.at, end
                 if size > MAX_ROW_SIZE:
-                    return _too_long(line, number)
+                    return too_long(line, number)
                 return decoder.row(line, value, element=number)
         if len(window.text) - window.at > MAX_ROW_SIZE:
-            raise _BrokenArrayError(_too_long(line, number))
+            raise _BrokenArrayError(too_long(line, number))
         window.grow()
 
 
@@ -344,7 +328,8 @@ def _too_deep(line: int, element: int = 0) -> Problem:
     return _problem(line, Rule.NESTED_TOO_DEEPLY, message=message, element=element)
 
 
-def _too_long(line: int, element: int = 0) -> Problem:
+def too_long(line: int, element: int = 0) -> Problem:
+    """Return the problem of a row that is longer than any that is read."""
     fault = f"the example is longer than {MAX_ROW_SIZE // 2**20} MiB. Shorten it."
     message = f"{place(line, element)}: {fault}"
     return _problem(line, Rule.ROW_TOO_LONG, message=message, element=element)

@@ -15,13 +15,13 @@ from typing import BinaryIO, cast
 
 from tunesmith.dataset.blocks import BLOCK, Block, blocks, is_json_lines
 from tunesmith.dataset.check import too_few
+from tunesmith.dataset.containers import read_rows
 from tunesmith.dataset.findings import KEPT, Findings
 from tunesmith.dataset.formats import Format
 from tunesmith.dataset.inspection import Inspector, Part
 from tunesmith.dataset.measuring import Measurer
 from tunesmith.dataset.pool import inspect_aside
 from tunesmith.dataset.problems import Rule, Severity
-from tunesmith.dataset.rows import read_rows
 from tunesmith.dataset.tokenizer import FolderTokenizer
 from tunesmith.domain.hyperparameters import optimizer_steps, resolve_hyperparameters
 from tunesmith.domain.spec import JobRequest, Method, Policy

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunesmith.dataset import rows
+from tunesmith.dataset.containers import read_rows
 from tunesmith.dataset.problems import Problem, Rule
-from tunesmith.dataset.rows import MAX_ROW_SIZE, Row, read_rows
+from tunesmith.dataset.rows import MAX_ROW_SIZE, Row
 
 
 class Drip(io.BytesIO):

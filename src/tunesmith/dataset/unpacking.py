@@ -1,19 +1,17 @@
-"""Unpacks gzip (RFC 1952) as a stream, and stops where a file unpacks beyond reason."""
+"""Unpacks gzip (RFC 1952) and zstd (RFC 8878) as streams, and stops where it gets beyond reason."""
 
 from __future__ import annotations
 
 import gzip
 import zlib
+from enum import Enum
 from io import BufferedReader, RawIOBase
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from tunesmith.dataset.problems import Rule
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
-
-MAGIC = b"\x1f\x8b"
-"""The bytes with which a gzip file begins; no text in UTF-8 has them."""
 
 MAX_RATIO = 200
 """How many times larger than packed a text may be; JSON's is rarely above 20."""
@@ -21,7 +19,19 @@ MAX_RATIO = 200
 _UNBOUNDED = 64 * 2**20
 
 
-class GzipError(Exception):
+class Packing(Enum):
+    """How a file is packed: the bytes with which it begins, none of which begin a text in UTF-8."""
+
+    GZIP = b"\x1f\x8b"
+    ZSTD = b"\x28\xb5\x2f\xfd"
+
+    @classmethod
+    def of(cls, head: bytes) -> Packing | None:
+        """Return how a file that begins with `head` is packed; `None` if it is not."""
+        return next((packing for packing in cls if head.startswith(packing.value)), None)
+
+
+class PackedError(Exception):
     """A packed file cannot be read on; the text is what is wrong and the mend."""
 
     def __init__(self, rule: Rule, message: str) -> None:
@@ -32,16 +42,17 @@ class GzipError(Exception):
 
 
 class Unpacked(RawIOBase):
-    """The text of a packed file; reading raises `GzipError` where it is damaged.
+    """The text of a packed file; reading raises `PackedError` where it is damaged.
 
     Memory is constant. From 64 MiB of text on, one that is more than `MAX_RATIO`
     times larger than what was read for it is refused.
     """
 
-    def __init__(self, file: BinaryIO, head: bytes) -> None:
+    def __init__(self, file: BinaryIO, head: bytes, *, packing: Packing) -> None:
         """Unpack `head`, which was read from `file` already, and the rest of `file`."""
         self._packed = _Joined(file, head)
-        self._text = gzip.GzipFile(fileobj=BufferedReader(self._packed), mode="rb")
+        self._packing = packing
+        self._text = _OPENERS[packing](cast("BinaryIO", BufferedReader(self._packed)))
         self._size = 0
         self.line = 1
         """The line of the text up to which it has been unpacked."""
@@ -56,12 +67,13 @@ class Unpacked(RawIOBase):
         try:
             chunk = self._text.read(len(view))
         except (OSError, EOFError, zlib.error) as error:
-            message = f"the gzip file is damaged or cut here ({error}). Pack it again."
-            raise GzipError(Rule.INVALID_GZIP, message) from None
+            name = self._packing.name.lower()
+            message = f"the {name} file is damaged or cut here ({error}). Pack it again."
+            raise PackedError(Rule(f"invalid_{name}"), message) from None
         self._size += len(chunk)
         if self._size > max(_UNBOUNDED, MAX_RATIO * self._packed.size):
             message = f"unpacked, the text is over {MAX_RATIO} times larger. Upload it unpacked."
-            raise GzipError(Rule.UNPACKED_TOO_LARGE, message)
+            raise PackedError(Rule.UNPACKED_TOO_LARGE, message)
         self.line += chunk.count(b"\n")
         view[: len(chunk)] = chunk
         return len(chunk)
@@ -85,3 +97,17 @@ class _Joined(RawIOBase):
         view[: len(chunk)] = chunk
         self.size += len(chunk)
         return len(chunk)
+
+
+def _open_gzip(packed: BinaryIO) -> BinaryIO:
+    return cast("BinaryIO", gzip.GzipFile(fileobj=packed, mode="rb"))
+
+
+def _open_zstd(packed: BinaryIO) -> BinaryIO:
+    # It takes a third of a second, and most files do not need it.
+    import pyarrow as pa  # noqa: PLC0415
+
+    return cast("BinaryIO", pa.CompressedInputStream(pa.PythonFile(packed, "r"), "zstd"))
+
+
+_OPENERS = {Packing.GZIP: _open_gzip, Packing.ZSTD: _open_zstd}
