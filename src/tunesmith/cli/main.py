@@ -10,6 +10,7 @@ import typer
 from tunesmith import __version__
 from tunesmith.cli.keys import keys, projects
 from tunesmith.cli.serve import serve_service
+from tunesmith.cli.validate import validate_file
 from tunesmith.domain.errors import TunesmithError
 from tunesmith.settings import load_settings
 
@@ -18,6 +19,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.command("validate")(validate_file)
 app.add_typer(keys, name="keys")
 app.add_typer(projects, name="projects")
 
