@@ -25,7 +25,9 @@ from tunesmith.domain.keys import SHOWN, ApiKey, Scope, digest_of
 from tunesmith.domain.projects import DEFAULT_PROJECT, Limits
 from tunesmith.store.protocol import KeyStore
 
-PUBLIC = frozenset({"/health", "/ready", "/v1/health_check"})
+PUBLIC = frozenset(
+    {"/health", "/ready", "/v1/health_check", "/openapi.json", "/docs", "/docs/oauth2-redirect"}
+)
 """The paths that need no key: they tell nothing of any project."""
 
 _ADMINS = "/v1/fine_tuning/checkpoints/"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 HIDDEN, NOTHING, OWN = "answers 404", "shows nothing of it", "makes something of one's own"
 
+JOBS = "POST /v1/fine_tuning/jobs"
 FORM = {"files": {"file": ("train.jsonl", b"{}\n")}, "data": {"purpose": "fine-tune"}}
 UPLOAD = {"filename": "a", "purpose": "fine-tune", "bytes": 3, "mime_type": "text/jsonl"}
 MODEL = "smollm2-135m-instruct"
@@ -102,10 +103,10 @@ class Projects:
     keys: dict[str, str]
     things: dict[str, str]
 
-    def ask(self, route: str, key: str) -> Any:
+    def ask(self, route: str, key: str, case: Case | None = None) -> Any:
         method, path = route.split(" ")
         header = {"Authorization": f"Bearer {self.keys[key]}"}
-        request = CASES[route].filled(self.things)
+        request = (case or CASES[route]).filled(self.things)
         return self.http.request(method, _fill(path, self.things), headers=header, **request)
 
 
@@ -126,7 +127,8 @@ def _things(world: World, http: TestClient, key: str) -> dict[str, str]:
     """Make one of each kind in the project of `key`."""
     ask: Callable[..., Any] = http.post
     header = {"headers": {"Authorization": f"Bearer {key}"}}
-    file = ask("/v1/files", **FORM, **header).json()
+    form = {**FORM, "files": {"file": ("theirs.jsonl", b"{}\n")}}
+    file = ask("/v1/files", **form, **header).json()
     upload = ask("/v1/uploads", json=UPLOAD, **header).json()
     part = ask(f"/v1/uploads/{upload['id']}/parts", files={"data": b"abc"}, **header).json()
     wanted = {"model": MODEL, "training_file": file["id"]}
@@ -140,14 +142,15 @@ def _things(world: World, http: TestClient, key: str) -> dict[str, str]:
         "part_id": part["id"],
         "job_id": job["id"],
         "model": done.fine_tuned_model or "",
+        "checkpoint": f"{done.fine_tuned_model}:ckpt-step-5",
         "result_id": done.result_files[0],
     }
 
 
 def _routes(world: World) -> Iterator[str]:
     for route in iter_route_contexts(create_app(world.services).routes):
-        if route.path not in PUBLIC and not (route.path or "").startswith(("/openapi", "/docs")):
-            yield from (f"{method} {route.path}" for method in route.methods or ())
+        if route.path not in PUBLIC and route.methods:
+            yield from (f"{method} {route.path}" for method in route.methods)
 
 
 def test_every_route_has_its_case(world: World) -> None:
@@ -164,6 +167,40 @@ def test_what_belongs_to_another_project_is_not_there(projects: Projects, route:
         assert not [thing for thing in projects.things.values() if thing in answer.text]
     kept = projects.ask("GET /v1/files/{file_id}", "theirs")
     assert kept.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("route", "request_", "status"),
+    [
+        ("GET /v1/files/<result_id>/content", {}, 404),
+        ("GET /v1/models/<checkpoint>", {}, 404),
+        ("GET /v1/files", {"params": {"after": "<file_id>"}}, 400),
+        ("GET /v1/fine_tuning/jobs", {"params": {"after": "<job_id>"}}, 400),
+        (JOBS, {"json": {"model": "<model>", "training_file": "<our_file>"}}, 404),
+        (JOBS, {"json": {"model": "<checkpoint>", "training_file": "<our_file>"}}, 404),
+        (JOBS, {"json": {"model": MODEL, "training_file": "theirs.jsonl"}}, 404),
+        (
+            JOBS,
+            {
+                "json": {
+                    "model": MODEL,
+                    "training_file": "<our_file>",
+                    "validation_file": "<file_id>",
+                }
+            },
+            404,
+        ),
+    ],
+)
+def test_no_other_way_leads_to_it(
+    projects: Projects, route: str, request_: Mapping[str, Any], status: int
+) -> None:
+    ours = projects.ask("POST /v1/files", "ours").json()
+    projects.things["our_file"] = ours["id"]
+    answer = projects.ask(route, "ours", Case(HIDDEN, request_))
+    assert answer.status_code == status, answer.text
+    if route.startswith("GET "):
+        assert projects.ask(route, "theirs", Case(HIDDEN, request_)).status_code == 200
 
 
 @pytest.mark.parametrize("route", CASES)
@@ -192,5 +229,5 @@ def test_a_key_that_may_only_read_reads_everything_and_changes_nothing(projects:
 
 
 def test_the_public_routes_answer_without_a_key(projects: Projects) -> None:
-    for path in ("/health", "/v1/health_check", "/openapi.json"):
+    for path in ("/health", "/v1/health_check", "/openapi.json", "/docs"):
         assert projects.http.get(path).status_code == 200
