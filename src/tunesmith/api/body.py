@@ -18,6 +18,7 @@ from tunesmith.api.services import Serviced, Services
 from tunesmith.domain.errors import InvalidRequestError
 from tunesmith.domain.files import UPLOADABLE, Purpose
 from tunesmith.domain.uploads import MAX_PART_BYTES
+from tunesmith.protocol.files import EXPIRY_PARTS, ExpiresAfter
 from tunesmith.protocol.reading import describe, read_object, shortened
 
 _MAX_JSON_BYTES = 1024 * 1024
@@ -41,6 +42,8 @@ class Upload:
     """A plain name without any folder."""
     purpose: Purpose
     """What the file is for."""
+    expires_after: int | None
+    """Seconds from the file's creation to its expiry; `None` keeps it."""
     content: Content
     """All of its bytes, which have no key yet and are gone behind the request without one."""
 
@@ -64,7 +67,7 @@ async def _upload(request: Request, services: Serviced) -> AsyncGenerator[Upload
     reader = _reader(
         request,
         file="file",
-        values=("purpose",),
+        values=("purpose", *EXPIRY_PARTS.values()),
         limit=services.max_upload_bytes,
         mend="bring a larger file in parts, by '/v1/uploads'",
     )
@@ -98,10 +101,9 @@ def _reader(
 ) -> FormReader:
     """Return the reader of the request's form. Raises `InvalidRequestError` if there is none."""
     if _media_type(request) != "multipart/form-data":
-        named = " and ".join(f"'{name}'" for name in (file, *values))
+        named = ", ".join(f"'{name}'" for name in (file, *values))
         raise InvalidRequestError(
-            "A file is uploaded as 'multipart/form-data' with the "
-            f"part{'s' if values else ''} {named}.",
+            f"A file is uploaded as 'multipart/form-data'; the form takes {named}.",
             code=WRONG_CONTENT_TYPE,
         )
     content_type = request.headers["content-type"]
@@ -181,7 +183,13 @@ def _checked_upload(reader: FormReader, content: Content) -> Upload:
         raise InvalidRequestError(
             f"The file '{filename}' is empty; send one with content.", param="file"
         )
-    return Upload(filename, _checked_purpose(reader.values["purpose"]), content)
+    expiry = ExpiresAfter.from_form(reader.values)
+    return Upload(
+        filename,
+        _checked_purpose(reader.values["purpose"]),
+        expires_after=expiry.seconds if expiry else None,
+        content=content,
+    )
 
 
 def _whole_name(reader: FormReader) -> str:

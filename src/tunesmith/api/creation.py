@@ -78,8 +78,8 @@ def _identified(store: Store, key: str, *, file_id: str) -> File:
         file = store.file(file_id)
     except NotFoundError:
         raise NotFoundError(
-            f"No such File object: {shortened(file_id)}. Upload the file with purpose 'fine-tune' "
-            f"and give its id as '{key}'.",
+            f"No such File object: {shortened(file_id)}; it may have expired. Upload the file with "
+            f"purpose 'fine-tune' and give its id as '{key}'.",
             param=key,
         ) from None
     _check_purpose(file, key, called=f"The file '{file.id}'")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from typing import Annotated, BinaryIO, Literal
 from urllib.parse import quote
 
@@ -28,23 +27,20 @@ _CHUNK = 1024 * 1024
 
 @router.post("", openapi_extra=UPLOAD_FORM)
 def create_file(services: Serviced, upload: UploadBody) -> FileObject:
-    """Upload a file: a form with the parts `file` and `purpose`."""
-    file_id = new_file_id()
-    key = f"files/{file_id}"
+    """Upload a file: a form with the parts `file`, `purpose` and, if it is to expire, when."""
+    content, now, life = upload.content, services.now(), upload.expires_after
     file = File(
-        id=file_id,
+        id=new_file_id(),
         filename=upload.filename,
         purpose=upload.purpose,
-        bytes=upload.content.bytes,
-        sha256=upload.content.sha256,
-        created_at=services.now(),
-        key=key,
+        bytes=content.bytes,
+        sha256=content.sha256,
+        created_at=now,
+        key=content.key,
+        expires_at=life and now + life,
     )
-    with ExitStack() as undo:
-        undo.callback(services.artifacts.delete, key)
-        upload.content.publish(key)
+    with content.in_place(services.artifacts):
         services.store.add_file(file)
-        undo.pop_all()
     return FileObject.to_wire(file)
 
 
@@ -74,9 +70,10 @@ def retrieve_file(services: Serviced, file_id: str) -> FileObject:
 def delete_file(services: Serviced, file_id: str) -> FileDeleted:
     """Delete a file, unless an unfinished job needs it."""
     file = services.store.deletable_file(file_id)
-    # The row goes last: without it, nobody would find bytes that were left behind.
-    services.artifacts.delete(file.key)
-    services.store.delete_file(file_id)
+    # The sweep finds bytes that are left behind; a row without bytes would be a broken file.
+    with services.artifacts.locked(file.key):
+        if not services.store.delete_file(file_id):
+            services.artifacts.delete(file.key)
     return FileDeleted(id=file.id)
 
 
@@ -88,8 +85,8 @@ def download_file(services: Serviced, file_id: str) -> StreamingResponse:
         stream = services.artifacts.open(file.key)
     except ArtifactMissingError:
         raise NotFoundError(
-            f"The content of file '{file.id}' is gone, since its deletion was begun; delete the "
-            "file once more to end that.",
+            f"The content of file '{file.id}' is not there any more. Delete the file, and upload "
+            "it again if it is needed.",
             param="file_id",
         ) from None
     headers = {

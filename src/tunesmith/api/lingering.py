@@ -57,10 +57,11 @@ class _Exchange:
         return message
 
     async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start" and not self._all_came:
-            self._is_early = True
-            MutableHeaders(scope=message)["Connection"] = "close"
-        if self._is_early and not message.get("more_body", True):
+        if message["type"] == "http.response.start":
+            self._is_early = not self._all_came
+            if self._is_early:
+                MutableHeaders(scope=message)["Connection"] = "close"
+        elif self._is_early and not message.get("more_body"):
             # The server closes the connection behind the last message, so that one waits.
             await self._send({**message, "more_body": True})
             await self._drop_rest()

@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
 from tunesmith.api.description import INTRODUCTION, SECURITY, TAGS, describe_route
+from tunesmith.domain.files import MAX_FILE_LIFE, MIN_FILE_LIFE, UPLOADABLE
 from tunesmith.protocol.jobs import CreateJob
 from tunesmith.protocol.opea import OpeaJobId
 from tunesmith.protocol.opea_create import OpeaCreateJob
@@ -37,7 +38,13 @@ UPLOAD_FORM = {
                     "required": ["file", "purpose"],
                     "properties": {
                         "file": {"type": "string", "format": "binary"},
-                        "purpose": {"type": "string"},
+                        "purpose": {"type": "string", "enum": list(UPLOADABLE)},
+                        "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
+                        "expires_after[seconds]": {
+                            "type": "integer",
+                            "minimum": MIN_FILE_LIFE,
+                            "maximum": MAX_FILE_LIFE,
+                        },
                     },
                 }
             }

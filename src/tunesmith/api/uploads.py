@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
+from typing import BinaryIO
 
 from fastapi import APIRouter
 
 from tunesmith.api.answers import WireRoute
 from tunesmith.api.body import JsonBody, PartBody, checked_filename
+from tunesmith.api.content import Content
 from tunesmith.api.files import chunks
 from tunesmith.api.openapi import PART_FORM, json_body
 from tunesmith.api.services import Serviced, Services
@@ -42,6 +44,7 @@ def create_upload(services: Serviced, body: JsonBody) -> UploadObject:
         bytes=wanted.bytes,
         created_at=now,
         expires_at=now + UPLOAD_LIFE,
+        expires_after=wanted.expires_after.seconds if wanted.expires_after else None,
     )
     services.store.add_upload(upload)
     return UploadObject.to_wire(upload)
@@ -67,11 +70,12 @@ def complete_upload(services: Serviced, upload_id: str, *, body: JsonBody) -> Up
     wanted = read_shape(CompleteUpload, body)
     upload = services.store.pending_upload(upload_id)
     parts = _ordered(upload, services.store.list_parts(upload_id), part_ids=wanted.part_ids)
-    file = _put_together(services, upload, parts=parts, md5=wanted.md5)
-    with ExitStack() as undo:
-        undo.callback(services.artifacts.delete, file.key)
-        upload = services.store.complete_upload(upload_id, file)
-        undo.pop_all()
+    with services.artifacts.writer() as writer:
+        content = Content(writer)
+        _put_together(services, content, parts=parts, md5=wanted.md5)
+        file = _file(upload, content, now=services.now())
+        with content.in_place(services.artifacts):
+            upload = services.store.complete_upload(upload_id, file)
     services.artifacts.delete(upload.key)
     return UploadObject.to_wire(upload, file)
 
@@ -120,53 +124,45 @@ def _ordered(
 
 
 def _put_together(
-    services: Services, upload: Upload, *, parts: Sequence[UploadPart], md5: str | None
-) -> File:
-    """Return the file whose bytes are now in place, made of `parts`; its row is not.
+    services: Services, content: Content, *, parts: Sequence[UploadPart], md5: str | None
+) -> None:
+    """Write `parts`, one behind the other, to `content`.
 
-    Raises `InvalidRequestError` where the content has not the given `md5`.
+    Raises `InvalidRequestError` where they have not the given `md5` together.
     """
-    file_id, sha256 = new_file_id(), hashlib.sha256()
-    content = _content(services, parts, sha256=sha256)
-    if md5 is not None:
-        content = _compared(content, md5)
-    try:
-        size = services.artifacts.put(f"files/{file_id}", content)
-    except ArtifactMissingError:
-        # A cancellation or the expiry came in between, and says so here.
-        services.store.pending_upload(upload.id)
-        raise
-    return File(
-        id=file_id,
-        filename=upload.filename,
-        purpose=upload.purpose,
-        bytes=size,
-        sha256=sha256.hexdigest(),
-        created_at=services.now(),
-        key=f"files/{file_id}",
-    )
-
-
-def _content(
-    services: Services, parts: Sequence[UploadPart], *, sha256: hashlib._Hash
-) -> Iterator[bytes]:
-    """Yield the chunks of all parts, adding each to `sha256`."""
-    for part in parts:
-        for chunk in chunks(services.artifacts.open(part.key)):
-            sha256.update(chunk)
-            yield chunk
-
-
-def _compared(content: Iterator[bytes], md5: str) -> Iterator[bytes]:
-    """Yield `content`; raises `InvalidRequestError` at its end, so that nothing is written."""
     digest = hashlib.md5(usedforsecurity=False)
-    for chunk in content:
-        digest.update(chunk)
-        yield chunk
+    for part in parts:
+        for chunk in chunks(_open(services, part)):
+            content.write(chunk)
+            if md5 is not None:
+                digest.update(chunk)
     found = digest.hexdigest()
-    if found != md5.lower():
+    if md5 is not None and found != md5.lower():
         raise InvalidRequestError(
             f"The parts together have the MD5 {found}, not {md5}. Compare their order and "
             "content with the file, and add again those that differ.",
             param="md5",
         )
+
+
+def _open(services: Services, part: UploadPart) -> BinaryIO:
+    try:
+        return services.artifacts.open(part.key)
+    except ArtifactMissingError:
+        # A cancellation or the expiry came in between, and says so here.
+        services.store.pending_upload(part.upload_id)
+        raise
+
+
+def _file(upload: Upload, content: Content, *, now: int) -> File:
+    """Return the file that `upload` becomes by `content` at the unix second `now`."""
+    return File(
+        id=new_file_id(),
+        filename=upload.filename,
+        purpose=upload.purpose,
+        bytes=content.bytes,
+        sha256=content.sha256,
+        created_at=now,
+        key=content.key,
+        expires_at=upload.expires_after and now + upload.expires_after,
+    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import hashlib
 import os
 import shutil
 import uuid
@@ -17,6 +19,7 @@ from tunesmith.domain.disk import naming_full_disk
 from tunesmith.domain.errors import ArtifactMissingError
 
 _ASIDE = ".aside"
+_LOCKS = ".locks"
 
 
 class LocalArtifacts:
@@ -27,6 +30,8 @@ class LocalArtifacts:
         self._root = root.resolve()
         self._aside_folder = self._root / _ASIDE
         self._aside_folder.mkdir(parents=True, exist_ok=True)
+        self._locks = self._root / _LOCKS
+        self._locks.mkdir(exist_ok=True)
 
     def put(self, key: str, data: bytes | Iterable[bytes]) -> int:
         """Store `data` under `key`; see `Artifacts.put`."""
@@ -135,6 +140,14 @@ class LocalArtifacts:
             path.unlink(missing_ok=True)
 
     @contextmanager
+    def locked(self, key: str) -> Iterator[None]:
+        """Hold one of 256 lock files, which `key` falls to; see `Artifacts.locked`."""
+        name = hashlib.sha256(checked_key(key).encode()).hexdigest()[:2]
+        with (self._locks / name).open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    @contextmanager
     def scratch(self) -> Iterator[Path]:
         """Yield an empty folder on the same disk; see `Artifacts.scratch`."""
         folder = self._new_aside()
@@ -212,12 +225,12 @@ class LocalArtifacts:
         target = self._path(key)
         placed = False
         while not placed:
-            target.parent.mkdir(parents=True, exist_ok=True)
             try:
+                target.parent.mkdir(parents=True, exist_ok=True)
                 aside.replace(target)
                 placed = True
-            except FileNotFoundError:
-                if not aside.exists():
+            except (FileNotFoundError, FileExistsError):
+                if target.parent.is_file() or not aside.exists():
                     raise
         # Where it is gone, so is what would have to outlive a crash.
         with suppress(FileNotFoundError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ class MemoryArtifacts:
         self._clock = clock or SystemClock()
         self._bytes: dict[str, bytes] = {}
         self._written_at: dict[str, float] = {}
+        self._lock = threading.Lock()
 
     def put(self, key: str, data: bytes | Iterable[bytes]) -> int:
         """Store `data` under `key`; see `Artifacts.put`."""
@@ -77,6 +79,13 @@ class MemoryArtifacts:
         self._bytes.pop(checked_key(key), None)
         for below in self.list(key):
             del self._bytes[below]
+
+    @contextmanager
+    def locked(self, key: str) -> Iterator[None]:
+        """Hold the one lock that there is; see `Artifacts.locked`."""
+        checked_key(key)
+        with self._lock:
+            yield
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:

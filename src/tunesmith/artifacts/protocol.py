@@ -68,6 +68,14 @@ class Artifacts(Protocol):
     def delete(self, key: str) -> None:
         """Remove `key` and everything below it; nothing happens where there is nothing."""
 
+    def locked(self, key: str) -> AbstractContextManager[None]:
+        """Return a context in which nobody else, in any process, has locked `key`.
+
+        It binds only those who ask for it, waits as long as another is in it, and
+        ends with the process at the latest. Other keys may have to wait as well, so
+        the block is short and locks no second key.
+        """
+
     def scratch(self) -> AbstractContextManager[Path]:
         """Return a context with an empty folder on this node, which is gone behind the block.
 

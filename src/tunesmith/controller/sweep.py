@@ -4,34 +4,55 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import suppress
+from itertools import islice
 
 from tunesmith.controller.doors import Doors
 from tunesmith.domain.errors import ArtifactMissingError, ConflictError, NotFoundError
-from tunesmith.domain.files import File
-from tunesmith.store.protocol import Store
 
 UNFINISHED_AGE = 24 * 3600.0
 """Seconds after which a write that did not end is given up; a training may be at a long one."""
 
-UNLISTED_AGE = 3600.0
-"""Seconds after which an upload that the store does not know is given up; it is told at once."""
+UNLISTED_AGE = 24 * 3600.0
+"""Seconds after which a file's bytes that the store does not know are given up."""
 
 SWEEP_PAUSE = 3600.0
 """Seconds between two sweeps, so that an upload's parts go within an hour of its expiry."""
 
-_PAGE = 1000
+EXPIRY_PAUSE = 60.0
+"""Seconds between two looks for files that have expired."""
+
+_BATCH = 1000
 
 logger = logging.getLogger(__name__)
 
 
 def keep_swept(doors: Doors, stop: threading.Event) -> None:
-    """Sweep at once and then every hour until `stop` is set; a fault is logged."""
+    """Sweep at once and then every hour, and drop what expires every minute, until `stop` is set.
+
+    A fault is logged.
+    """
+    due = doors.clock.now()
     while not stop.is_set():
         try:
-            sweep(doors)
+            drop_expired(doors)
+            if doors.clock.now() >= due:
+                due += SWEEP_PAUSE
+                sweep(doors)
         except Exception:
             logger.exception("The data folder could not be swept; the next time tries again.")
-        stop.wait(SWEEP_PAUSE)
+        stop.wait(EXPIRY_PAUSE)
+
+
+def drop_expired(doors: Doors) -> None:
+    """Remove the files that have expired, and their bytes where no other file has the same."""
+    expired = doors.store.expired_files()
+    for file in expired:
+        with doors.artifacts.locked(file.key), suppress(NotFoundError):
+            if not doors.store.drop_expired_file(file.id):
+                doors.artifacts.delete(file.key)
+    if expired:
+        logger.info("Removed %d files that have expired.", len(expired))
 
 
 def sweep(doors: Doors) -> None:
@@ -71,15 +92,24 @@ def _is_pending(doors: Doors, upload_id: str) -> bool:
 
 
 def _drop_unlisted(doors: Doors, *, before: float) -> int:
-    # The keys are read first: each upload among them that was told by now has its row below.
-    keys = [key for key in doors.artifacts.list("files") if _is_older(doors, key, before=before)]
-    if not keys:
-        return 0
-    listed = {file.key for file in _all_files(doors.store)}
-    unlisted = [key for key in keys if key not in listed]
-    for key in unlisted:
-        doors.artifacts.delete(key)
-    return len(unlisted)
+    dropped = 0
+    keys = iter(doors.artifacts.list("files"))
+    while batch := list(islice(keys, _BATCH)):
+        named = doors.store.keys_with_files(batch)
+        dropped += sum(
+            _drop_one_unlisted(doors, key, before=before) for key in batch if key not in named
+        )
+    return dropped
+
+
+def _drop_one_unlisted(doors: Doors, key: str, *, before: float) -> bool:
+    """Delete the bytes under `key` if they are old and still no file's."""
+    with doors.artifacts.locked(key):
+        # An upload of the same content may have come since, which writes and records it locked.
+        unlisted = _is_older(doors, key, before=before) and not doors.store.keys_with_files([key])
+        if unlisted:
+            doors.artifacts.delete(key)
+        return unlisted
 
 
 def _is_older(doors: Doors, key: str, *, before: float) -> bool:
@@ -87,14 +117,3 @@ def _is_older(doors: Doors, key: str, *, before: float) -> bool:
         return doors.artifacts.written_at(key) < before
     except ArtifactMissingError:
         return False
-
-
-def _all_files(store: Store) -> list[File]:
-    files: list[File] = []
-    more = True
-    while more:
-        after = files[-1].id if files else None
-        page = store.list_files(purpose=None, after=after, limit=_PAGE, order="asc")
-        files.extend(page.items)
-        more = page.has_more
-    return files

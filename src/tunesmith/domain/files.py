@@ -24,6 +24,18 @@ UPLOADABLE = tuple(p for p in Purpose if p is not Purpose.FINE_TUNE_RESULTS)
 """The purposes that an upload may name."""
 
 
+MIN_FILE_LIFE = 3600
+"""The shortest life that an upload may give its file, in seconds: an hour."""
+
+MAX_FILE_LIFE = 30 * 24 * 3600
+"""The longest one, in seconds: 30 days."""
+
+
+def content_key(sha256: str) -> str:
+    """Return where `artifacts` holds content of that hash, in hex: the same content lies once."""
+    return f"files/sha256/{sha256[:2]}/{sha256}"
+
+
 class File(Value):
     """A file and where its bytes are."""
 
@@ -40,6 +52,11 @@ class File(Value):
     created_at: int
     """Unix seconds."""
     key: str
-    """Where `artifacts` holds the content."""
+    """Where `artifacts` holds the content; files with the same content share it."""
+    expires_at: int | None = None
+    """Unix seconds, from which on it is gone; `None` keeps it.
+
+    One that an unfinished job needs stays until the job has ended.
+    """
     project: str = DEFAULT_PROJECT
     """The project that it belongs to; the store writes it."""

@@ -44,6 +44,8 @@ class Upload(Value):
     """Unix seconds."""
     expires_at: int
     """Unix seconds; from then on, an upload that is still pending has expired."""
+    expires_after: int | None = None
+    """Seconds from the file's creation to its expiry; `None` keeps it."""
     status: UploadStatus = UploadStatus.PENDING
     """How it ended; whether a pending one has expired is decided by the time."""
     file_id: str | None = None

@@ -2,16 +2,53 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+import re
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
 
-from tunesmith.domain.files import File
+from pydantic import Field, ValidationError
+
+from tunesmith.domain.files import MAX_FILE_LIFE, MIN_FILE_LIFE, File
 from tunesmith.domain.values import Page
+from tunesmith.protocol.reading import complaint
 from tunesmith.protocol.wire import Wire
 
 FilePurpose = Literal[
     "assistants", "batch", "fine-tune", "vision", "user_data", "evals", "fine-tune-results"
 ]
 """The purposes that files here have."""
+
+EXPIRY_PARTS = {"anchor": "expires_after[anchor]", "seconds": "expires_after[seconds]"}
+"""The parts of a form that say when its file expires, by the keys that they have in JSON."""
+
+_NUMBER = re.compile("[0-9]{1,18}")
+
+
+class ExpiresAfter(Wire):
+    """When a file is to expire."""
+
+    anchor: Literal["created_at"]
+    """What the seconds are counted from: the file's creation."""
+    seconds: Annotated[int, Field(ge=MIN_FILE_LIFE, le=MAX_FILE_LIFE)]
+    """How long it stays: an hour to 30 days."""
+
+    @classmethod
+    def from_form(cls, values: Mapping[str, str | None]) -> Self | None:
+        """Return what a form's `values` say, in `expires_after[anchor]` and `…[seconds]`.
+
+        Raises `InvalidRequestError` that names the part at fault.
+        """
+        given = {key: values[name] for key, name in EXPIRY_PARTS.items() if name in values}
+        if not given:
+            return None
+        seconds = given.get("seconds")
+        number = {"seconds": int(seconds)} if seconds and _NUMBER.fullmatch(seconds) else {}
+        try:
+            return cls.model_validate({**given, **number})
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = EXPIRY_PARTS[str(first["loc"][0])]
+            raise complaint({**first, "loc": (place,)}) from None
 
 
 class FileObject(Wire):
@@ -33,8 +70,8 @@ class FileObject(Wire):
     """Deprecated by OpenAI but required; files are checked when a job starts."""
     status_details: None = None
     """Deprecated by OpenAI; always null."""
-    expires_at: None = None
-    """Files do not expire."""
+    expires_at: Annotated[int | None, Field(exclude_if=lambda at: at is None)] = None
+    """Unix seconds; left out for a file that does not expire."""
 
     @classmethod
     def to_wire(cls, file: File) -> Self:
@@ -45,6 +82,7 @@ class FileObject(Wire):
             created_at=file.created_at,
             filename=file.filename,
             purpose=file.purpose.value,
+            expires_at=file.expires_at,
         )
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
 from tunesmith.domain.files import File
 from tunesmith.domain.uploads import MAX_UPLOAD_BYTES, Upload, UploadPart
-from tunesmith.protocol.files import FileObject
-from tunesmith.protocol.wire import Wire, expecting, only
+from tunesmith.protocol.files import ExpiresAfter, FileObject
+from tunesmith.protocol.wire import Wire, expecting
 
 
 class CreateUpload(Wire):
@@ -23,11 +23,8 @@ class CreateUpload(Wire):
     """Size of the whole, 1 byte to 8 GiB."""
     mime_type: Annotated[str, Field(min_length=1, max_length=255)]
     """What the content is; kept, not checked."""
-    expires_after: Annotated[
-        dict[str, Any] | None,
-        only(None, mend="files do not expire in this version; leave the key out"),
-    ] = None
-    """Null only."""
+    expires_after: ExpiresAfter | None = None
+    """When the file is to expire; null keeps it."""
 
 
 class CompleteUpload(Wire):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, Protocol, Self
 
 from tunesmith.domain.events import Checkpoint, Event, EventLevel, RunEvent, Told
@@ -16,7 +16,11 @@ from tunesmith.domain.values import Page
 
 
 class FileStore(Protocol):
-    """Keeps files."""
+    """Keeps files.
+
+    One that has expired, by the store's clock, is as if it did not exist, unless
+    an unfinished job needs it: then it is there until the job has ended.
+    """
 
     def add_file(self, file: File) -> None:
         """Add a file whose bytes are in place already."""
@@ -47,10 +51,28 @@ class FileStore(Protocol):
         Raises `ConflictError` with code `file_in_use` if an unfinished job needs it.
         """
 
-    def delete_file(self, file_id: str) -> File:
-        """Remove the file and return it; the caller has deleted its bytes.
+    def delete_file(self, file_id: str) -> bool:
+        """Remove the file; tell whether another, of any project, has its bytes under the same key.
 
-        Raises `ConflictError` as `deletable_file` does.
+        If none has, the caller deletes them. Raises `ConflictError` as `deletable_file` does.
+        """
+
+    def expired_files(self) -> list[File]:
+        """Return the files that have expired and that no unfinished job needs."""
+
+    def drop_expired_file(self, file_id: str) -> bool:
+        """Like `delete_file`, for a file that has expired.
+
+        Raises `NotFoundError` where it is gone already, or needed by now.
+        """
+
+    def keys_with_files(self, keys: Collection[str]) -> set[str]:
+        """Return those of `keys`, a thousand at most, that a file of any project has."""
+
+    def bytes_stored(self) -> int:
+        """Return the bytes of all files, and those announced by pending uploads.
+
+        Files with the same content count each for itself.
         """
 
 
@@ -68,7 +90,11 @@ class UploadStore(Protocol):
         """
 
     def add_part(self, part: UploadPart) -> None:
-        """Add a part whose bytes are in place already. Raises as `pending_upload` does."""
+        """Add a part whose bytes are in place already. Raises as `pending_upload` does.
+
+        Raises `InvalidRequestError` where the parts together would have more bytes
+        than the upload announced.
+        """
 
     def list_parts(self, upload_id: str) -> list[UploadPart]:
         """Return all parts of the upload, in the order of their arrival."""

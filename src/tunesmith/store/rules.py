@@ -16,7 +16,7 @@ from tunesmith.domain.files import File
 from tunesmith.domain.ids import new_event_id
 from tunesmith.domain.jobs import Job, JobChange, JobStatus, apply_change
 from tunesmith.domain.models import TunedModel
-from tunesmith.domain.uploads import Upload, UploadStatus
+from tunesmith.domain.uploads import Upload, UploadPart, UploadStatus
 
 _HINTS = {
     JobStatus.VALIDATING_FILES: "Its files are still being checked; pause it once it is queued.",
@@ -240,6 +240,20 @@ def check_pending(upload: Upload, *, now: int) -> None:
         param="upload_id",
         code="upload_not_pending",
     )
+
+
+def check_room(upload: Upload, part: UploadPart, *, there: int) -> None:
+    """Raise `InvalidRequestError` if `upload`, whose parts have `there` bytes, has no room for one.
+
+    That is, for `part` in what it announced.
+    """
+    if there + part.bytes > upload.bytes:
+        raise InvalidRequestError(
+            f"Upload '{upload.id}' was created for {upload.bytes} bytes and has {there} of them; "
+            f"this part has {part.bytes}, which is more than are left. Send no part twice, or "
+            "create an upload with the right number.",
+            param="data",
+        )
 
 
 def completed(upload: Upload, file: File) -> Upload:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Engine, FromClause, select, true
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    FromClause,
+    exists,
+    or_,
+    select,
+    true,
+)
 
 from tunesmith.domain.clock import Clock
 from tunesmith.domain.jobs import Job
@@ -12,9 +21,15 @@ from tunesmith.domain.projects import Limits
 from tunesmith.domain.values import Value
 from tunesmith.store import rules
 from tunesmith.store.queries import read_one
-from tunesmith.store.tables import JOBS, PROJECTS
+from tunesmith.store.tables import FILES, JOBS, PROJECTS
 
 _Value = TypeVar("_Value", bound=Value)
+
+
+def needed_files() -> ColumnElement[bool]:
+    """Return the condition that an unfinished job needs the file."""
+    needs = or_(JOBS.c.training_file == FILES.c.id, JOBS.c.validation_file == FILES.c.id)
+    return exists().where(JOBS.c.status.in_(rules.UNFINISHED), needs)
 
 
 class Scope:
@@ -48,6 +63,15 @@ class Scope:
         connection.execute(
             select(PROJECTS.c.seq).where(PROJECTS.c.name == self._project).with_for_update()
         )
+
+    def _there(self) -> ColumnElement[bool]:
+        """Return the condition that a file may be seen and is there: an expired one is not.
+
+        One that an unfinished job needs does not expire.
+        """
+        expiry = FILES.c.expires_at
+        kept = or_(expiry.is_(None), expiry > self._now(), needed_files())
+        return self._mine(FILES) & kept
 
     def _now(self) -> int:
         return int(self._clock.now())

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Collection
+from typing import Any, Literal
 
-from sqlalchemy import Connection, delete, or_, select
+from sqlalchemy import Connection, Select, delete, exists, func, or_, select
 
 from tunesmith.domain.files import File, Purpose
+from tunesmith.domain.uploads import UploadStatus
 from tunesmith.domain.values import Page
 from tunesmith.store import rules
 from tunesmith.store.database import reading, writing
 from tunesmith.store.queries import behind, insert_values, place_of, read_all, read_one, read_page
-from tunesmith.store.scope import Scope
-from tunesmith.store.tables import FILES, JOBS
+from tunesmith.store.scope import Scope, needed_files
+from tunesmith.store.tables import FILES, JOBS, UPLOADS
 
 
 class SqlFiles(Scope):
@@ -30,7 +32,7 @@ class SqlFiles(Scope):
 
     def newest_file_named(self, filename: str) -> File:
         """Return the newest training file of that name; see `Store.newest_file_named`."""
-        named = select(FILES).where(self._mine(FILES), FILES.c.filename == filename)
+        named = select(FILES).where(self._there(), FILES.c.filename == filename)
         named = named.order_by(FILES.c.seq.desc()).limit(1)
         fit = named.where(FILES.c.purpose == Purpose.FINE_TUNE)
         with reading(self._engine) as connection:
@@ -48,7 +50,7 @@ class SqlFiles(Scope):
         order: Literal["asc", "desc"],
     ) -> Page[File]:
         """Return files in the order of their creation; see `Store.list_files`."""
-        listed = self._mine(FILES)
+        listed = self._there()
         if purpose is not None:
             listed &= FILES.c.purpose == purpose
         with reading(self._engine) as connection:
@@ -61,15 +63,44 @@ class SqlFiles(Scope):
         with reading(self._engine) as connection:
             return self._deletable_file(connection, file_id)
 
-    def delete_file(self, file_id: str) -> File:
-        """Remove the file and return it; see `Store.delete_file`."""
+    def delete_file(self, file_id: str) -> bool:
+        """Remove the file; see `Store.delete_file`."""
         with writing(self._engine) as connection:
-            file = self._deletable_file(connection, file_id)
-            connection.execute(delete(FILES).where(FILES.c.id == file_id))
-            return file
+            return _remove(connection, self._deletable_file(connection, file_id))
+
+    def expired_files(self) -> list[File]:
+        """Return the files that have expired; see `Store.expired_files`."""
+        with reading(self._engine) as connection:
+            return read_all(connection, self._expired(), kind=File)
+
+    def drop_expired_file(self, file_id: str) -> bool:
+        """Remove a file that has expired; see `Store.drop_expired_file`."""
+        query = self._expired().where(FILES.c.id == file_id)
+        missing = rules.no_file(file_id)
+        with writing(self._engine) as connection:
+            return _remove(connection, read_one(connection, query, kind=File, missing=missing))
+
+    def keys_with_files(self, keys: Collection[str]) -> set[str]:
+        """Return those of `keys` under which a file lies; see `Store.keys_with_files`."""
+        with reading(self._engine) as connection:
+            return set(connection.scalars(select(FILES.c.key).where(FILES.c.key.in_(keys))))
+
+    def bytes_stored(self) -> int:
+        """Return the bytes of all files and pending uploads; see `Store.bytes_stored`."""
+        pending = (UPLOADS.c.status == UploadStatus.PENDING) & (UPLOADS.c.expires_at > self._now())
+        sums = (
+            select(func.sum(FILES.c.bytes)).where(self._mine(FILES)),
+            select(func.sum(UPLOADS.c.bytes)).where(self._mine(UPLOADS), pending),
+        )
+        with reading(self._engine) as connection:
+            return sum(int(connection.scalar(each) or 0) for each in sums)
+
+    def _expired(self) -> Select[Any]:
+        expired = FILES.c.expires_at <= self._now()
+        return select(FILES).where(self._mine(FILES), expired, ~needed_files())
 
     def _file(self, connection: Connection, file_id: str) -> File:
-        query = select(FILES).where(FILES.c.id == file_id, self._mine(FILES))
+        query = select(FILES).where(self._there(), FILES.c.id == file_id)
         return read_one(connection, query, kind=File, missing=rules.no_file(file_id))
 
     def _deletable_file(self, connection: Connection, file_id: str) -> File:
@@ -80,3 +111,9 @@ class SqlFiles(Scope):
         if job_ids := connection.scalars(needing).all():
             raise rules.file_in_use(file_id, job_ids)
         return file
+
+
+def _remove(connection: Connection, file: File) -> bool:
+    """Remove the row of `file`, and tell whether others have the same key."""
+    connection.execute(delete(FILES).where(FILES.c.id == file.id))
+    return bool(connection.scalar(select(exists().where(FILES.c.key == file.key))))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, func, select, update
 
 from tunesmith.domain.files import File
 from tunesmith.domain.uploads import Upload, UploadPart
@@ -30,7 +30,8 @@ class SqlUploads(Scope):
     def add_part(self, part: UploadPart) -> None:
         """Add a part; see `Store.add_part`."""
         with writing(self._engine) as connection:
-            self._pending(connection, part.upload_id, now=self._now(), lock=True)
+            upload = self._pending(connection, part.upload_id, now=self._now(), lock=True)
+            rules.check_room(upload, part, there=_size_of_parts(connection, upload))
             insert_values(connection, UPLOAD_PARTS, part)
 
     def list_parts(self, upload_id: str) -> list[UploadPart]:
@@ -63,6 +64,11 @@ class SqlUploads(Scope):
         upload = read_one(connection, query, kind=Upload, missing=rules.no_upload(upload_id))
         rules.check_pending(upload, now=now)
         return upload
+
+
+def _size_of_parts(connection: Connection, upload: Upload) -> int:
+    parts = UPLOAD_PARTS.c.upload_id == upload.id
+    return connection.scalar(select(func.sum(UPLOAD_PARTS.c.bytes)).where(parts)) or 0
 
 
 def _end(connection: Connection, upload: Upload) -> Upload:

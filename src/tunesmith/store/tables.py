@@ -103,8 +103,10 @@ FILES = Table(
     Column("bytes", BigInteger, nullable=False),
     Column("sha256", String, nullable=False),
     Column("created_at", BigInteger, nullable=False),
-    Column("key", Text, nullable=False),
+    Column("key", Text, nullable=False, index=True),
+    Column("expires_at", BigInteger, index=True),
     _project(),
+    Index(None, "project", "bytes"),
     Index(None, "project", "seq"),
     Index(None, "project", "purpose", "seq"),
     Index(None, "project", "filename", "seq"),
@@ -123,9 +125,11 @@ UPLOADS = Table(
     Column("bytes", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
+    Column("expires_after", BigInteger),
     Column("status", String, nullable=False),
     Column("file_id", String),
     _project(),
+    Index(None, "project", "status"),
     sqlite_autoincrement=True,
 )
 """One `Upload` a row. Its file may be deleted, so the file's id is no foreign key."""

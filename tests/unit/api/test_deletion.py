@@ -9,6 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from tunesmith.domain.errors import SystemFaultError
+from tunesmith.store.sql import SqlStore
 
 FILES = "/v1/files"
 
@@ -30,33 +31,48 @@ def bytes_of(world: Any, job_id: str) -> list[str]:
     return [*world.artifacts.list(f"output/{job_id}"), *world.artifacts.list(f"runs/{job_id}")]
 
 
-@pytest.mark.parametrize("broken", ["artifacts", "store"])
-def test_the_deletion_of_a_file_is_taken_up_again(
+def test_the_deletion_of_a_file_that_the_store_refuses_is_taken_up_again(
     http: TestClient,
     world: Any,
     upload: Callable[..., dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
-    broken: str,
 ) -> None:
     file_id = upload()["id"]
     with monkeypatch.context() as patch:
-        name = "delete" if broken == "artifacts" else "delete_file"
-        patch.setattr(getattr(world, broken), name, failing)
+        patch.setattr(SqlStore, "delete_file", failing)
         assert http.delete(f"{FILES}/{file_id}").status_code == 500
-    assert http.get(f"{FILES}/{file_id}").status_code == 200
+    assert http.get(f"{FILES}/{file_id}/content").status_code == 200
     assert http.delete(f"{FILES}/{file_id}").status_code == 200
     assert world.artifacts.list("files") == []
     assert http.get(f"{FILES}/{file_id}").status_code == 404
+
+
+def test_bytes_that_a_deletion_left_behind_belong_to_no_file_and_serve_the_next_one(
+    http: TestClient,
+    world: Any,
+    upload: Callable[..., dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file_id = upload()["id"]
+    with monkeypatch.context() as patch:
+        patch.setattr(world.artifacts, "delete", failing)
+        assert http.delete(f"{FILES}/{file_id}").status_code == 500
+    assert http.get(f"{FILES}/{file_id}").status_code == 404
+    assert len(world.artifacts.list("files")) == 1, "the sweep finds them"
+    again = upload()["id"]
+    assert http.get(f"{FILES}/{again}/content").content == b"{}\n"
+    assert http.delete(f"{FILES}/{again}").status_code == 200
+    assert world.artifacts.list("files") == []
 
 
 def test_a_file_whose_bytes_are_gone_says_so(
     http: TestClient, world: Any, upload: Callable[..., dict[str, Any]]
 ) -> None:
     file_id = upload()["id"]
-    world.artifacts.delete(f"files/{file_id}")
+    world.artifacts.delete("files")
     answer = http.get(f"{FILES}/{file_id}/content")
     assert answer.status_code == 404
-    assert "delete the file once more" in answer.json()["error"]["message"]
+    assert "Delete the file, and upload it again" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(("broken", "name"), [("artifacts", "delete"), ("store", "delete_model")])

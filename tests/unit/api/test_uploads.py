@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +13,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from tunesmith.api.app import create_app
+from tunesmith.api.content import Content
 from tunesmith.artifacts.local import LocalArtifacts
 from tunesmith.artifacts.memory import MemoryArtifacts
-from tunesmith.domain.files import File
 from tunesmith.domain.uploads import MAX_PART_BYTES, MAX_UPLOAD_BYTES, UPLOAD_LIFE
 from tunesmith.store.sql import SqlStore
 
@@ -136,12 +135,13 @@ def test_the_parts_are_put_together_a_chunk_at_a_time(
     upload_id = create(http, bytes=6 * 1024**2)
     part_ids = [add(http, upload_id, b"x" * 3 * 1024**2) for _ in range(2)]
     sizes: list[int] = []
+    plain = Content.write
 
-    def put(artifacts: MemoryArtifacts, key: str, data: Iterator[bytes]) -> int:
-        sizes.extend(len(chunk) for chunk in data)
-        return sum(sizes)
+    def write(content: Content, *pieces: bytes) -> None:
+        sizes.extend(map(len, pieces))
+        plain(content, *pieces)
 
-    monkeypatch.setattr(MemoryArtifacts, "put", put)
+    monkeypatch.setattr(Content, "write", write)
     assert complete(http, upload_id, *part_ids).status_code == 200
     assert sizes == [1024**2] * 6
 
@@ -154,7 +154,12 @@ def test_the_parts_are_put_together_a_chunk_at_a_time(
         ({"purpose": "evals"}, "purpose", "'vision'"),
         ({"filename": "a/b"}, "filename", "path parts"),
         ({"mime_type": ""}, "mime_type", "at least 1 character"),
-        ({"expires_after": {"anchor": "created_at", "seconds": 3600}}, "expires_after", "leave"),
+        ({"expires_after": {"seconds": 3600}}, "expires_after.anchor", "missing"),
+        (
+            {"expires_after": {"anchor": "created_at", "seconds": 3599}},
+            "expires_after.seconds",
+            "at",
+        ),
         ({"colour": "red"}, "colour", "no known key"),
     ],
 )
@@ -293,13 +298,71 @@ def test_a_second_completion_at_the_same_time_leaves_one_file(
 ) -> None:
     upload_id = create(http)
     part_id = add(http, upload_id, b"abcdef")
-    plain = world.store.complete_upload
+    plain = MemoryArtifacts.open
 
-    def overtaken(upload_id: str, file: File) -> Any:
-        monkeypatch.setattr(world.store, "complete_upload", plain)
+    def overtaken(artifacts: MemoryArtifacts, key: str) -> Any:
+        stream = plain(artifacts, key)
+        monkeypatch.setattr(MemoryArtifacts, "open", plain)
         assert complete(http, upload_id, part_id).status_code == 200
-        return plain(upload_id, file)
+        return stream
 
-    monkeypatch.setattr(world.store, "complete_upload", overtaken)
+    monkeypatch.setattr(MemoryArtifacts, "open", overtaken)
     assert "is completed" in fault(complete(http, upload_id, part_id))[1]
     assert len(world.artifacts.list("files")) == 1
+
+
+def test_a_part_beyond_what_was_announced_is_refused_and_leaves_nothing(
+    http: TestClient, world: Any
+) -> None:
+    upload_id = create(http)
+    first = add(http, upload_id, b"abcd")
+    data = {"data": ("blob", b"efg")}
+    found, message = fault(http.post(f"{UPLOADS}/{upload_id}/parts", files=data))
+    assert found == "data"
+    assert "6 bytes and has 4 of them; this part has 3" in message
+    assert len(world.artifacts.list("uploads")) == 1
+    assert complete(http, upload_id, first, add(http, upload_id, b"ef")).status_code == 200
+
+
+def test_parts_of_an_unknown_upload_are_refused_before_they_are_read(http: TestClient) -> None:
+    headers = {"content-type": "multipart/form-data; boundary=B"}
+    path = f"{UPLOADS}/upload_x/parts"
+    assert fault(http.post(path, content=b"no form", headers=headers), status=404)[0] == "upload_id"
+
+
+def test_a_part_that_lands_as_its_upload_is_cancelled_is_told_so(
+    http: TestClient, world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload_id = create(http)
+    plain = Content.publish
+
+    def publish(content: Content, key: str) -> None:
+        http.post(f"{UPLOADS}/{upload_id}/cancel")
+        plain(content, key)
+
+    monkeypatch.setattr(Content, "publish", publish)
+    data = {"data": ("blob", b"abc")}
+    answer = http.post(f"{UPLOADS}/{upload_id}/parts", files=data)
+    assert "is cancelled" in fault(answer)[1]
+    assert answer.json()["error"]["code"] == "upload_not_pending"
+    assert world.artifacts.list("uploads") == []
+
+
+def test_the_file_of_an_upload_expires_as_the_upload_asked(
+    client: openai.OpenAI, world: Any
+) -> None:
+    upload = client.uploads.create(
+        bytes=3,
+        filename="a.jsonl",
+        mime_type="application/jsonl",
+        purpose="fine-tune",
+        expires_after={"anchor": "created_at", "seconds": 3600},
+    )
+    part = client.uploads.parts.create(upload.id, data=b"abc")
+    world.clock.advance(100)
+    done = client.uploads.complete(upload.id, part_ids=[part.id])
+    assert done.file is not None
+    assert done.file.expires_at == done.file.created_at + 3600
+    world.clock.advance(3600)
+    with pytest.raises(openai.NotFoundError):
+        client.files.retrieve(done.file.id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,7 @@ def test_a_key_that_could_lead_elsewhere_is_refused_by_every_method(
     calls: list[Callable[[], object]] = [
         lambda: artifacts.put(key, b""),
         lambda: publish(artifacts, key),
+        lambda: artifacts.locked(key).__enter__(),
         lambda: artifacts.get(key),
         lambda: artifacts.open(key),
         lambda: artifacts.append(key, b""),
@@ -147,6 +149,30 @@ def test_a_key_that_could_lead_elsewhere_is_refused_by_every_method(
 def publish(artifacts: Artifacts, key: str) -> None:
     with artifacts.writer() as writer:
         writer.publish(key)
+
+
+def test_a_locked_key_is_one_writers_at_a_time(artifacts: Artifacts) -> None:
+    artifacts.put("n", b"0")
+
+    def count(_: int) -> None:
+        with artifacts.locked("n"):
+            artifacts.put("n", str(int(artifacts.get("n")) + 1).encode())
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(count, range(40)))
+    assert artifacts.get("n") == b"40"
+    assert artifacts.list("n") == []
+
+
+def test_a_lock_ends_with_its_block_whatever_happened(artifacts: Artifacts) -> None:
+    def fail() -> None:
+        with artifacts.locked("a"):
+            raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        fail()
+    with artifacts.locked("a"):
+        pass
 
 
 def test_append_adds_behind_what_is_there_and_tail_reads_from_an_offset(

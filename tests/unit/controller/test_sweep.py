@@ -18,12 +18,14 @@ from tunesmith.controller.sweep import (
     SWEEP_PAUSE,
     UNFINISHED_AGE,
     UNLISTED_AGE,
+    drop_expired,
     keep_swept,
     sweep,
 )
 from tunesmith.domain.clock import FakeClock
 from tunesmith.domain.files import File, Purpose
 from tunesmith.domain.uploads import UPLOAD_LIFE, Upload, UploadPart
+from tunesmith.store.sql import SqlStore
 
 
 @pytest.fixture
@@ -41,8 +43,8 @@ def doors(clock: FakeClock) -> Doors:
     )
 
 
-def upload(doors: Doors, name: str) -> str:
-    key = f"files/{name}"
+def upload(doors: Doors, name: str, *, key: str = "", expires_at: int | None = None) -> str:
+    key = key or f"files/{name}"
     size = doors.artifacts.put(key, b"1")
     doors.store.add_file(
         File(
@@ -53,6 +55,7 @@ def upload(doors: Doors, name: str) -> str:
             sha256="0",
             created_at=0,
             key=key,
+            expires_at=expires_at,
         )
     )
     return key
@@ -74,10 +77,10 @@ def test_an_upload_without_a_row_is_dropped_once_it_is_old(doors: Doors, clock: 
     assert doors.artifacts.exists("runs/ftjob-1/spec.json"), "only uploads have rows"
 
 
-def test_the_rows_of_all_pages_are_known(
+def test_the_rows_of_all_batches_are_known(
     doors: Doors, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweeping, "_PAGE", 2)
+    monkeypatch.setattr(sweeping, "_BATCH", 2)
     keys = [upload(doors, f"file-{number}") for number in range(5)]
     clock.advance(UNLISTED_AGE + 1)
 
@@ -119,7 +122,7 @@ def test_parts_are_dropped_once_their_upload_has_ended(doors: Doors, clock: Fake
     assert doors.artifacts.list("uploads") == [pending.key]
 
 
-class Hours(threading.Event):
+class Minutes(threading.Event):
     """A stop that lets each wait pass on the clock, and is set after `left` of them."""
 
     def __init__(self, clock: FakeClock, *, left: int) -> None:
@@ -146,7 +149,7 @@ def test_the_folder_is_swept_every_hour_whatever_fails(
 
     monkeypatch.setattr(sweeping, "sweep", sweep_badly)
     start = clock.now()
-    keep_swept(doors, Hours(clock, left=3))
+    keep_swept(doors, Minutes(clock, left=121))
     assert swept == [start, start + SWEEP_PAUSE, start + 2 * SWEEP_PAUSE]
 
 
@@ -164,3 +167,51 @@ def test_a_write_that_never_ended_is_dropped_after_a_day(tmp_path: Path) -> None
     clock.advance(120)
     sweep(doors)
     assert not half.exists()
+
+
+def test_what_has_expired_is_dropped_with_its_bytes_unless_another_file_has_them(
+    doors: Doors, clock: FakeClock
+) -> None:
+    soon = int(clock.now()) + 60
+    upload(doors, "file-alone", expires_at=soon)
+    shared = upload(doors, "file-shared", key="files/sha256/00/00", expires_at=soon)
+    upload(doors, "file-other", key=shared, expires_at=soon + 60)
+
+    drop_expired(doors)
+    assert len(doors.artifacts.list("files")) == 2, "nothing has expired yet"
+
+    clock.advance(60)
+    drop_expired(doors)
+    assert doors.artifacts.list("files") == [shared]
+    assert doors.store.expired_files() == []
+
+    clock.advance(60)
+    drop_expired(doors)
+    assert doors.artifacts.list("files") == []
+
+
+def test_what_expires_is_dropped_every_minute(doors: Doors, clock: FakeClock) -> None:
+    upload(doors, "file-1", expires_at=int(clock.now()) + 90)
+    keep_swept(doors, Minutes(clock, left=2))
+    assert doors.artifacts.list("files") == ["files/file-1"]
+    keep_swept(doors, Minutes(clock, left=1))
+    assert doors.artifacts.list("files") == []
+
+
+def test_bytes_that_are_uploaded_again_while_the_sweep_looks_stay(
+    doors: Doors, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "files/sha256/00/00"
+    doors.artifacts.put(key, b"1")
+    clock.advance(UNLISTED_AGE + 1)
+    plain = type(doors.store).keys_with_files
+
+    def overtaken(store: SqlStore, keys: list[str]) -> set[str]:
+        monkeypatch.setattr(type(doors.store), "keys_with_files", plain)
+        named = plain(store, keys)
+        upload(doors, "file-1", key=key)
+        return named
+
+    monkeypatch.setattr(type(doors.store), "keys_with_files", overtaken)
+    sweep(doors)
+    assert doors.artifacts.get(key) == b"1"

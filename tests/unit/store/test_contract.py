@@ -100,10 +100,10 @@ class TestFiles:
                 store.list_files(purpose=purpose, after=after, limit=1, order="asc")
             assert caught.value.param == "after"
 
-    def test_a_deleted_file_is_returned_and_gone(self, store: Store, examples: Examples) -> None:
+    def test_a_deleted_file_is_gone(self, store: Store, examples: Examples) -> None:
         store.add_file(examples.file("a"))
         assert store.deletable_file("file-a") == examples.file("a")
-        assert store.delete_file("file-a") == examples.file("a")
+        assert store.delete_file("file-a") is False, "nobody else has its bytes"
         for gone in (store.file, store.deletable_file, store.delete_file):
             with pytest.raises(NotFoundError, match="file-a"):
                 gone("file-a")

@@ -26,11 +26,21 @@ def upgrade() -> None:
     for table in ("tuned_models", "checkpoints"):
         op.add_column(table, _deleting())
     op.create_index("ix_checkpoints_model", "checkpoints", ["model"])
+    _add_expiry()
     _add_job_labels()
     _add_projects()
     _add_api_keys()
     stopping = sa.Column("stopping", sa.Boolean, nullable=False, server_default=sa.false())
     op.add_column("jobs", stopping)
+
+
+def _add_expiry() -> None:
+    op.add_column("files", sa.Column("expires_at", sa.BigInteger))
+    op.add_column("uploads", sa.Column("expires_after", sa.BigInteger))
+    for column in ("key", "expires_at"):
+        op.create_index(f"ix_files_{column}", "files", [column])
+    op.create_index("ix_files_project_bytes", "files", ["project", "bytes"])
+    op.create_index("ix_uploads_project_status", "uploads", ["project", "status"])
 
 
 def _project() -> sa.Column[str]:
