@@ -71,6 +71,8 @@ async def _upload(request: Request, services: Serviced) -> AsyncGenerator[Upload
         limit=services.max_upload_bytes,
         mend="bring a larger file in parts, by '/v1/uploads'",
     )
+    # Nobody should send a large file to learn that there is no room for it.
+    await run_in_threadpool(services.store.check_room, _least_size(request))
     async with _received(request, reader, services=services) as content:
         yield _checked_upload(reader, content)
 
@@ -108,6 +110,12 @@ def _reader(
         )
     content_type = request.headers["content-type"]
     return FormReader(content_type, file=file, values=values, limit=limit, mend=mend)
+
+
+def _least_size(request: Request) -> int:
+    """Return the bytes that the form's file has at the least, as far as its length is announced."""
+    length = request.headers.get("content-length", "")
+    return max(0, int(length) - _FORM_BYTES) if length.isdecimal() else 0
 
 
 @asynccontextmanager

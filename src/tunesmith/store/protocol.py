@@ -45,6 +45,12 @@ class FileStore(Protocol):
     ) -> Page[File]:
         """Return files in the order of their creation, optionally of one purpose."""
 
+    def check_room(self, size: int) -> None:
+        """Raise `QuotaError` where a file or an upload of `size` bytes would exceed the limit.
+
+        Adding one checks anew; this tells it before the bytes are sent.
+        """
+
     def deletable_file(self, file_id: str) -> File:
         """Return the file if it may be deleted.
 

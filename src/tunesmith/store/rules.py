@@ -27,6 +27,9 @@ _HINTS = {
 UNFINISHED = tuple(status for status in JobStatus if not status.terminal)
 """The statuses of a job that has not ended."""
 
+BYTE_PATIENCE = 3600
+"""Seconds after which a project at its limit of bytes is told to try again."""
+
 JOB_PATIENCE = 60
 """Seconds after which a project at its limit of jobs is told to try again."""
 
@@ -201,6 +204,18 @@ def _shown(job_id: str, event: RunEvent) -> Event:
         type=EventType.METRICS if event.metrics else EventType.MESSAGE,
         message=event.message,
         data={**numbers, **(event.data or {})} or None,
+    )
+
+
+def check_bytes(stored: int, size: int, *, limit: int) -> None:
+    """Raise `QuotaError` unless a project with `stored` bytes has room for `size` more."""
+    if stored + size <= limit:
+        return
+    raise QuotaError(
+        f"The project's files and pending uploads have {stored} bytes; with {size} more they "
+        f"would exceed the {limit} that are allowed (limit 'max_bytes'). Delete files or cancel "
+        "uploads, or have the operator raise the limit with `tunesmith projects set`.",
+        retry_after=BYTE_PATIENCE,
     )
 
 

@@ -5,24 +5,25 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Select, delete, exists, func, or_, select
+from sqlalchemy import Connection, Select, delete, exists, or_, select
 
 from tunesmith.domain.files import File, Purpose
-from tunesmith.domain.uploads import UploadStatus
 from tunesmith.domain.values import Page
 from tunesmith.store import rules
 from tunesmith.store.database import reading, writing
 from tunesmith.store.queries import behind, insert_values, place_of, read_all, read_one, read_page
-from tunesmith.store.scope import Scope, needed_files
-from tunesmith.store.tables import FILES, JOBS, UPLOADS
+from tunesmith.store.room import Room
+from tunesmith.store.scope import needed_files
+from tunesmith.store.tables import FILES, JOBS
 
 
-class SqlFiles(Scope):
+class SqlFiles(Room):
     """Each method does what `FileStore` says of it, in one transaction."""
 
     def add_file(self, file: File) -> None:
         """Add a file; see `Store.add_file`."""
         with writing(self._engine) as connection:
+            self._check_room(connection, file.bytes)
             insert_values(connection, FILES, self._owned(file))
 
     def file(self, file_id: str) -> File:
@@ -84,16 +85,6 @@ class SqlFiles(Scope):
         """Return those of `keys` under which a file lies; see `Store.keys_with_files`."""
         with reading(self._engine) as connection:
             return set(connection.scalars(select(FILES.c.key).where(FILES.c.key.in_(keys))))
-
-    def bytes_stored(self) -> int:
-        """Return the bytes of all files and pending uploads; see `Store.bytes_stored`."""
-        pending = (UPLOADS.c.status == UploadStatus.PENDING) & (UPLOADS.c.expires_at > self._now())
-        sums = (
-            select(func.sum(FILES.c.bytes)).where(self._mine(FILES)),
-            select(func.sum(UPLOADS.c.bytes)).where(self._mine(UPLOADS), pending),
-        )
-        with reading(self._engine) as connection:
-            return sum(int(connection.scalar(each) or 0) for each in sums)
 
     def _expired(self) -> Select[Any]:
         expired = FILES.c.expires_at <= self._now()

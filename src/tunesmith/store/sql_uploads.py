@@ -9,17 +9,18 @@ from tunesmith.domain.uploads import Upload, UploadPart
 from tunesmith.store import rules
 from tunesmith.store.database import reading, writing
 from tunesmith.store.queries import insert_values, read_all, read_one
+from tunesmith.store.room import Room
 from tunesmith.store.rows import to_row
-from tunesmith.store.scope import Scope
 from tunesmith.store.tables import FILES, UPLOAD_PARTS, UPLOADS
 
 
-class SqlUploads(Scope):
+class SqlUploads(Room):
     """Each method does what `UploadStore` says of it, in one transaction."""
 
     def add_upload(self, upload: Upload) -> None:
         """Add a pending upload; see `Store.add_upload`."""
         with writing(self._engine) as connection:
+            self._check_room(connection, upload.bytes)
             insert_values(connection, UPLOADS, self._owned(upload))
 
     def pending_upload(self, upload_id: str) -> Upload:

@@ -179,3 +179,35 @@ def test_a_job_over_the_limit_is_refused_and_the_official_client_does_not_try_ag
     assert refused.value.code == refused.value.type == "insufficient_quota"
     assert refused.value.response.headers["Retry-After"] == "60"
     assert refused.value.response.headers["x-should-retry"] == "false"
+
+
+def test_a_file_over_the_limit_of_bytes_is_refused_and_leaves_none(
+    world: World, http: TestClient
+) -> None:
+    world.store.set_limits("default", {"max_bytes": 10})
+    for name, status in (("a", 200), ("b", 429)):
+        form = {"files": {"file": (name, b"123456")}, "data": {"purpose": "fine-tune"}}
+        answer = http.post("/v1/files", **form)  # type: ignore[arg-type]
+        assert answer.status_code == status
+    assert answer.json()["error"]["code"] == "insufficient_quota"
+    assert "have 6 bytes; with 6 more" in answer.json()["error"]["message"]
+    assert answer.headers["Retry-After"] == "3600"
+    assert answer.headers["x-should-retry"] == "false"
+    assert len(world.artifacts.list("files")) == 1
+
+
+def test_a_large_file_over_the_limit_of_bytes_is_refused_before_it_is_sent(
+    world: World, http: TestClient
+) -> None:
+    world.store.set_limits("default", {"max_bytes": 10})
+    headers = {"Content-Length": "1000000", "Content-Type": "multipart/form-data; boundary=B"}
+    answer = http.post("/v1/files", content=b"--B", headers=headers)
+    assert answer.status_code == 429
+    assert "exceed the 10 that are allowed" in answer.json()["error"]["message"]
+
+
+def test_a_limit_of_no_requests_admits_none(world: World, http: TestClient) -> None:
+    world.store.set_limits("default", {"requests_per_minute": 0})
+    answer = http.get("/v1/files")
+    assert answer.status_code == 429
+    assert int(answer.headers["Retry-After"]) >= 1

@@ -11,9 +11,11 @@ from sqlalchemy.exc import IntegrityError
 
 from tunesmith.domain.clock import FakeClock
 from tunesmith.domain.errors import NotFoundError, QuotaError
+from tunesmith.domain.files import Purpose
 from tunesmith.domain.jobs import JobChange, JobStatus
 from tunesmith.domain.keys import ApiKey, Scope, new_key
 from tunesmith.domain.projects import Limits
+from tunesmith.domain.uploads import Upload
 from tunesmith.store.protocol import Store
 from tunesmith.store.sql import SqlStore
 
@@ -116,3 +118,48 @@ def test_of_jobs_added_at_once_no_more_than_the_limit_come_in(
         thread.join()
     assert len(refused) == 4
     assert len(stores[0].list_jobs(after=None, limit=9).items) == 2
+
+
+def upload(name: str, size: int) -> Upload:
+    return Upload(
+        id=f"upload_{name}",
+        filename="big.jsonl",
+        purpose=Purpose.FINE_TUNE,
+        mime_type="text/jsonl",
+        bytes=size,
+        created_at=1_700_000_000,
+        expires_at=1_700_003_600,
+    )
+
+
+def test_files_and_pending_uploads_count_together_against_the_limit_of_bytes(
+    store: Store, examples: Examples
+) -> None:
+    store.within("red").add_file(examples.file("other"))
+    blue = store.within("blue", Limits(max_bytes=30))
+    blue.add_file(examples.file("a"))
+    blue.add_upload(upload("1", 18))
+    with pytest.raises(QuotaError, match=r"have 30 bytes; with 12 more .* the 30 .*max_bytes"):
+        blue.add_file(examples.file("b"))
+    with pytest.raises(QuotaError):
+        blue.add_upload(upload("2", 1))
+    with pytest.raises(QuotaError):
+        blue.check_room(1)
+    blue.check_room(0)
+    with pytest.raises(NotFoundError):
+        blue.file("file-b")
+
+
+def test_an_upload_keeps_its_room_when_it_is_completed_and_gives_it_back_when_it_ends(
+    store: Store, examples: Examples, clock: FakeClock
+) -> None:
+    blue = store.within("blue", Limits(max_bytes=40))
+    blue.add_upload(upload("1", 12))
+    blue.complete_upload("upload_1", examples.file("a"))
+    blue.add_upload(upload("2", 28))
+    blue.cancel_upload("upload_2")
+    blue.add_upload(upload("3", 28))
+    clock.advance(3600)
+    blue.check_room(28)
+    with pytest.raises(QuotaError, match="have 12 bytes"):
+        blue.check_room(29)
