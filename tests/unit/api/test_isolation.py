@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 HIDDEN, NOTHING, OWN = "answers 404", "shows nothing of it", "makes something of one's own"
 
+STREAM = {"headers": {"Accept": "text/event-stream"}}
 JOBS = "POST /v1/fine_tuning/jobs"
 FORM = {"files": {"file": ("train.jsonl", b"{}\n")}, "data": {"purpose": "fine-tune"}}
 UPLOAD = {"filename": "a", "purpose": "fine-tune", "bytes": 3, "mime_type": "text/jsonl"}
@@ -105,8 +106,8 @@ class Projects:
 
     def ask(self, route: str, key: str, case: Case | None = None) -> Any:
         method, path = route.split(" ")
-        header = {"Authorization": f"Bearer {self.keys[key]}"}
         request = (case or CASES[route]).filled(self.things)
+        header = {"Authorization": f"Bearer {self.keys[key]}", **request.pop("headers", {})}
         return self.http.request(method, _fill(path, self.things), headers=header, **request)
 
 
@@ -174,6 +175,7 @@ def test_what_belongs_to_another_project_is_not_there(projects: Projects, route:
     [
         ("GET /v1/files/<result_id>/content", {}, 404),
         ("GET /v1/models/<checkpoint>", {}, 404),
+        ("GET /v1/fine_tuning/jobs/<job_id>/events", STREAM, 404),
         ("GET /v1/files", {"params": {"after": "<file_id>"}}, 400),
         ("GET /v1/fine_tuning/jobs", {"params": {"after": "<job_id>"}}, 400),
         (JOBS, {"json": {"model": "<model>", "training_file": "<our_file>"}}, 404),

@@ -148,3 +148,21 @@ def test_a_variable_that_cannot_be_used_is_named(
 
     with pytest.raises(SettingsError, match=told):
         load_settings({})
+
+
+@pytest.mark.parametrize("line", ['ray_token = ["rrrrrrrr"]', 'hf_token = "rrrrrrrr"'])
+def test_a_secret_in_the_wrong_place_is_not_repeated(tmp_path: Path, line: str) -> None:
+    (tmp_path / "settings.toml").write_text(line)
+    with pytest.raises(SettingsError) as refused:
+        load_settings({"data": tmp_path})
+    assert line.split(" = ", maxsplit=1)[0] in str(refused.value)
+    assert "rrrrrrrr" not in str(refused.value)
+
+
+def test_the_token_of_the_cluster_is_not_shown_with_the_settings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "rrrrrrrr")
+    settings = load_settings({})
+    assert settings.ray_token == "rrrrrrrr"
+    assert "rrrrrrrr" not in repr(settings)
