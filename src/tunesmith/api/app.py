@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import Match
 
-from tunesmith.api import files, jobs, models, opea, uploads
+from tunesmith.api import files, jobs, models, opea, uploads, webhooks
 from tunesmith.api.access import Doorkeeper, authorize
 from tunesmith.api.codes import FORBIDDEN, TOO_LARGE, WRONG_CONTENT_TYPE
 from tunesmith.api.event_stream import EventStreams
@@ -94,7 +94,14 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.streams = EventStreams()
     app.include_router(opea.router, responses=_ERROR_OPEA)
-    for router in (files.router, uploads.router, jobs.router, models.router, opea.health_router):
+    for router in (
+        files.router,
+        uploads.router,
+        jobs.router,
+        models.router,
+        webhooks.router,
+        opea.health_router,
+    ):
         app.include_router(router, responses=_ERROR_OPENAI)
     app.add_exception_handler(UserError, _answer_user_error)
     app.add_exception_handler(RequestValidationError, _answer_bad_parameter)

@@ -15,6 +15,7 @@ from tunesmith.protocol.jobs import CreateJob
 from tunesmith.protocol.opea import OpeaJobId
 from tunesmith.protocol.opea_create import OpeaCreateJob
 from tunesmith.protocol.uploads import CompleteUpload, CreateUpload
+from tunesmith.protocol.webhooks import CreateEndpoint, RotateSecret, UpdateEndpoint
 from tunesmith.protocol.wire import Wire
 
 _REF = "#/components/schemas/{model}"
@@ -25,6 +26,9 @@ _BODIES: tuple[type[Wire], ...] = (
     OpeaJobId,
     CreateUpload,
     CompleteUpload,
+    CreateEndpoint,
+    UpdateEndpoint,
+    RotateSecret,
 )
 """The shapes that handlers read themselves."""
 

@@ -185,6 +185,7 @@ def run_controller(settings: Settings) -> None:
     from tunesmith.controller.launch import Launcher
     from tunesmith.controller.loop import Controller
     from tunesmith.controller.sweep import keep_swept
+    from tunesmith.controller.webhooks import keep_delivering
 
     _log_to_stderr(settings)
     artifacts = LocalArtifacts(settings.data)
@@ -207,6 +208,7 @@ def run_controller(settings: Settings) -> None:
             keep_checkpoints=settings.keep_checkpoints,
         )
         threading.Thread(target=keep_swept, args=(doors, stop), daemon=True).start()
+        threading.Thread(target=keep_delivering, args=(doors, stop), daemon=True).start()
         controller = Controller(doors, launcher, crash_retries=settings.crash_retries)
         controller.run(stop)
         if not deserted.is_set():

@@ -16,6 +16,9 @@ UNFINISHED_AGE = 24 * 3600.0
 UNLISTED_AGE = 24 * 3600.0
 """Seconds after which a file's bytes that the store does not know are given up."""
 
+DELIVERY_AGE = 30 * 24 * 3600.0
+"""Seconds for which the log keeps a webhook's delivery."""
+
 SWEEP_PAUSE = 3600.0
 """Seconds between two sweeps, so that an upload's parts go within an hour of its expiry."""
 
@@ -64,6 +67,7 @@ def sweep(doors: Doors) -> None:
     unfinished = doors.artifacts.drop_unfinished(before=now - UNFINISHED_AGE)
     unlisted = _drop_unlisted(doors, before=now - UNLISTED_AGE)
     ended = _drop_parts_of_ended(doors)
+    doors.store.drop_deliveries(before=int(now - DELIVERY_AGE))
     if unfinished or unlisted or ended:
         logger.info(
             "Swept the data folder: %d unfinished writes, %d uploads without a row, "

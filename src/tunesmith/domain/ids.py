@@ -64,6 +64,21 @@ def new_key_id() -> str:
     return f"key_{_token(24)}"
 
 
+def new_endpoint_id() -> str:
+    """Return a fresh id of a webhook endpoint, `we_` and 24 characters."""
+    return f"we_{_token(24)}"
+
+
+def new_delivery_id() -> str:
+    """Return a fresh id of a webhook's delivery, `wh_` and 24 characters."""
+    return f"wh_{_token(24)}"
+
+
+def new_webhook_event_id() -> str:
+    """Return a fresh id of an event that webhooks tell of, `evt_` and 24 characters."""
+    return f"evt_{_token(24)}"
+
+
 def tuned_model_name(*, base: str, organization: str, suffix: str | None, job_id: str) -> str:
     """Return the tuned model's name, `ft:<base>:<organization>:<suffix>:<id>`.
 

@@ -19,7 +19,7 @@ Shape = TypeVar("Shape", bound=Wire)
 _SHOWN = 60
 """Longest part of a value that a message repeats, in characters."""
 
-_SECRET_KEYS = frozenset({"token"})
+_SECRET_KEYS = frozenset({"token", "url"})
 """Keys whose values no message repeats."""
 
 _EXPECTED = {

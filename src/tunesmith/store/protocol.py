@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 from tunesmith.domain.events import Checkpoint, Event, EventLevel, RunEvent, Told
 from tunesmith.domain.files import File, Purpose
 from tunesmith.domain.jobs import Job, JobChange
 from tunesmith.domain.keys import ApiKey
+from tunesmith.domain.liveness import SignOfLife
 from tunesmith.domain.models import TunedModel
 from tunesmith.domain.projects import Limits, Project
 from tunesmith.domain.uploads import Upload, UploadPart
 from tunesmith.domain.values import Page
+from tunesmith.domain.webhooks import Attempt, Delivery, WebhookEndpoint
 
 
 class FileStore(Protocol):
@@ -270,7 +272,66 @@ class KeyStore(Protocol):
         """
 
 
-class Store(FileStore, UploadStore, JobStore, ModelStore, KeyStore, Protocol):
+class WebhookStore(Protocol):
+    """Keeps webhook endpoints, and what they are to be told.
+
+    A job that ends adds its deliveries in the transaction that ends it.
+    """
+
+    def add_endpoint(self, endpoint: WebhookEndpoint) -> None:
+        """Add an endpoint. Raises `QuotaError` where the project has too many."""
+
+    def endpoint(self, endpoint_id: str) -> WebhookEndpoint:
+        """Return the endpoint of that id."""
+
+    def list_endpoints(self, *, after: str | None, limit: int) -> Page[WebhookEndpoint]:
+        """Return endpoints, newest first."""
+
+    def change_endpoint(self, endpoint_id: str, changes: dict[str, Any]) -> WebhookEndpoint:
+        """Give the endpoint's fields that `changes` names new values, and return it."""
+
+    def delete_endpoint(self, endpoint_id: str) -> None:
+        """Forget the endpoint and its deliveries."""
+
+    def list_deliveries(self, endpoint_id: str, *, after: str | None, limit: int) -> Page[Delivery]:
+        """Return the endpoint's deliveries, newest first."""
+
+    def retry_delivery(self, endpoint_id: str, delivery_id: str) -> Delivery:
+        """Make the delivery due now, with all its attempts before it, and return it."""
+
+    def due_deliveries(
+        self, *, busy: Collection[str], limit: int
+    ) -> list[tuple[WebhookEndpoint, Delivery]]:
+        """Return what is to be posted now, by the store's clock.
+
+        It is the longest due delivery of each endpoint, of at most `limit` endpoints, but
+        of none whose id is in `busy`.
+        """
+
+    def record_attempt(self, delivery_id: str, attempt: Attempt) -> Delivery | None:
+        """Note what came of posting the delivery, and return it as it is then.
+
+        An endpoint that is gone is disabled, and what waits for it fails. A delivery
+        that was deleted meanwhile is `None`.
+        """
+
+    def drop_deliveries(self, *, before: int) -> int:
+        """Forget the deliveries made before the unix second `before`; return their number."""
+
+
+class LifeStore(Protocol):
+    """Keeps the processes' signs of life."""
+
+    def give_sign(self, sign: SignOfLife) -> None:
+        """Keep `sign` as the last of its process."""
+
+    def last_sign(self, process: str) -> SignOfLife | None:
+        """Return the last sign of `process`; `None` where there never was one."""
+
+
+class Store(
+    FileStore, UploadStore, JobStore, ModelStore, KeyStore, WebhookStore, LifeStore, Protocol
+):
     """Keeps the service's state. Each method is one transaction.
 
     Lists are paged by cursor: `after` is the id of the last row that the caller has,

@@ -18,6 +18,9 @@ from tunesmith.domain.jobs import Job, JobChange, JobStatus, apply_change
 from tunesmith.domain.models import TunedModel
 from tunesmith.domain.uploads import Upload, UploadPart, UploadStatus
 
+MOST_ENDPOINTS = 20
+"""Webhook endpoints that a project may have."""
+
 _HINTS = {
     JobStatus.VALIDATING_FILES: "Its files are still being checked; pause it once it is queued.",
     JobStatus.PAUSED: "It is paused already.",
@@ -229,6 +232,26 @@ def check_job_limit(unfinished: int, *, limit: int) -> None:
         "raise the limit with `tunesmith projects set`.",
         retry_after=JOB_PATIENCE,
     )
+
+
+def check_endpoint_limit(count: int) -> None:
+    """Raise `QuotaError` unless a project with `count` webhook endpoints may have one more."""
+    if count >= MOST_ENDPOINTS:
+        raise QuotaError(
+            f"The project has {count} webhook endpoints, which is as many as there may be. "
+            "Delete one that is not needed.",
+            retry_after=JOB_PATIENCE,
+        )
+
+
+def no_endpoint(endpoint_id: str) -> NotFoundError:
+    """Return the error for an unknown webhook endpoint."""
+    return NotFoundError(f"No such webhook endpoint: {endpoint_id}", param="webhook_endpoint_id")
+
+
+def no_delivery(delivery_id: str) -> NotFoundError:
+    """Return the error for an unknown delivery."""
+    return NotFoundError(f"No such delivery: {delivery_id}", param="delivery_id")
 
 
 def file_in_use(file_id: str, job_ids: Sequence[str]) -> ConflictError:

@@ -9,11 +9,13 @@ from tunesmith.store.schema import upgrade
 from tunesmith.store.sql_files import SqlFiles
 from tunesmith.store.sql_jobs import SqlJobs
 from tunesmith.store.sql_keys import SqlKeys
+from tunesmith.store.sql_life import SqlLife
 from tunesmith.store.sql_models import SqlModels
 from tunesmith.store.sql_uploads import SqlUploads
+from tunesmith.store.sql_webhooks import SqlWebhooks
 
 
-class SqlStore(SqlFiles, SqlUploads, SqlJobs, SqlModels, SqlKeys):
+class SqlStore(SqlFiles, SqlUploads, SqlJobs, SqlModels, SqlKeys, SqlWebhooks, SqlLife):
     """Keeps everything in one database, which several processes and threads may share.
 
     Each method does what `Store` says of it, in one transaction.

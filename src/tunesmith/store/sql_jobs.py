@@ -31,6 +31,7 @@ from tunesmith.store.database import reading, writing
 from tunesmith.store.queries import behind, insert_values, place_of, read_all, read_page
 from tunesmith.store.rows import to_row
 from tunesmith.store.sql_lookup import ModelLookup
+from tunesmith.store.sql_webhooks import announce_end
 from tunesmith.store.tables import CHECKPOINTS, EVENTS, FILES, JOB_LABELS, JOBS, TUNED_MODELS
 
 _MANY = 1000
@@ -224,6 +225,8 @@ class SqlJobs(ModelLookup):
         after = rules.changed(job, change, now=now)
         _update(connection, after)
         insert_values(connection, EVENTS, *events)
+        if after.status.terminal and not job.status.terminal:
+            announce_end(connection, after, at=now)
         return after
 
 

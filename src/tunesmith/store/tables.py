@@ -243,3 +243,54 @@ TUNED_MODELS = Table(
     sqlite_autoincrement=True,
 )
 """One `TunedModel` a row."""
+
+WEBHOOK_ENDPOINTS = Table(
+    "webhook_endpoints",
+    METADATA,
+    _sequence(),
+    Column("id", String, nullable=False, unique=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    _json("event_types"),
+    Column("secret", String, nullable=False),
+    Column("old_secret", String),
+    Column("old_secret_until", BigInteger),
+    Column("enabled", Boolean, nullable=False),
+    _project(),
+    Index(None, "project", "seq"),
+    sqlite_autoincrement=True,
+)
+"""One `WebhookEndpoint` a row."""
+
+WEBHOOK_DELIVERIES = Table(
+    "webhook_deliveries",
+    METADATA,
+    _sequence(),
+    Column("id", String, nullable=False, unique=True),
+    Column("endpoint_id", String, ForeignKey("webhook_endpoints.id"), nullable=False),
+    Column("event_id", String, nullable=False),
+    Column("type", String, nullable=False),
+    _job_id(),
+    Column("created_at", BigInteger, nullable=False, index=True),
+    Column("status", String, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt_at", BigInteger, index=True),
+    Column("attempted_at", BigInteger),
+    Column("status_code", Integer),
+    Column("error", Text),
+    Column("delivered_at", BigInteger),
+    Index(None, "endpoint_id", "seq"),
+    sqlite_autoincrement=True,
+)
+"""One `Delivery` a row."""
+
+SIGNS_OF_LIFE = Table(
+    "signs_of_life",
+    METADATA,
+    Column("process", String, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("cluster_up", Boolean, nullable=False),
+)
+"""One `SignOfLife` a row, the last of its process."""

@@ -46,6 +46,7 @@ def plans(store: SqlStore, ask: Callable[[], object]) -> list[str]:
         lambda store: store.list_jobs(after="ftjob-1", limit=5),
         lambda store: store.list_events("ftjob-1", after=None, limit=5),
         lambda store: store.list_checkpoints("ftjob-1", after=None, limit=5),
+        lambda store: store.list_endpoints(after=None, limit=5),
     ],
 )
 def test_pages_are_found_and_sorted_by_an_index(
@@ -75,6 +76,14 @@ def test_the_events_behind_a_cursor_are_found_by_an_index(
     found = plans(store, lambda: store.events_behind(job.id, after=newest, limit=5))
     assert "SEARCH events USING INDEX ix_events_job_id_seq (job_id=? AND seq>?)" in found
     assert not [plan for plan in found if "TEMP B-TREE" in plan]
+
+
+def test_due_deliveries_are_found_without_reading_the_others(
+    open_store: Callable[[], SqlStore],
+) -> None:
+    store = open_store()
+    found = plans(store, lambda: store.due_deliveries(busy=("we_1",), limit=5))
+    assert [plan for plan in found if "(next_attempt_at<?)" in plan] == found
 
 
 def test_open_jobs_are_found_without_reading_the_ended_ones(

@@ -12,6 +12,7 @@ from tunesmith.domain.files import Purpose
 from tunesmith.domain.ids import Dialect
 from tunesmith.domain.jobs import JobChange
 from tunesmith.domain.uploads import Upload, UploadPart
+from tunesmith.domain.webhooks import WebhookEndpoint, WebhookEvent, new_secret
 from tunesmith.store.sql import SqlStore
 
 if TYPE_CHECKING:
@@ -27,12 +28,23 @@ UPLOAD = Upload(
     expires_at=1_700_003_600,
 )
 
+ENDPOINT = WebhookEndpoint(
+    id="we_1",
+    created_at=1,
+    updated_at=1,
+    name="ci",
+    url="https://ci.example/",
+    event_types=tuple(WebhookEvent),
+    secret=new_secret(),
+)
+
 
 @pytest.fixture
 def theirs(open_store: Callable[[], SqlStore], steps: Steps, examples: Examples) -> SqlStore:
     """A project with a file, an upload, a succeeded job, its events, checkpoints and model."""
     store = open_store().within("theirs")
     store.add_file(examples.file("a"))
+    store.add_endpoint(ENDPOINT)
     store.add_upload(UPLOAD)
     store.add_part(UploadPart(id="part_1", upload_id=UPLOAD.id, created_at=1, bytes=9))
     job = steps.running(store)
@@ -90,6 +102,11 @@ def test_what_a_job_makes_belongs_to_its_project_though_the_controller_adds_it(
         lambda store: store.ingest("ftjob-1", [], checkpoints=[]),
         lambda store: store.tuned_model("ft:tiny:tunesmith::ftjob-1"),
         lambda store: store.delete_model("ft:tiny:tunesmith::ftjob-1"),
+        lambda store: store.endpoint("we_1"),
+        lambda store: store.change_endpoint("we_1", {"name": "mine"}),
+        lambda store: store.delete_endpoint("we_1"),
+        lambda store: store.list_deliveries("we_1", after=None, limit=5),
+        lambda store: store.retry_delivery("we_1", "wh_1"),
     ],
 )
 def test_what_belongs_to_another_project_does_not_exist(
@@ -105,6 +122,7 @@ def test_lists_hold_nothing_of_another_project(ours: SqlStore) -> None:
     assert ours.list_jobs(after=None, limit=5).items == ()
     assert ours.list_jobs(after=None, limit=5, metadata={"team": "blue"}).items == ()
     assert ours.open_jobs() == []
+    assert ours.list_endpoints(after=None, limit=5).items == ()
     assert ours.list_tuned_models() == []
     assert ours.list_parts("upload_1") == []
 

@@ -26,6 +26,7 @@ from tunesmith.domain.models import TunedModel
 from tunesmith.domain.projects import Project
 from tunesmith.domain.uploads import Upload, UploadPart
 from tunesmith.domain.values import Value
+from tunesmith.domain.webhooks import Delivery, WebhookEndpoint
 from tunesmith.store.rows import to_row
 from tunesmith.store.schema import HEAD, MIGRATIONS, upgrade
 from tunesmith.store.sql import SqlStore
@@ -40,6 +41,8 @@ from tunesmith.store.tables import (
     TUNED_MODELS,
     UPLOAD_PARTS,
     UPLOADS,
+    WEBHOOK_DELIVERIES,
+    WEBHOOK_ENDPOINTS,
 )
 
 if TYPE_CHECKING:
@@ -101,6 +104,8 @@ def test_an_older_database_is_brought_up_with_what_it_holds(
         (TunedModel, TUNED_MODELS),
         (Project, PROJECTS),
         (ApiKey, API_KEYS),
+        (WebhookEndpoint, WEBHOOK_ENDPOINTS),
+        (Delivery, WEBHOOK_DELIVERIES),
     ],
 )
 def test_each_field_has_its_column(kind: type[Value], table: Table) -> None:

@@ -32,6 +32,9 @@ def upgrade() -> None:
     _add_api_keys()
     stopping = sa.Column("stopping", sa.Boolean, nullable=False, server_default=sa.false())
     op.add_column("jobs", stopping)
+    _add_webhook_endpoints()
+    _add_webhook_deliveries()
+    _add_signs_of_life()
 
 
 def _add_expiry() -> None:
@@ -112,4 +115,67 @@ def _add_api_keys() -> None:
             ["project"], ["projects.name"], name="fk_api_keys_project_projects"
         ),
         sqlite_autoincrement=True,
+    )
+
+
+def _add_webhook_endpoints() -> None:
+    op.create_table(
+        "webhook_endpoints",
+        sa.Column("seq", _NUMBER, nullable=False),
+        sa.Column("id", sa.String, nullable=False),
+        sa.Column("created_at", sa.BigInteger, nullable=False),
+        sa.Column("updated_at", sa.BigInteger, nullable=False),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("url", sa.Text, nullable=False),
+        sa.Column("event_types", sa.JSON, nullable=False),
+        sa.Column("secret", sa.String, nullable=False),
+        sa.Column("old_secret", sa.String),
+        sa.Column("old_secret_until", sa.BigInteger),
+        sa.Column("enabled", sa.Boolean, nullable=False),
+        _project(),
+        sa.PrimaryKeyConstraint("seq", name="pk_webhook_endpoints"),
+        sa.UniqueConstraint("id", name="uq_webhook_endpoints_id"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_webhook_endpoints_project_seq", "webhook_endpoints", ["project", "seq"])
+
+
+def _add_webhook_deliveries() -> None:
+    op.create_table(
+        "webhook_deliveries",
+        sa.Column("seq", _NUMBER, nullable=False),
+        sa.Column("id", sa.String, nullable=False),
+        sa.Column("endpoint_id", sa.String, nullable=False),
+        sa.Column("event_id", sa.String, nullable=False),
+        sa.Column("type", sa.String, nullable=False),
+        sa.Column("job_id", sa.String, nullable=False),
+        sa.Column("created_at", sa.BigInteger, nullable=False),
+        sa.Column("status", sa.String, nullable=False),
+        sa.Column("attempts", sa.Integer, nullable=False),
+        sa.Column("next_attempt_at", sa.BigInteger),
+        sa.Column("attempted_at", sa.BigInteger),
+        sa.Column("status_code", sa.Integer),
+        sa.Column("error", sa.Text),
+        sa.Column("delivered_at", sa.BigInteger),
+        sa.PrimaryKeyConstraint("seq", name="pk_webhook_deliveries"),
+        sa.UniqueConstraint("id", name="uq_webhook_deliveries_id"),
+        sa.ForeignKeyConstraint(
+            ["endpoint_id"],
+            ["webhook_endpoints.id"],
+            name="fk_webhook_deliveries_endpoint_id_webhook_endpoints",
+        ),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name="fk_webhook_deliveries_job_id_jobs"),
+        sqlite_autoincrement=True,
+    )
+    for columns in (["created_at"], ["endpoint_id", "seq"], ["next_attempt_at"]):
+        op.create_index(f"ix_webhook_deliveries_{'_'.join(columns)}", "webhook_deliveries", columns)
+
+
+def _add_signs_of_life() -> None:
+    op.create_table(
+        "signs_of_life",
+        sa.Column("process", sa.String, nullable=False),
+        sa.Column("at", sa.BigInteger, nullable=False),
+        sa.Column("cluster_up", sa.Boolean, nullable=False),
+        sa.PrimaryKeyConstraint("process", name="pk_signs_of_life"),
     )
