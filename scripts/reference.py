@@ -14,6 +14,10 @@ from tunesmith.artifacts.memory import MemoryArtifacts
 from tunesmith.domain.clock import SystemClock
 from tunesmith.domain.models import FolderSource, HubSource, PackageSource
 from tunesmith.domain.values import Value
+from tunesmith.protocol.opea_create import OpeaCreateJob
+from tunesmith.protocol.opea_dataset import DatasetSection
+from tunesmith.protocol.opea_general import GeneralSection, LoraConfig, ModelConfig, XtuneConfig
+from tunesmith.protocol.opea_training import EmbeddingConfig, Resources, TrainingSection
 from tunesmith.protocol.tuning import AdapterRequest, EarlyStoppingRequest, TuningRequest
 from tunesmith.protocol.wire import Wire
 from tunesmith.settings import ModelSetting, Settings
@@ -223,7 +227,50 @@ def _bounds(schema: dict[str, Any]) -> str:
     return "".join(f" {word} {schema[key]}" for key, word in words.items() if key in schema)
 
 
-PAGES = {"settings.md": settings_page, "routes.md": routes_page, "tuning.md": tuning_page}
+OPEA = """\
+# The keys of OPEA's request
+
+This page is written by `make docs` from `src/tunesmith/protocol/opea_*.py`.
+
+What OPEA's clients send to create a job is read into the same spec as OpenAI's requests. Each key
+is honoured, or takes only values that ask nothing of it and is refused by its name otherwise, or is
+without effect and says so here. A key that is not here is refused.
+
+A training file is named as OPEA does, by its file name; the newest of that name is meant.
+
+"""
+
+
+def opea_page() -> str:
+    """Return the page of OPEA's keys."""
+    shapes: dict[str, type[Wire]] = {
+        "The request": OpeaCreateJob,
+        "`General`": GeneralSection,
+        "`General.config`": ModelConfig,
+        "`General.lora_config`": LoraConfig,
+        "`General.xtune_config`": XtuneConfig,
+        "`Dataset`": DatasetSection,
+        "`Training`": TrainingSection,
+        "`Training.resources_per_worker`": Resources,
+        "`Training.embedding_training_config`": EmbeddingConfig,
+    }
+    return OPEA + "\n".join(_opea_keys(title, shape) for title, shape in shapes.items())
+
+
+def _opea_keys(title: str, shape: type[Wire]) -> str:
+    rows = [
+        f"| `{name}` | {_wire_default(field)} | {_line(field)} |\n"
+        for name, field in shape.model_fields.items()
+    ]
+    return f"## {title}\n\n| key | default | meaning |\n|---|---|---|\n" + "".join(rows)
+
+
+PAGES = {
+    "settings.md": settings_page,
+    "routes.md": routes_page,
+    "tuning.md": tuning_page,
+    "opea-keys.md": opea_page,
+}
 """Each page that is written, and what writes it."""
 
 if __name__ == "__main__":

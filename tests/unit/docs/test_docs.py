@@ -25,7 +25,7 @@ def read(name: str) -> str:
     return (REFERENCE / name).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["settings.md", "routes.md", "tuning.md"])
+@pytest.mark.parametrize("name", ["settings.md", "routes.md", "tuning.md", "opea-keys.md"])
 def test_a_page_made_from_the_code_is_what_the_code_says(name: str) -> None:
     pages = runpy.run_path(str(ROOT / "scripts" / "reference.py"))["PAGES"]
 
