@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from inspect import iscoroutinefunction
 from typing import Any
@@ -29,18 +29,24 @@ def _writing(endpoint: Callable[..., Any]) -> Callable[..., Any]:
 
         @wraps(endpoint)
         async def answer_later(*given: Any, **named: Any) -> Any:
-            return _written(await endpoint(*given, **named))
+            return _written(await endpoint(*given, **named), named)
 
         return answer_later
 
     @wraps(endpoint)
     def answer(*given: Any, **named: Any) -> Any:
-        return _written(endpoint(*given, **named))
+        return _written(endpoint(*given, **named), named)
 
     return answer
 
 
-def _written(result: Any) -> Any:
-    if isinstance(result, Wire):
-        return Response(result.model_dump_json(by_alias=True), media_type="application/json")
-    return result
+def _written(result: Any, named: Mapping[str, Any]) -> Any:
+    """Return the answer, with the headers that the handler set on a `Response` among its own."""
+    if not isinstance(result, Wire):
+        return result
+    content = result.model_dump_json(by_alias=True)
+    written = Response(content, media_type="application/json")
+    for own in named.values():
+        if isinstance(own, Response):
+            written.headers.update(own.headers)
+    return written

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import Match
 
-from tunesmith.api import files, jobs, models, opea, uploads, webhooks
+from tunesmith.api import files, graders, jobs, models, opea, permissions, uploads, webhooks
 from tunesmith.api.access import Doorkeeper, authorize
 from tunesmith.api.codes import FORBIDDEN, TOO_LARGE, WRONG_CONTENT_TYPE
 from tunesmith.api.event_stream import EventStreams
@@ -46,6 +46,9 @@ _STATUS_OF_CODE = {
     TOO_LARGE: 413,
     WRONG_CONTENT_TYPE: 415,
     FORBIDDEN: 403,
+    "model_not_yours": 403,
+    # Upon a 409 OpenAI's clients would send the request again, in vain.
+    "idempotency_key_reused": 422,
     # OpenAI answers 400 to the cancellation of a job that has ended.
     "job_already_ended": 400,
     # OpenAI's clients would send the request again upon a 409.
@@ -94,15 +97,9 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.streams = EventStreams()
     app.include_router(opea.router, responses=_ERROR_OPEA)
-    for router in (
-        files.router,
-        uploads.router,
-        jobs.router,
-        models.router,
-        webhooks.router,
-        opea.health_router,
-    ):
-        app.include_router(router, responses=_ERROR_OPENAI)
+    for resource in (files, uploads, jobs, permissions, graders, models, webhooks):
+        app.include_router(resource.router, responses=_ERROR_OPENAI)
+    app.include_router(opea.health_router, responses=_ERROR_OPENAI)
     app.add_exception_handler(UserError, _answer_user_error)
     app.add_exception_handler(RequestValidationError, _answer_bad_parameter)
     app.add_exception_handler(HTTPException, _answer_no_route)

@@ -46,6 +46,8 @@ _PARAMETERS = {
     "purpose": "Only files with this purpose.",
     "job_id": "A job's id, such as `ftjob-…`.",
     "file_id": "A file's id, `file-…`.",
+    "permission_id": "A permission's id, `cp_…`.",
+    "project_id": "Only the permission of this project.",
     "upload_id": "An upload's id, `upload_…`.",
     "model": "A model's name: a base model's, a tuned model's or a checkpoint's.",
 }

@@ -11,6 +11,7 @@ from tunesmith.api.answers import WireRoute
 from tunesmith.api.body import JsonBody
 from tunesmith.api.creation import new_job
 from tunesmith.api.event_stream import STREAM_ANSWERS, AskedStream
+from tunesmith.api.idempotency import REPLAYED, REUSED, Idempotency
 from tunesmith.api.openapi import json_body
 from tunesmith.api.query import Labels
 from tunesmith.api.services import Serviced
@@ -36,12 +37,27 @@ Limit = Annotated[int, Query(ge=1, le=1000)]
 """Rows of a page, 1 to 1000."""
 
 
-@router.post("", openapi_extra=json_body(CreateJob, OpeaCreateJob))
-def create_job(services: Serviced, body: JsonBody) -> JobObject | OpeaJobObject:
-    """Create a job, in either dialect; the answer is in the same one."""
-    job = new_job(services, read_create(body))
-    services.store.add_job(job)
-    return job_to_wire(job)
+@router.post(
+    "",
+    openapi_extra=json_body(CreateJob, OpeaCreateJob),
+    responses=REUSED,
+)
+def create_job(
+    services: Serviced, body: JsonBody, *, key: Idempotency, response: Response
+) -> JobObject | OpeaJobObject:
+    """Create a job, in either dialect; the answer is in the same one.
+
+    With an `Idempotency-Key`, a repetition answers with the first request's job.
+    """
+    # A repetition answers with its job even where the request would be refused by now.
+    first = services.store.job_of_key(key) if key else None
+    if first is None:
+        new = new_job(services, read_create(body))
+        first = services.store.add_job(new, key=key)
+        if first.id == new.id:
+            return job_to_wire(first)
+    response.headers[REPLAYED] = "true"
+    return job_to_wire(first)
 
 
 @router.get("")

@@ -14,6 +14,7 @@ from tunesmith.domain.files import MAX_FILE_LIFE, MIN_FILE_LIFE, UPLOADABLE
 from tunesmith.protocol.jobs import CreateJob
 from tunesmith.protocol.opea import OpeaJobId
 from tunesmith.protocol.opea_create import OpeaCreateJob
+from tunesmith.protocol.permissions import CreatePermissions
 from tunesmith.protocol.uploads import CompleteUpload, CreateUpload
 from tunesmith.protocol.webhooks import CreateEndpoint, RotateSecret, UpdateEndpoint
 from tunesmith.protocol.wire import Wire
@@ -29,6 +30,7 @@ _BODIES: tuple[type[Wire], ...] = (
     CreateEndpoint,
     UpdateEndpoint,
     RotateSecret,
+    CreatePermissions,
 )
 """The shapes that handlers read themselves."""
 

@@ -68,6 +68,7 @@ def sweep(doors: Doors) -> None:
     unlisted = _drop_unlisted(doors, before=now - UNLISTED_AGE)
     ended = _drop_parts_of_ended(doors)
     doors.store.drop_deliveries(before=int(now - DELIVERY_AGE))
+    doors.store.drop_idempotency_keys()
     if unfinished or unlisted or ended:
         logger.info(
             "Swept the data folder: %d unfinished writes, %d uploads without a row, "

@@ -79,6 +79,11 @@ def new_webhook_event_id() -> str:
     return f"evt_{_token(24)}"
 
 
+def new_permission_id() -> str:
+    """Return a fresh id of a checkpoint permission, `cp_` and 24 characters."""
+    return f"cp_{_token(24)}"
+
+
 def tuned_model_name(*, base: str, organization: str, suffix: str | None, job_id: str) -> str:
     """Return the tuned model's name, `ft:<base>:<organization>:<suffix>:<id>`.
 

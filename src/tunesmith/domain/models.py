@@ -80,6 +80,21 @@ class StartingPoint(Value):
     """Prefix under which `artifacts` holds the adapter."""
 
 
+class Permission(Value):
+    """Lets another project use a tuned model or checkpoint."""
+
+    id: str
+    """`cp_…`."""
+    model: str
+    """Name of the tuned model or checkpoint."""
+    project_id: str
+    """The project that may use it."""
+    created_at: int
+    """Unix seconds."""
+    project: str = DEFAULT_PROJECT
+    """The project that the model belongs to; the store writes it."""
+
+
 class TunedModel(Value):
     """The model that a succeeded job made; or a checkpoint of any job, seen as a model."""
 

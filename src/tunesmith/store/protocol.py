@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol, Self
 
 from tunesmith.domain.events import Checkpoint, Event, EventLevel, RunEvent, Told
 from tunesmith.domain.files import File, Purpose
+from tunesmith.domain.idempotency import IdempotencyKey
 from tunesmith.domain.jobs import Job, JobChange
 from tunesmith.domain.keys import ApiKey
 from tunesmith.domain.liveness import SignOfLife
@@ -15,6 +16,7 @@ from tunesmith.domain.projects import Limits, Project
 from tunesmith.domain.uploads import Upload, UploadPart
 from tunesmith.domain.values import Page
 from tunesmith.domain.webhooks import Attempt, Delivery, WebhookEndpoint
+from tunesmith.store.model_protocol import ModelStore, PermissionStore
 
 
 class FileStore(Protocol):
@@ -120,11 +122,23 @@ class UploadStore(Protocol):
 class JobStore(Protocol):
     """Keeps jobs, their events and checkpoints."""
 
-    def add_job(self, job: Job) -> None:
-        """Add a job, with its first event.
+    def add_job(self, job: Job, *, key: IdempotencyKey | None = None) -> Job:
+        """Add a job, with its first event, and return it.
 
-        Raises as `startable_model` does where the job starts from a tuned model.
+        Where `key` has created a job before, that is returned instead, as it is
+        now. Raises as `job_of_key` does, and as `startable_model` does where the
+        job starts from a tuned model.
         """
+
+    def job_of_key(self, key: IdempotencyKey) -> Job | None:
+        """Return the job that a request with `key` has created lately; `None` for none.
+
+        Raises `ConflictError` with code `idempotency_key_reused` where that asked
+        for something else.
+        """
+
+    def drop_idempotency_keys(self) -> int:
+        """Forget the idempotency keys that have outlived their time; return how many."""
 
     def job(self, job_id: str) -> Job:
         """Return the job of that id."""
@@ -215,38 +229,6 @@ class JobStore(Protocol):
         """Forget the job's checkpoints, but for those at the steps `keep`."""
 
 
-class ModelStore(Protocol):
-    """Keeps tuned models, and finds checkpoints as models."""
-
-    def list_tuned_models(self) -> list[TunedModel]:
-        """Return all tuned models, newest first."""
-
-    def tuned_model(self, name: str) -> TunedModel:
-        """Return the tuned model or checkpoint of that name."""
-
-    def startable_model(self, name: str) -> TunedModel:
-        """Return the tuned model or checkpoint of that name if a job may start from it.
-
-        One whose deletion has begun is not found. Raises `ConflictError` with code
-        `model_in_use` for a checkpoint whose own job may still drop it.
-        """
-
-    def retire_model(self, name: str) -> TunedModel:
-        """Let no job start from the model of that name any more, and return it.
-
-        So begins its deletion; a tuned model retires with its job's checkpoints.
-        Raises `ConflictError` with code `model_in_use` where an unfinished job
-        starts from it, or from one of those, or may go on from the checkpoint.
-        """
-
-    def delete_model(self, name: str) -> TunedModel:
-        """Forget the model of that name, which has retired, and return it.
-
-        A tuned model goes with its job's checkpoints. The caller has deleted
-        their bytes.
-        """
-
-
 class KeyStore(Protocol):
     """Keeps projects and their API keys, all of them whatever project the store is within."""
 
@@ -330,7 +312,15 @@ class LifeStore(Protocol):
 
 
 class Store(
-    FileStore, UploadStore, JobStore, ModelStore, KeyStore, WebhookStore, LifeStore, Protocol
+    FileStore,
+    UploadStore,
+    JobStore,
+    ModelStore,
+    PermissionStore,
+    KeyStore,
+    WebhookStore,
+    LifeStore,
+    Protocol,
 ):
     """Keeps the service's state. Each method is one transaction.
 

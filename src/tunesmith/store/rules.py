@@ -324,13 +324,6 @@ def no_job(job_id: str) -> NotFoundError:
     return NotFoundError(f"No such fine-tuning job: {job_id}", param="fine_tuning_job_id")
 
 
-def no_model(name: str) -> NotFoundError:
-    """Return the error for an unknown tuned model or checkpoint."""
-    return NotFoundError(
-        f"The model '{name}' does not exist", param="model", code="model_not_found"
-    )
-
-
 def no_key(key_id: str) -> NotFoundError:
     """Return the error for an unknown id of an API key."""
     return NotFoundError(
@@ -346,36 +339,13 @@ def no_project(name: str) -> NotFoundError:
     )
 
 
-def model_in_use(name: str, job_ids: Sequence[str], *, others: int) -> ConflictError:
-    """Return the error for deleting a model that unfinished jobs start from.
-
-    They are `job_ids` of the caller's own project, and `others` of other projects.
-    """
-    whose = [*job_ids, *([f"{others} of other projects"] if others else [])]
+def key_reused(key: str, job_id: str) -> ConflictError:
+    """Return the error for an idempotency key that was sent with another request before."""
     return ConflictError(
-        f"The model '{name}' is what unfinished fine-tuning jobs start from: {', '.join(whose)}. "
-        "Cancel them or wait until they have ended.",
-        param="model",
-        code="model_in_use",
-    )
-
-
-def checkpoint_in_use(name: str, job_id: str) -> ConflictError:
-    """Return the error for a checkpoint that its own job may still need, or drop."""
-    return ConflictError(
-        f"The checkpoint '{name}' belongs to job '{job_id}', which has not ended and may go on "
-        "from it or drop it. Wait until the job has ended, or cancel it.",
-        param="model",
-        code="model_in_use",
-    )
-
-
-def foreign_model(name: str) -> ConflictError:
-    """Return the error for deleting a model that another project shares."""
-    return ConflictError(
-        f"The model '{name}' belongs to another project, which alone can delete it.",
-        param="model",
-        code="model_not_deletable",
+        f"The idempotency key '{key}' was sent with another request within the last 24 hours, "
+        f"which created job '{job_id}'. Send another key for another request.",
+        param="Idempotency-Key",
+        code="idempotency_key_reused",
     )
 
 

@@ -11,11 +11,14 @@ from tunesmith.store.sql_jobs import SqlJobs
 from tunesmith.store.sql_keys import SqlKeys
 from tunesmith.store.sql_life import SqlLife
 from tunesmith.store.sql_models import SqlModels
+from tunesmith.store.sql_permissions import SqlPermissions
 from tunesmith.store.sql_uploads import SqlUploads
 from tunesmith.store.sql_webhooks import SqlWebhooks
 
 
-class SqlStore(SqlFiles, SqlUploads, SqlJobs, SqlModels, SqlKeys, SqlWebhooks, SqlLife):
+class SqlStore(
+    SqlFiles, SqlUploads, SqlJobs, SqlModels, SqlPermissions, SqlKeys, SqlWebhooks, SqlLife
+):
     """Keeps everything in one database, which several processes and threads may share.
 
     Each method does what `Store` says of it, in one transaction.

@@ -23,13 +23,16 @@ from sqlalchemy import (
 
 from tunesmith.domain.events import Checkpoint, Event, EventLevel, RunEvent, Told
 from tunesmith.domain.files import File
+from tunesmith.domain.idempotency import IdempotencyKey
 from tunesmith.domain.jobs import Job, JobChange, JobStatus
 from tunesmith.domain.models import TunedModel
+from tunesmith.domain.projects import DEFAULT_PROJECT
 from tunesmith.domain.values import Page
 from tunesmith.store import rules
 from tunesmith.store.database import reading, writing
 from tunesmith.store.queries import behind, insert_values, place_of, read_all, read_page
 from tunesmith.store.rows import to_row
+from tunesmith.store.sql_idempotency import drop_old_keys, first_job, remember_key
 from tunesmith.store.sql_lookup import ModelLookup
 from tunesmith.store.sql_webhooks import announce_end
 from tunesmith.store.tables import CHECKPOINTS, EVENTS, FILES, JOB_LABELS, JOBS, TUNED_MODELS
@@ -41,16 +44,32 @@ _MANY = 1000
 class SqlJobs(ModelLookup):
     """Each method does what `JobStore` says of it, in one transaction."""
 
-    def add_job(self, job: Job) -> None:
+    def add_job(self, job: Job, *, key: IdempotencyKey | None = None) -> Job:
         """Add a job, with its first event; see `Store.add_job`."""
+        owned = self._owned(job)
         with writing(self._engine) as connection:
+            first = self._job_of_key(connection, key, project=owned.project) if key else None
+            if first is not None:
+                return first
             self._check_job_limit(connection)
-            owned = self._owned(job)
             if owned.start_from is not None:
                 self._startable(connection, owned.start_from.name)
             insert_values(connection, JOBS, owned)
             _insert_labels(connection, owned)
             insert_values(connection, EVENTS, rules.creation_event(job))
+            if key is not None:
+                remember_key(connection, key, job=owned, now=self._now())
+            return owned
+
+    def job_of_key(self, key: IdempotencyKey) -> Job | None:
+        """Return the job that a request with `key` has created; see `Store.job_of_key`."""
+        with reading(self._engine) as connection:
+            return self._job_of_key(connection, key, project=self._project or DEFAULT_PROJECT)
+
+    def drop_idempotency_keys(self) -> int:
+        """Forget the idempotency keys of yesterday; see `Store.drop_idempotency_keys`."""
+        with writing(self._engine) as connection:
+            return drop_old_keys(connection, now=self._now())
 
     def job(self, job_id: str) -> Job:
         """Return the job of that id; see `Store.job`."""
@@ -159,6 +178,12 @@ class SqlJobs(ModelLookup):
         with writing(self._engine) as connection:
             self._job(connection, job_id)
             connection.execute(delete(CHECKPOINTS).where(dropped))
+
+    def _job_of_key(
+        self, connection: Connection, key: IdempotencyKey, *, project: str
+    ) -> Job | None:
+        job_id = first_job(connection, key, project=project, now=self._now())
+        return self._job(connection, job_id) if job_id else None
 
     def _check_job_limit(self, connection: Connection) -> None:
         if self._limits.max_jobs is None:

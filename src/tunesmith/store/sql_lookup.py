@@ -8,10 +8,10 @@ from tunesmith.domain.events import Checkpoint
 from tunesmith.domain.ids import checkpoint_step
 from tunesmith.domain.jobs import Job
 from tunesmith.domain.models import TunedModel
-from tunesmith.store import rules
+from tunesmith.store import model_rules
 from tunesmith.store.queries import read_all
 from tunesmith.store.scope import Scope
-from tunesmith.store.tables import CHECKPOINTS, JOBS, TUNED_MODELS
+from tunesmith.store.tables import CHECKPOINTS, JOBS, PERMISSIONS, TUNED_MODELS
 
 
 class ModelLookup(Scope):
@@ -23,20 +23,31 @@ class ModelLookup(Scope):
         """Return the tuned model or checkpoint `name`, if the project may use it."""
         find = _tuned if checkpoint_step(name) is None else _checkpoint
         model = find(connection, name, lock=lock)
-        if model is None or not self._may_use(model):
-            raise rules.no_model(name)
+        if model is None or not self._may_use(connection, model):
+            raise model_rules.no_model(name)
         return model
 
     def _startable(self, connection: Connection, name: str) -> TunedModel:
         """Return the model `name` if a job may start from it; see `Store.startable_model`."""
         model = self._visible_model(connection, name, lock=True)
         if model.deleting:
-            raise rules.no_model(name)
+            raise model_rules.no_model(name)
         check_settled(connection, model)
         return model
 
-    def _may_use(self, model: TunedModel) -> bool:
-        return self._project in (None, model.project)
+    def _own_model(self, connection: Connection, name: str) -> TunedModel:
+        """Return the model `name`, which must belong to the project itself."""
+        model = self._visible_model(connection, name, lock=True)
+        if self._project not in (None, model.project):
+            raise model_rules.foreign_model(name)
+        return model
+
+    def _may_use(self, connection: Connection, model: TunedModel) -> bool:
+        if self._project in (None, model.project):
+            return True
+        row = PERMISSIONS.c
+        shared = (row.model == model.name) & (row.project_id == self._project)
+        return connection.scalar(select(row.id).where(shared)) is not None
 
 
 def _tuned(connection: Connection, name: str, *, lock: bool) -> TunedModel | None:
@@ -68,7 +79,7 @@ def check_settled(connection: Connection, model: TunedModel) -> None:
     job = _job_of(connection, model.job_id)
     unsettled = not job.status.terminal or job.submission_open
     if unsettled and checkpoint_step(model.name) is not None:
-        raise rules.checkpoint_in_use(model.name, model.job_id)
+        raise model_rules.checkpoint_in_use(model.name, model.job_id)
 
 
 def _job_of(connection: Connection, job_id: str) -> Job:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, Connection, Table, delete, or_, select, update
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, Connection, Table, delete, select, update
 
 from tunesmith.domain.ids import checkpoint_step
 from tunesmith.domain.models import TunedModel
-from tunesmith.store import rules
+from tunesmith.store import model_rules, rules
 from tunesmith.store.database import reading, writing
 from tunesmith.store.queries import read_all
 from tunesmith.store.sql_lookup import ModelLookup, check_settled
-from tunesmith.store.tables import CHECKPOINTS, JOBS, TUNED_MODELS
+from tunesmith.store.tables import CHECKPOINTS, JOBS, PERMISSIONS, TUNED_MODELS
 
 
 class SqlModels(ModelLookup):
@@ -47,27 +49,29 @@ class SqlModels(ModelLookup):
         """Forget the model of that name; see `Store.delete_model`."""
         with writing(self._engine) as connection:
             model = self._own_model(connection, name)
+            shared = PERMISSIONS.c.model.in_([name, *_checkpoint_names(connection, model)])
+            connection.execute(delete(PERMISSIONS).where(shared))
             for table, rows in _rows_of(model):
                 connection.execute(delete(table).where(rows))
             return model
 
-    def _own_model(self, connection: Connection, name: str) -> TunedModel:
-        model = self._visible_model(connection, name, lock=True)
-        if self._project not in (None, model.project):
-            raise rules.foreign_model(name)
-        return model
-
     def _check_unused(self, connection: Connection, model: TunedModel) -> None:
         """Raise `ConflictError` where an unfinished job needs `model`, or what goes with it."""
         source = JOBS.c.start_from["name"].as_string()
-        going = select(CHECKPOINTS.c.model).where(_rows_of(model)[0][1])
+        going = [model.name, *_checkpoint_names(connection, model)]
         unfinished = JOBS.c.status.in_(rules.UNFINISHED)
         needing = select(JOBS.c.id, JOBS.c.project).order_by(JOBS.c.seq)
-        needing = needing.where(unfinished, or_(source == model.name, source.in_(going)))
+        needing = needing.where(unfinished, source.in_(going))
         jobs = connection.execute(needing).all()
         own = [job.id for job in jobs if job.project == model.project]
         if jobs:
-            raise rules.model_in_use(model.name, own, others=len(jobs) - len(own))
+            raise model_rules.model_in_use(model.name, own, others=len(jobs) - len(own))
+
+
+def _checkpoint_names(connection: Connection, model: TunedModel) -> Sequence[str]:
+    """Return the names of the checkpoints that go with `model`."""
+    [(table, rows), *_] = _rows_of(model)
+    return connection.scalars(select(table.c.model).where(rows)).all()
 
 
 def _rows_of(model: TunedModel) -> list[tuple[Table, ColumnElement[bool]]]:

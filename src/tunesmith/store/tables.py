@@ -294,3 +294,29 @@ SIGNS_OF_LIFE = Table(
     Column("cluster_up", Boolean, nullable=False),
 )
 """One `SignOfLife` a row, the last of its process."""
+
+PERMISSIONS = Table(
+    "checkpoint_permissions",
+    METADATA,
+    _sequence(),
+    Column("id", String, nullable=False, unique=True),
+    Column("model", String, nullable=False),
+    Column("project_id", String, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    _project(),
+    UniqueConstraint("model", "project_id"),
+    Index(None, "model", "seq"),
+    sqlite_autoincrement=True,
+)
+"""One `Permission` a row."""
+
+IDEMPOTENCY_KEYS = Table(
+    "idempotency_keys",
+    METADATA,
+    Column("project", String, primary_key=True),
+    Column("key", String, primary_key=True),
+    Column("request", String, nullable=False),
+    _job_id(),
+    Column("created_at", BigInteger, nullable=False, index=True),
+)
+"""Which job the request of an `IdempotencyKey` has created."""

@@ -90,8 +90,8 @@ class World:
     def finish(self, job_id: str) -> Job:
         """Bring a running job to `succeeded`."""
         self.artifacts.put(f"output/{job_id}/adapter_config.json", ADAPTER)
-        name = f"ft:{BASE}:acme::{job_id[-8:]}"
         base = self.store.job(job_id).base
+        name = f"ft:{base}:acme::{job_id[-8:]}"
         model = TunedModel(
             name=name, base=base, job_id=job_id, created_at=7, key=f"output/{job_id}"
         )
@@ -115,7 +115,7 @@ class World:
             job_id=job_id,
             created_at=100 + step,
             step=step,
-            model=f"ft:{BASE}:acme::{job_id[-8:]}:ckpt-step-{step}",
+            model=f"ft:{self.store.job(job_id).base}:acme::{job_id[-8:]}:ckpt-step-{step}",
             metrics=_metrics(step),
             key=f"output/{job_id}/checkpoint-{step}",
         )

@@ -150,9 +150,8 @@ def request(path: str | None = None, value: object = None, **sections: Any) -> J
 
 
 def test_each_key_is_either_honoured_or_refused_or_without_effect() -> None:
-    kinds = [HONOURED, HONOURED_BESIDE, REFUSED, WITHOUT_EFFECT]
-    assert set(FIELDS) == set().union(*kinds)
-    assert len(FIELDS) == sum(len(kind) for kind in kinds)
+    kinds = [*HONOURED, *HONOURED_BESIDE, *REFUSED, *WITHOUT_EFFECT]
+    assert sorted(FIELDS) == sorted(kinds)
 
 
 @pytest.mark.parametrize(("path", "value"), HONOURED.items())

@@ -30,6 +30,8 @@ def upgrade() -> None:
     _add_job_labels()
     _add_projects()
     _add_api_keys()
+    _add_permissions()
+    _add_idempotency_keys()
     stopping = sa.Column("stopping", sa.Boolean, nullable=False, server_default=sa.false())
     op.add_column("jobs", stopping)
     _add_webhook_endpoints()
@@ -179,3 +181,38 @@ def _add_signs_of_life() -> None:
         sa.Column("cluster_up", sa.Boolean, nullable=False),
         sa.PrimaryKeyConstraint("process", name="pk_signs_of_life"),
     )
+
+
+def _add_permissions() -> None:
+    op.create_table(
+        "checkpoint_permissions",
+        sa.Column("seq", _NUMBER, nullable=False),
+        sa.Column("id", sa.String, nullable=False),
+        sa.Column("model", sa.String, nullable=False),
+        sa.Column("project_id", sa.String, nullable=False),
+        sa.Column("created_at", sa.BigInteger, nullable=False),
+        _project(),
+        sa.PrimaryKeyConstraint("seq", name="pk_checkpoint_permissions"),
+        sa.UniqueConstraint("id", name="uq_checkpoint_permissions_id"),
+        sa.UniqueConstraint(
+            "model", "project_id", name="uq_checkpoint_permissions_model_project_id"
+        ),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(
+        "ix_checkpoint_permissions_model_seq", "checkpoint_permissions", ["model", "seq"]
+    )
+
+
+def _add_idempotency_keys() -> None:
+    op.create_table(
+        "idempotency_keys",
+        sa.Column("project", sa.String, nullable=False),
+        sa.Column("key", sa.String, nullable=False),
+        sa.Column("request", sa.String, nullable=False),
+        sa.Column("job_id", sa.String, nullable=False),
+        sa.Column("created_at", sa.BigInteger, nullable=False),
+        sa.PrimaryKeyConstraint("project", "key", name="pk_idempotency_keys"),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name="fk_idempotency_keys_job_id_jobs"),
+    )
+    op.create_index("ix_idempotency_keys_created_at", "idempotency_keys", ["created_at"])

@@ -1,0 +1,55 @@
+"""The refusals that concern models, checkpoints and who may use them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tunesmith.domain.errors import ConflictError, NotFoundError
+
+
+def no_model(name: str) -> NotFoundError:
+    """Return the error for an unknown tuned model or checkpoint."""
+    return NotFoundError(
+        f"The model '{name}' does not exist", param="model", code="model_not_found"
+    )
+
+
+def model_in_use(name: str, job_ids: Sequence[str], *, others: int) -> ConflictError:
+    """Return the error for deleting a model that unfinished jobs start from.
+
+    They are `job_ids` of the caller's own project, and `others` of other projects.
+    """
+    whose = [*job_ids, *([f"{others} of other projects"] if others else [])]
+    return ConflictError(
+        f"The model '{name}' is what unfinished fine-tuning jobs start from: {', '.join(whose)}. "
+        "Cancel them or wait until they have ended.",
+        param="model",
+        code="model_in_use",
+    )
+
+
+def checkpoint_in_use(name: str, job_id: str) -> ConflictError:
+    """Return the error for a checkpoint that its own job may still need, or drop."""
+    return ConflictError(
+        f"The checkpoint '{name}' belongs to job '{job_id}', which has not ended and may go on "
+        "from it or drop it. Wait until the job has ended, or cancel it.",
+        param="model",
+        code="model_in_use",
+    )
+
+
+def foreign_model(name: str) -> ConflictError:
+    """Return the error for deleting or sharing a model that another project shares."""
+    return ConflictError(
+        f"The model '{name}' belongs to another project, which alone can delete or share it.",
+        param="model",
+        code="model_not_yours",
+    )
+
+
+def no_permission(permission_id: str) -> NotFoundError:
+    """Return the error for an unknown permission."""
+    return NotFoundError(
+        f"This model has no permission with the id '{permission_id}'; list them to see their ids.",
+        param="permission_id",
+    )
