@@ -9,6 +9,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from tunesmith.api.app import create_app
+from tunesmith.api.checks import FileChecks
 from tunesmith.api.services import Services
 from tunesmith.artifacts.memory import MemoryArtifacts
 from tunesmith.domain.clock import SystemClock
@@ -135,6 +136,7 @@ def routes_page() -> str:
         clock=SystemClock(),
         max_upload_bytes=1,
         version="0",
+        checks=FileChecks(lambda _: Path("/models"), workers=1),
         open_without_keys=True,
     )
     paths = create_app(services).openapi()["paths"]

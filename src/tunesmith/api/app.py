@@ -13,7 +13,17 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import Match
 
-from tunesmith.api import files, graders, jobs, models, opea, permissions, uploads, webhooks
+from tunesmith.api import (
+    files,
+    graders,
+    jobs,
+    models,
+    opea,
+    permissions,
+    uploads,
+    validation,
+    webhooks,
+)
 from tunesmith.api.access import Doorkeeper, authorize
 from tunesmith.api.codes import FORBIDDEN, TOO_LARGE, WRONG_CONTENT_TYPE
 from tunesmith.api.event_stream import EventStreams
@@ -97,7 +107,7 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.streams = EventStreams()
     app.include_router(opea.router, responses=_ERROR_OPEA)
-    for resource in (files, uploads, jobs, permissions, graders, models, webhooks):
+    for resource in (files, validation, uploads, jobs, permissions, graders, models, webhooks):
         app.include_router(resource.router, responses=_ERROR_OPENAI)
     app.include_router(opea.health_router, responses=_ERROR_OPENAI)
     app.add_exception_handler(UserError, _answer_user_error)

@@ -16,6 +16,7 @@ from tunesmith.protocol.opea import OpeaJobId
 from tunesmith.protocol.opea_create import OpeaCreateJob
 from tunesmith.protocol.permissions import CreatePermissions
 from tunesmith.protocol.uploads import CompleteUpload, CreateUpload
+from tunesmith.protocol.validation import ValidateFile
 from tunesmith.protocol.webhooks import CreateEndpoint, RotateSecret, UpdateEndpoint
 from tunesmith.protocol.wire import Wire
 
@@ -31,6 +32,7 @@ _BODIES: tuple[type[Wire], ...] = (
     UpdateEndpoint,
     RotateSecret,
     CreatePermissions,
+    ValidateFile,
 )
 """The shapes that handlers read themselves."""
 

@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from tunesmith.api.access import Admitted
+from tunesmith.api.checks import FileChecks
 from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.domain.clock import Clock
 from tunesmith.domain.models import CatalogueEntry
@@ -34,6 +35,8 @@ class Services:
     """Largest upload, in bytes."""
     version: str
     """Version of the service."""
+    checks: FileChecks
+    """Checks files aside."""
     open_without_keys: bool
     """Whether everybody is admitted to the default project while no API key was ever made."""
     limits: Limits = field(default_factory=Limits)

@@ -28,6 +28,7 @@ from tunesmith import __version__
 from tunesmith.artifacts.local import LocalArtifacts
 from tunesmith.cli.database import open_store
 from tunesmith.cli.folder import holding, open_folder
+from tunesmith.cli.tokenizers import TokenizerFolders
 from tunesmith.domain.clock import SystemClock
 from tunesmith.domain.errors import ClusterUnavailableError, SettingsError
 from tunesmith.domain.log_context import MaskingFormatter
@@ -87,6 +88,7 @@ def _serve_api(settings: Settings, listener: socket.socket, *, store: Store) -> 
     import uvicorn
 
     from tunesmith.api.app import create_app
+    from tunesmith.api.checks import FileChecks
     from tunesmith.api.services import Services
 
     services = Services(
@@ -97,6 +99,7 @@ def _serve_api(settings: Settings, listener: socket.socket, *, store: Store) -> 
         clock=SystemClock(),
         max_upload_bytes=settings.max_upload_bytes,
         version=__version__,
+        checks=FileChecks(TokenizerFolders(settings.data).folder, workers=os.cpu_count() or 1),
         open_without_keys=settings.allow_open or _on_loopback(listener),
         limits=settings.project_limits,
     )

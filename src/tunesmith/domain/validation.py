@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -116,3 +117,18 @@ class ValidationReport(Value):
     def ok(self) -> bool:
         """Whether a job would take the file."""
         return self.error_count == 0
+
+
+class FileTask(Value):
+    """What a process of its own is to do with open files that it inherits."""
+
+    file: int
+    """Descriptor of the file, at its beginning."""
+    held_out: int | None = None
+    """Descriptor of the validation file that it is compared with."""
+    tokenizer: Path | None = None
+    """Folder of the tokenizer that counts tokens; `None` counts none."""
+    workers: Annotated[int, Field(ge=1)] = 1
+    """Processes that inspect a long file."""
+    options: ValidationOptions
+    """What the file is checked for."""

@@ -13,6 +13,7 @@ import pytest
 import uvicorn
 
 from tunesmith.api.app import create_app
+from tunesmith.api.checks import FileChecks
 from tunesmith.api.services import Services
 from tunesmith.artifacts.local import LocalArtifacts
 from tunesmith.domain.clock import SystemClock
@@ -49,6 +50,7 @@ def live(tmp_path: Path) -> Iterator[Live]:
         clock=SystemClock(),
         max_upload_bytes=LIMIT,
         version="9.9",
+        checks=FileChecks(lambda _: Path("/models"), workers=1),
         open_without_keys=True,
     )
     server = uvicorn.Server(uvicorn.Config(create_app(services), log_config=None))

@@ -13,6 +13,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from tunesmith.api.app import create_app
+from tunesmith.api.checks import FileChecks
 from tunesmith.api.services import Services
 from tunesmith.artifacts.local import LocalArtifacts
 from tunesmith.cli.database import open_store
@@ -58,6 +59,7 @@ class Service:
             clock=clock,
             max_upload_bytes=10_000,
             version="9.9",
+            checks=FileChecks(lambda _: data, workers=1),
             open_without_keys=False,
         )
         self.http = TestClient(create_app(services), raise_server_exceptions=False)

@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 
 from stores import fresh_store
 from tunesmith.api.app import create_app
+from tunesmith.api.checks import FileChecks
 from tunesmith.api.services import Services
 from tunesmith.artifacts.memory import MemoryArtifacts
 from tunesmith.domain.clock import FakeClock
@@ -41,6 +42,11 @@ ADAPTER = json.dumps(
 """What is read of the config beside an adapter."""
 
 
+def _own_folder(entry: CatalogueEntry) -> Path:
+    assert isinstance(entry.source, FolderSource)
+    return entry.source.path
+
+
 @dataclass
 class World:
     """The fakes behind one API, and what a controller would do to them."""
@@ -64,6 +70,7 @@ class World:
             clock=self.clock,
             max_upload_bytes=10_000,
             version="9.9",
+            checks=FileChecks(_own_folder, workers=1),
             open_without_keys=True,
         )
 

@@ -70,6 +70,7 @@ CASES = {
     "GET /v1/files/{file_id}": hidden(),
     "DELETE /v1/files/{file_id}": hidden(),
     "GET /v1/files/{file_id}/content": hidden(),
+    "POST /v1/files/{file_id}/validate": hidden(json={}),
     "POST /v1/uploads": own(json=UPLOAD),
     "POST /v1/uploads/{upload_id}/parts": hidden(files={"data": b"abc"}),
     "POST /v1/uploads/{upload_id}/complete": hidden(json={"part_ids": ["<part_id>"]}),

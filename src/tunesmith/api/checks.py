@@ -1,0 +1,113 @@
+"""Has files checked by processes of their own, so that the API goes on answering meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import BinaryIO
+
+from tunesmith.domain.errors import RateLimitError, SystemFaultError, TokenizerMissingError
+from tunesmith.domain.models import CatalogueEntry
+from tunesmith.domain.validation import FileTask, ValidationOptions, ValidationReport
+
+AT_ONCE = 2
+"""Files that are checked at the same time; the others wait."""
+MOST_WAITING = 16
+"""Requests that may wait for their turn; one more is refused with 429."""
+
+_RETRY_AFTER = 10
+_REFUSED = 3
+"""Exit code with which the process says on standard output why it cannot do it."""
+_COMMAND = (sys.executable, "-m", "tunesmith.dataset")
+
+
+class FileChecks:
+    """Checks a few files at once, each in a process of its own that ends when nobody waits."""
+
+    def __init__(self, tokenizer_folder: Callable[[CatalogueEntry], Path], *, workers: int) -> None:
+        """Count tokens with what `tokenizer_folder` finds; let each check use `workers` processes.
+
+        `tokenizer_folder` raises `TokenizerMissingError`, and may take a while.
+        """
+        self._tokenizer_folder = tokenizer_folder
+        self._workers = workers
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._waiting = 0
+
+    async def validate(
+        self,
+        file: BinaryIO,
+        options: ValidationOptions,
+        *,
+        held_out: BinaryIO | None = None,
+        entry: CatalogueEntry | None = None,
+    ) -> ValidationReport:
+        """Return the report on `file`; it is compared with `held_out`, tokens are those of `entry`.
+
+        Cancelled, it ends the process. Raises `RateLimitError` where too many wait,
+        `TokenizerMissingError` where tokens cannot be counted.
+        """
+        if self._waiting >= MOST_WAITING:
+            raise RateLimitError(
+                "Too many files wait to be checked. Try again in a moment.",
+                retry_after=_RETRY_AFTER,
+            )
+        self._waiting += 1
+        try:
+            async with self._turns:
+                folder = await asyncio.to_thread(self._tokenizer_folder, entry) if entry else None
+                with ExitStack() as opened:
+                    task = FileTask(
+                        file=_descriptor(file, opened),
+                        held_out=_descriptor(held_out, opened) if held_out else None,
+                        tokenizer=folder,
+                        workers=self._workers,
+                        options=options,
+                    )
+                    return ValidationReport.model_validate_json(await _done(task))
+        finally:
+            self._waiting -= 1
+
+
+async def _done(task: FileTask) -> bytes:
+    """Return what the process that does `task` answers."""
+    inherited = [number for number in (task.file, task.held_out) if number is not None]
+    child = await asyncio.create_subprocess_exec(
+        *_COMMAND,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        pass_fds=inherited,
+    )
+    try:
+        assert child.stdin is not None  # noqa: S101  as asked for
+        assert child.stdout is not None  # noqa: S101
+        child.stdin.write(task.model_dump_json().encode() + b"\n")
+        # Not closed before the end: the process takes that for our death.
+        answer = await child.stdout.read()
+        code = await child.wait()
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+    if code == _REFUSED:
+        raise TokenizerMissingError(answer.decode())
+    if code:
+        raise SystemFaultError(f"The check of a file ended with code {code}.")
+    return answer
+
+
+def _descriptor(stream: BinaryIO, opened: ExitStack) -> int:
+    """Return a descriptor of `stream`, which is copied to a file if it has none."""
+    try:
+        return stream.fileno()
+    except OSError:
+        file = tempfile.TemporaryFile()  # noqa: SIM115  closed by the stack
+        opened.enter_context(file)
+    shutil.copyfileobj(stream, file)
+    file.seek(0)
+    return file.fileno()

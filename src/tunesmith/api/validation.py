@@ -1,0 +1,117 @@
+"""`/v1/files/{file_id}/validate`: what is wrong or dubious in a file, before any job."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Annotated, BinaryIO
+
+from fastapi import APIRouter, Depends, Request
+
+from tunesmith.api.answers import WireRoute
+from tunesmith.api.body import JsonBody
+from tunesmith.api.openapi import json_body
+from tunesmith.api.services import Serviced, Services
+from tunesmith.domain.errors import (
+    ArtifactMissingError,
+    InvalidRequestError,
+    NotFoundError,
+    TokenizerMissingError,
+)
+from tunesmith.domain.models import CatalogueEntry
+from tunesmith.domain.validation import ValidationReport
+from tunesmith.protocol.reading import read_shape, shortened
+from tunesmith.protocol.validation import FileValidation, ValidateFile
+
+router = APIRouter(route_class=WireRoute, prefix="/v1/files", tags=["files"])
+"""The routes of this resource."""
+
+_ASK_AGAIN = 0.5
+"""Seconds after which it is asked again whether the client is still there."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a request for a check comes to."""
+
+    wanted: ValidateFile
+    """The request itself."""
+    file: BinaryIO
+    """The file's content."""
+    held_out: BinaryIO | None
+    """The validation file's content."""
+    entry: CatalogueEntry | None
+    """The base model whose tokens are counted."""
+
+
+def _asked(services: Serviced, file_id: str, *, body: JsonBody) -> Iterator[Asked]:
+    wanted = read_shape(ValidateFile, body)
+    entry = _entry(services, wanted.model) if wanted.model else None
+    with ExitStack() as opened:
+        file = opened.enter_context(_content(services, file_id, param="file_id"))
+        held_out = None
+        if wanted.validation_file is not None:
+            content = _content(services, wanted.validation_file, param="validation_file")
+            held_out = opened.enter_context(content)
+        yield Asked(wanted, file, held_out, entry)
+
+
+@router.post("/{file_id}/validate", openapi_extra=json_body(ValidateFile))
+async def validate_file(
+    services: Serviced,
+    request: Request,
+    *,
+    file_id: str,
+    asked: Annotated[Asked, Depends(_asked)],
+) -> FileValidation:
+    """Check a file for all that is wrong or dubious; with a model, count its tokens and steps."""
+    check = services.checks.validate(
+        asked.file, asked.wanted.to_options(), held_out=asked.held_out, entry=asked.entry
+    )
+    report = await _while_connected(request, asyncio.ensure_future(check))
+    return FileValidation.to_wire(report, file_id=file_id, asked=asked.wanted)
+
+
+async def _while_connected(
+    request: Request, check: asyncio.Future[ValidationReport]
+) -> ValidationReport:
+    """Return the report, or end the check if the client leaves before."""
+    try:
+        while not check.done():
+            await asyncio.wait([check], timeout=_ASK_AGAIN)
+            if not check.done() and await request.is_disconnected():
+                raise InvalidRequestError("The client left before the check was done.")
+        return check.result()
+    except TokenizerMissingError as error:
+        raise InvalidRequestError(
+            error.message, param="model", code="tokenizer_unavailable"
+        ) from None
+    finally:
+        check.cancel()
+
+
+def _entry(services: Services, model: str) -> CatalogueEntry:
+    """Return the base model of `model`, which may be tuned from it."""
+    if model in services.catalogue:
+        return services.catalogue[model]
+    try:
+        base = services.store.tuned_model(model).base
+    except NotFoundError:
+        base = ""
+    if base not in services.catalogue:
+        raise NotFoundError(
+            f"The model '{shortened(model)}' does not exist.", param="model", code="model_not_found"
+        )
+    return services.catalogue[base]
+
+
+def _content(services: Services, file_id: str, *, param: str) -> BinaryIO:
+    try:
+        return services.artifacts.open(services.store.file(file_id).key)
+    except ArtifactMissingError:
+        raise NotFoundError(
+            f"The content of file '{shortened(file_id)}' is gone, since its deletion was begun.",
+            param=param,
+        ) from None

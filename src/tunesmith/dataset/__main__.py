@@ -1,0 +1,57 @@
+"""Checks or repairs one file in a process of its own: `python -m tunesmith.dataset`.
+
+The first line of standard input is a `FileTask`; the open files that it names
+by number are inherited. A report is written to standard output as JSON. When
+standard input closes before that, nobody waits any longer, and the process ends.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+
+from tunesmith.dataset.tokenizer import FolderTokenizer
+from tunesmith.dataset.validation import Sources, validate
+from tunesmith.domain.errors import TunesmithError
+from tunesmith.domain.validation import FileTask
+
+EXIT_REFUSED = 3
+"""Exit code where the task cannot be done; standard output says why."""
+
+
+def main() -> int:
+    """Do the task on standard input and return the exit code."""
+    # Answering requests and training go first.
+    os.nice(5)
+    task = FileTask.model_validate_json(sys.stdin.buffer.readline())
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    try:
+        answer = _validate(task)
+    except TunesmithError as error:
+        sys.stdout.write(error.message)
+        return EXIT_REFUSED
+    sys.stdout.write(answer)
+    return 0
+
+
+def _validate(task: FileTask) -> str:
+    held_out = os.fdopen(task.held_out, "rb") if task.held_out is not None else None
+    report = validate(
+        Sources(os.fdopen(task.file, "rb"), held_out),
+        task.options,
+        tokenizer=FolderTokenizer(task.tokenizer) if task.tokenizer else None,
+        workers=task.workers,
+    )
+    return report.model_dump_json()
+
+
+def _follow_parent() -> None:
+    # Not through `sys.stdin`, whose lock a thread that waits would hold at the interpreter's end.
+    while os.read(0, 1024):
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

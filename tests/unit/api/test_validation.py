@@ -1,0 +1,169 @@
+"""`POST /v1/files/{id}/validate`: the report over HTTP, made by a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import pytest
+from starlette.testclient import TestClient
+
+from models.tiny import byte_tokenizer
+from tunesmith.api import checks
+from tunesmith.api.app import create_app
+from tunesmith.api.checks import FileChecks
+from tunesmith.domain.errors import RateLimitError
+from tunesmith.domain.models import CatalogueEntry, FolderSource
+from tunesmith.domain.validation import ValidationOptions
+
+if TYPE_CHECKING:
+    from unit.api.conftest import World
+
+Upload = Callable[..., dict[str, Any]]
+
+GOOD = "".join(
+    json.dumps({"prompt": f"What is {n} + 1?", "completion": f"It is {n + 1}."}) + "\n"
+    for n in range(12)
+).encode()
+
+
+def test_the_answer_has_the_stated_shape(http: TestClient, upload: Upload) -> None:
+    file = upload(content=GOOD + b'{"prompt": 1}\n' + GOOD.splitlines()[3])
+
+    answer = http.post(f"/v1/files/{file['id']}/validate", json={})
+
+    assert answer.status_code == 200, answer.text
+    body = answer.json()
+    assert (body["object"], body["file"], body["format"]) == (
+        "file.validation",
+        file["id"],
+        "prompt_completion",
+    )
+    assert (body["valid"], body["examples"], body["truncated"]) == (False, 13, False)
+    assert body["counts"]["wrong_type"] == 1
+    assert body["counts"]["duplicate"] == 1
+    error = next(error for error in body["errors"] if error["rule"] == "wrong_type")
+    assert {key: error[key] for key in ("line", "pointer", "severity")} == {
+        "line": 13,
+        "pointer": "/prompt",
+        "severity": "error",
+    }
+    assert body["tokens"] is None
+    assert body["estimate"]["batch_size"] == 4
+
+
+def test_what_is_asked_for_decides_method_overlap_and_steps(
+    http: TestClient, upload: Upload
+) -> None:
+    file, held_out = upload(content=GOOD), upload(content=GOOD.splitlines()[5] + b"\n")
+
+    body = http.post(
+        f"/v1/files/{file['id']}/validate",
+        json={
+            "method": "supervised",
+            "validation_file": held_out["id"],
+            "n_epochs": 2,
+            "batch_size": "auto",
+        },
+    ).json()
+
+    assert (body["method"], body["valid"], body["counts"]) == ("supervised", True, {"overlap": 1})
+    assert body["errors"][0]["line"] == 6
+    assert body["estimate"] == {
+        "n_epochs": 2,
+        "batch_size": 4,
+        "steps": 6,
+        "trained_tokens": None,
+    }
+
+
+def test_with_a_model_tokens_are_counted(world: World, upload: Upload, tmp_path: Path) -> None:
+    byte_tokenizer().save_pretrained(tmp_path)
+    tiny = CatalogueEntry(name="tiny", source=FolderSource(path=tmp_path))
+    services = replace(world.services, catalogue={"tiny": tiny})
+    file = upload(content=GOOD)
+    with TestClient(create_app(services)) as http:
+        body = http.post(
+            f"/v1/files/{file['id']}/validate", json={"model": "tiny", "max_length": 64}
+        ).json()
+
+    assert body["tokens"]["model"] == "tiny"
+    assert body["tokens"]["max_length"] == 64
+    assert 0 < body["tokens"]["learnt"] < body["tokens"]["total"]
+    assert sum(bar["examples"] for bar in body["tokens"]["histogram"]) == 12
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param", "says"),
+    [
+        ({"modle": "x"}, 400, "modle", "no known key"),
+        ({"max_length": 1}, 400, "max_length", "at least 8"),
+        ({"method": "reinforcement"}, 400, "method", "supervised"),
+        ({"model": "no-such"}, 404, "model", "does not exist"),
+        ({"validation_file": "file-none"}, 404, None, "file-none"),
+        ({"model": "org/tiny-llama"}, 400, "model", "tokenizer.json"),
+    ],
+)
+def test_a_wrong_request_is_refused_by_its_key(
+    http: TestClient,
+    upload: Upload,
+    body: dict[str, Any],
+    status: int,
+    param: str | None,
+    says: str,
+) -> None:
+    file = upload(content=GOOD)
+
+    answer = http.post(f"/v1/files/{file['id']}/validate", json=body)
+
+    assert answer.status_code == status, answer.text
+    error = answer.json()["error"]
+    assert says in error["message"]
+    assert param is None or error["param"] == param
+
+
+def test_a_file_that_is_not_there_is_404(http: TestClient) -> None:
+    assert http.post("/v1/files/file-none/validate", json={}).status_code == 404
+
+
+def test_a_check_that_nobody_waits_for_any_longer_ends_its_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = asyncio.create_subprocess_exec
+
+    async def leave() -> int | None:
+        started: asyncio.Future[asyncio.subprocess.Process] = asyncio.Future()
+
+        async def noting(*command: str, **named: Any) -> asyncio.subprocess.Process:
+            started.set_result(await start(*command, **named))
+            return started.result()
+
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", noting)
+        door = FileChecks(lambda _: Path(), workers=1)
+        check = asyncio.ensure_future(door.validate(endless(), ValidationOptions()))
+        child = await started
+        check.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await check
+        return child.returncode
+
+    assert asyncio.run(leave()) == -signal.SIGKILL
+
+
+def endless() -> BinaryIO:
+    """Return a file that takes the check far longer than the test."""
+    return BytesIO(b'{"prompt": "a", "completion": "b"}\n' * 300_000)
+
+
+def test_beyond_those_that_may_wait_a_check_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "MOST_WAITING", 0)
+    door = FileChecks(lambda _: Path(), workers=1)
+
+    with pytest.raises(RateLimitError, match="Too many files wait"):
+        asyncio.run(door.validate(BytesIO(GOOD), ValidationOptions()))
