@@ -10,11 +10,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from tunesmith.domain.keys import SECRET_PREFIX, SHOWN
+from tunesmith.domain.webhooks import SECRET_PREFIX as HOOK_PREFIX
 
 _CONTEXT: ContextVar[dict[str, str] | None] = ContextVar("log_context", default=None)
 
 _OUR_KEY = re.compile(rf"({SECRET_PREFIX}[A-Za-z0-9_-]{{{SHOWN - len(SECRET_PREFIX)}}})[\w-]+")
 """An API key; what is kept of it in the clear may be shown."""
+
+_HOOK_SECRET = re.compile(rf"{HOOK_PREFIX}[A-Za-z0-9+/_=-]+")
+"""A secret that signs what webhooks are told."""
 
 _MASK = "***"
 """Stands where a secret was."""
@@ -40,10 +44,13 @@ def marked_logs(**fields: str) -> Iterator[None]:
 
 
 def masked(text: str, secrets: Collection[str] = ()) -> str:
-    """Return `text` without the `secrets`, and with no more of an API key than its beginning."""
+    """Return `text` without the `secrets`, with no more of an API key than its beginning.
+
+    Nor does it have webhooks' secrets.
+    """
     for secret in secrets:
         text = text.replace(secret, _MASK)
-    return _OUR_KEY.sub(rf"\1{_MASK}", text)
+    return _HOOK_SECRET.sub(f"{HOOK_PREFIX}{_MASK}", _OUR_KEY.sub(rf"\1{_MASK}", text))
 
 
 class MaskingFormatter(logging.Formatter):

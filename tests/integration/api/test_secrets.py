@@ -29,6 +29,7 @@ from tunesmith.domain.models import CatalogueEntry, PackageSource
 from tunesmith.settings import load_settings
 from unit.controller.world import good_rows
 
+EVENT = "fine_tuning.job.succeeded"
 TOKENS = {
     "HF_TOKEN": "hf_aaaaaaaaaaaaaaaaaaaaaaaaaaaa",
     "WANDB_API_KEY": "wwwwwwwwwwwwwwwwwwwwwwwwwwww",
@@ -105,14 +106,24 @@ def test_a_run_and_its_mishaps_leave_no_secret_anywhere(
     wanted = {"model": "base", "training_file": file_id}
     assert service.ask("POST", "/v1/fine_tuning/jobs", json=wanted) == 200
     job_id = json.loads(service.answers[2])["id"]
+    hook = {"name": "ci", "url": "https://example.org/", "event_types": [EVENT]}
+    assert service.ask("POST", "/v1/webhook_endpoints", json=hook) == 200
+    # The one answer that shows the secret; the database keeps it, to sign with.
+    hook_secret = json.loads(service.answers[4])["signing_secret"]
+    del service.answers[4:]
+    assert service.ask("GET", "/v1/webhook_endpoints") == 200
     _misplace(service, service.secret)
+    _misplace(service, hook_secret)
+    _misplace_key(service)
     deadline = time.monotonic() + 60
     while not service.store.job(job_id).submission_open:
         assert time.monotonic() < deadline
         service.controller.step()
 
+    secrets = [*TOKENS.values(), service.secret, hook_secret]
+
     def fail(*_: object, **__: object) -> None:
-        raise RuntimeError(f"upstream said: {' '.join(TOKENS.values())} {service.secret}")
+        raise RuntimeError(f"upstream said: {' '.join(secrets)}")
 
     def vanish() -> None:
         raise ClusterUnavailableError(f"401 for {TOKENS['RAY_AUTH_TOKEN']}")
@@ -124,6 +135,7 @@ def test_a_run_and_its_mishaps_leave_no_secret_anywhere(
     monkeypatch.setattr(service.cluster, "status", fail)
     service.controller.step()
 
+    assert hook_secret not in "".join([*service.answers, service.log.getvalue()])
     everything = service.everything()
     assert "upstream said: *** *** ***" in everything
     assert "401 for ***" in everything
@@ -133,15 +145,22 @@ def test_a_run_and_its_mishaps_leave_no_secret_anywhere(
 
 
 def _misplace(service: Service, secret: str) -> None:
-    """Send a key in all the wrong places."""
+    """Send a secret in places where a message or the log may repeat what was sent."""
+    assert service.ask("GET", f"/v1/models/{secret}") == 404
+    assert service.ask("GET", f"/{secret}") == 404
+    assert service.ask("GET", "/v1/files", params={"limit": secret}) == 400
+    assert service.ask("GET", "/v1/files", params={secret: "1"}) == 400
+    job = {"model": secret, "training_file": secret}
+    assert service.ask("POST", "/v1/fine_tuning/jobs", json=job) in (400, 404)
+    assert service.ask("POST", "/v1/fine_tuning/jobs", json={secret: secret}) == 400
+
+
+def _misplace_key(service: Service) -> None:
+    """Send the key where a key does not belong, and one that is nearly it."""
+    secret = service.secret
     assert service.ask("GET", "/v1/files", headers={"Authorization": f"Bearer {secret}x"}) == 401
     assert service.ask("GET", "/v1/files", headers={"Authorization": f"Basic {secret}"}) == 401
     assert service.ask("GET", "/v1/files", params={"api_key": secret}) == 400
-    assert service.ask("GET", "/v1/files", params={secret: "1"}) == 400
-    assert service.ask("GET", f"/v1/models/{secret}") == 404
-    assert service.ask("GET", f"/{secret}") == 404
-    job = {"model": secret, "training_file": secret, secret: secret}
-    assert service.ask("POST", "/v1/fine_tuning/jobs", json=job) == 400
     headers = {"Authorization": f"Bearer {secret}", "X-Client-Request-Id": secret}
     assert service.ask("GET", "/v1/files", headers=headers) == 200
 

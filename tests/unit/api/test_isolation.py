@@ -28,6 +28,11 @@ STREAM = {"headers": {"Accept": "text/event-stream"}}
 JOBS = "POST /v1/fine_tuning/jobs"
 FORM = {"files": {"file": ("train.jsonl", b"{}\n")}, "data": {"purpose": "fine-tune"}}
 UPLOAD = {"filename": "a", "purpose": "fine-tune", "bytes": 3, "mime_type": "text/jsonl"}
+HOOK = {
+    "name": "ci",
+    "url": "https://example.org/hook",
+    "event_types": ["fine_tuning.job.succeeded"],
+}
 MODEL = "smollm2-135m-instruct"
 SHARING = "/v1/fine_tuning/checkpoints/{model:path}/permissions"
 NOBODYS = "/v1/fine_tuning/alpha/"
@@ -89,6 +94,15 @@ CASES = {
     f"GET {SHARING}": hidden(),
     f"POST {SHARING}": hidden(json={"project_ids": ["third"]}),
     f"DELETE {SHARING}/{{permission_id}}": hidden(),
+    "GET /v1/webhook_event_types": own(),
+    "GET /v1/webhook_endpoints": nothing(),
+    "POST /v1/webhook_endpoints": own(json=HOOK),
+    "GET /v1/webhook_endpoints/{endpoint_id}": hidden(),
+    "POST /v1/webhook_endpoints/{endpoint_id}": hidden(json={"name": "taken"}),
+    "DELETE /v1/webhook_endpoints/{endpoint_id}": hidden(),
+    "POST /v1/webhook_endpoints/{endpoint_id}/rotate_secret": hidden(json={}),
+    "GET /v1/webhook_endpoints/{endpoint_id}/deliveries": hidden(),
+    "POST /v1/webhook_endpoints/{endpoint_id}/deliveries/{delivery_id}/retry": hidden(),
     "GET /v1/models": nothing(),
     "GET /v1/models/{model:path}": hidden(),
     "DELETE /v1/models/{model:path}": hidden(),
@@ -139,6 +153,7 @@ def _things(world: World, http: TestClient, key: str) -> dict[str, str]:
     file = ask("/v1/files", **form, **header).json()
     upload = ask("/v1/uploads", json=UPLOAD, **header).json()
     part = ask(f"/v1/uploads/{upload['id']}/parts", files={"data": b"abc"}, **header).json()
+    hook = ask("/v1/webhook_endpoints", json=HOOK, **header).json()
     wanted = {"model": MODEL, "training_file": file["id"]}
     job = ask("/v1/fine_tuning/jobs", json=wanted, **header).json()
     world.store = world.store.within("theirs")
@@ -149,6 +164,7 @@ def _things(world: World, http: TestClient, key: str) -> dict[str, str]:
         json={"project_ids": ["third"]},
         **header,
     ).json()
+    [delivery] = world.store.list_deliveries(hook["id"], after=None, limit=5).items
     return {
         "file_id": file["id"],
         "upload_id": upload["id"],
@@ -157,6 +173,8 @@ def _things(world: World, http: TestClient, key: str) -> dict[str, str]:
         "model": done.fine_tuned_model or "",
         "checkpoint": f"{done.fine_tuned_model}:ckpt-step-5",
         "permission_id": shared["data"][0]["id"],
+        "endpoint_id": hook["id"],
+        "delivery_id": delivery.id,
         "result_id": done.result_files[0],
     }
 
