@@ -120,8 +120,8 @@ class Service:
         return code
 
 
-def make_job(service: Service) -> FineTuningJob:
-    """Make a job of 300 steps with a checkpoint every 30, which takes some seconds."""
+def make_job(service: Service, *, epochs: int = 10) -> FineTuningJob:
+    """Make a job of 30 steps an epoch with a checkpoint every epoch, which takes some seconds."""
     rows = [{"instruction": f"Say {n}", "input": "", "output": f"{n} and {n}"} for n in range(60)]
     content = "".join(json.dumps(row) + "\n" for row in rows).encode()
     client = service.client
@@ -130,7 +130,7 @@ def make_job(service: Service) -> FineTuningJob:
         model="tiny",
         training_file=file.id,
         seed=5,
-        hyperparameters={"n_epochs": 10, "batch_size": 2},
+        hyperparameters={"n_epochs": epochs, "batch_size": 2},
     )
 
 

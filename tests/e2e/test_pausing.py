@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from e2e.service import STEPS, Service, make_job, until
+from e2e.service import Service, make_job, until
+
+STEPS = 60
 
 
 def losses(service: Service, job_id: str) -> dict[int, float]:
@@ -17,8 +19,8 @@ def test_a_paused_and_resumed_job_has_the_loss_series_of_an_undisturbed_one(
     service: Service,
 ) -> None:
     jobs = service.client.fine_tuning.jobs
-    job = make_job(service)
-    until(lambda: len(service.steps(job.id)) >= 40, 120)
+    job = make_job(service, epochs=2)
+    until(lambda: len(service.steps(job.id)) >= 8, 120)
 
     paused = jobs.pause(job.id)
     until(lambda: not service.trainers(job.id), 10)
@@ -29,7 +31,7 @@ def test_a_paused_and_resumed_job_has_the_loss_series_of_an_undisturbed_one(
     assert str(jobs.retrieve(job.id).status) == "paused"
     assert jobs.resume(job.id).status == "queued"
     done = service.wait(job.id)
-    undisturbed = service.wait(make_job(service).id)
+    undisturbed = service.wait(make_job(service, epochs=2).id)
     assert (done.status, undisturbed.status) == ("succeeded", "succeeded")
     assert losses(service, job.id) == losses(service, undisturbed.id)
     assert len(losses(service, job.id)) == STEPS

@@ -16,10 +16,12 @@ from starlette.routing import Match
 from tunesmith.api import (
     files,
     graders,
+    health,
     jobs,
     models,
     opea,
     permissions,
+    receipts,
     uploads,
     validation,
     webhooks,
@@ -107,9 +109,19 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.streams = EventStreams()
     app.include_router(opea.router, responses=_ERROR_OPEA)
-    for resource in (files, validation, uploads, jobs, permissions, graders, models, webhooks):
+    for resource in (
+        files,
+        validation,
+        uploads,
+        jobs,
+        receipts,
+        permissions,
+        graders,
+        models,
+        webhooks,
+        health,
+    ):
         app.include_router(resource.router, responses=_ERROR_OPENAI)
-    app.include_router(opea.health_router, responses=_ERROR_OPENAI)
     app.add_exception_handler(UserError, _answer_user_error)
     app.add_exception_handler(RequestValidationError, _answer_bad_parameter)
     app.add_exception_handler(HTTPException, _answer_no_route)

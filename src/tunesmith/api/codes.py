@@ -17,3 +17,6 @@ INSUFFICIENT_SCOPE = "insufficient_scope"
 
 TOO_MANY_STREAMS = "too_many_streams"
 """The process streams events to as many clients as it can."""
+
+RECEIPT_NOT_READY = "receipt_not_ready"
+"""The job's training process has not read its files yet."""

@@ -1,25 +1,22 @@
-"""OPEA's own routes: retrieve, cancel and list the checkpoints of a job; health."""
+"""OPEA's own routes: retrieve, cancel and list the checkpoints of a job."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter
 
 from tunesmith.api.answers import WireRoute
 from tunesmith.api.body import JsonBody
 from tunesmith.api.openapi import json_body
 from tunesmith.api.services import Serviced
 from tunesmith.domain.errors import NotFoundError
-from tunesmith.protocol.opea import OpeaCheckpoint, OpeaHealth, OpeaJobId, OpeaJobObject
+from tunesmith.protocol.opea import OpeaCheckpoint, OpeaJobId, OpeaJobObject
 from tunesmith.protocol.reading import read_shape, shortened
 
 router = APIRouter(route_class=WireRoute, tags=["opea"])
 """The routes that only OPEA's clients use."""
-
-health_router = APIRouter(route_class=WireRoute, tags=["health"])
-"""Whether the service is up."""
 
 _MOST_CHECKPOINTS = 10_000
 """Most checkpoints that are listed; a run keeps far fewer."""
@@ -58,22 +55,6 @@ def list_checkpoints(services: Serviced, body: JsonBody) -> list[OpeaCheckpoint]
         job = services.store.job(job_id)
         page = services.store.list_checkpoints(job_id, after=None, limit=_MOST_CHECKPOINTS)
     return OpeaCheckpoint.list_to_wire(job, page.items)
-
-
-@health_router.get("/v1/health_check", response_model_by_alias=True)
-def health_check(services: Serviced) -> OpeaHealth:
-    """Say what the service is."""
-    return OpeaHealth(
-        title="Tunesmith",
-        version=services.version,
-        description="Fine-tuning of language models through OpenAI's and OPEA's APIs",
-    )
-
-
-@health_router.get("/health")
-def health() -> Response:
-    """Answer that the service is up, with an empty body."""
-    return Response()
 
 
 @contextmanager

@@ -23,6 +23,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import BinaryIO, Literal
 
 from pydantic import ValidationError
 
@@ -31,6 +32,9 @@ from tunesmith.domain.errors import ArtifactMissingError, StaleJobError
 from tunesmith.domain.events import RunEvent
 from tunesmith.domain.models import CatalogueEntry
 from tunesmith.domain.spec import TrainSpec
+
+ReceiptForm = Literal["json", "jsonl", "parquet"]
+"""The sums of a receipt; line by line; with each token."""
 
 _STEP = re.compile(r"/checkpoints/step-(\d+)/")
 
@@ -146,6 +150,10 @@ class RunDirectory:
         """Keep the receipt line by line: without tokens, JSON lines; with them, Parquet."""
         self._artifacts.put(f"{self.prefix}/receipt.jsonl", lines)
         self._artifacts.put(f"{self.prefix}/receipt.parquet", table)
+
+    def open_receipt(self, form: ReceiptForm) -> BinaryIO:
+        """Return a stream over the receipt in `form`. Raises `ArtifactMissingError`."""
+        return self._artifacts.open(f"{self.prefix}/receipt.{form}")
 
     def save_wandb(self, folder: Path) -> None:
         """Keep the files of `folder`, which Weights & Biases wrote in offline mode."""

@@ -21,6 +21,7 @@ from tunesmith.domain.errors import (
 )
 from tunesmith.domain.events import RunOutcome
 from tunesmith.domain.jobs import Job, JobStatus
+from tunesmith.domain.liveness import BEAT, CONTROLLER, SignOfLife
 from tunesmith.domain.log_context import marked_logs
 
 PAUSE = 0.25
@@ -43,6 +44,7 @@ class Controller:
         self._actor = Actor(doors, launcher=launcher, ingester=self._ingester)
         self._reasons: dict[str, str] = {}
         self._faults: dict[str, int] = {}
+        self._sign: SignOfLife | None = None
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set. A fault in one pass is logged, and the next pass tries anew."""
@@ -61,6 +63,7 @@ class Controller:
         self._faults = {job.id: self._faults.get(job.id, 0) for job in jobs}
         self._actor.drop_checks_but(jobs)
         room = _Room(resources, jobs)
+        self._give_sign(up=resources is not None)
         for job in jobs:
             with marked_logs(job=job.id):
                 self._turn_to(job, room, up=resources is not None)
@@ -97,6 +100,14 @@ class Controller:
             return self._doors.cluster.resources()
         except ClusterUnavailableError:
             return None
+
+    def _give_sign(self, *, up: bool) -> None:
+        """Say that this controller is alive, now and then and upon each change of the cluster."""
+        sign = SignOfLife(process=CONTROLLER, at=int(self._doors.clock.now()), cluster_up=up)
+        last = self._sign
+        if last is None or sign.at >= last.at + BEAT or up != last.cluster_up:
+            self._doors.store.give_sign(sign)
+            self._sign = sign
 
     def _note_fault(self, job: Job, error: Exception) -> None:
         """Log the fault once; where it is the job's own and stays, fail the job."""

@@ -11,6 +11,7 @@ from tunesmith.cluster.protocol import Node, SubmissionState
 from tunesmith.domain.events import RunOutcome
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.jobs import JobStatus
+from tunesmith.domain.liveness import BEAT, CONTROLLER
 from tunesmith.domain.spec import JobRequest
 from unit.controller.world import World, step_metrics
 
@@ -130,3 +131,24 @@ class EndlessRows(io.BytesIO):
         self.began.set()
         row = b'{"instruction": "a", "output": "b"}\n'
         return row * max(1, (size or 1) // len(row))
+
+
+def test_the_controller_gives_signs_of_life_that_tell_of_the_cluster(world: World) -> None:
+    world.controller.step()
+    first = world.store.last_sign(CONTROLLER)
+    assert first is not None
+    assert (first.at, first.cluster_up) == (int(world.clock.now()), True)
+
+    world.clock.advance(BEAT - 1)
+    world.controller.step()
+    assert world.store.last_sign(CONTROLLER) == first
+
+    world.cluster.unavailable = True
+    world.controller.step()
+    changed = world.store.last_sign(CONTROLLER)
+    assert changed is not None
+    assert not changed.cluster_up
+
+    world.clock.advance(BEAT)
+    world.controller.step()
+    assert world.store.last_sign(CONTROLLER) != changed

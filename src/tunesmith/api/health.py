@@ -1,0 +1,82 @@
+"""`/health`, `/ready` and OPEA's `/v1/health_check`: for whoever watches the service."""
+
+from __future__ import annotations
+
+import logging
+
+from fastapi import APIRouter, Response
+
+from tunesmith.api.answers import WireRoute
+from tunesmith.api.services import Serviced, Services
+from tunesmith.domain.liveness import BEAT, CONTROLLER, PATIENCE, SignOfLife
+from tunesmith.protocol.health import ReadyObject
+from tunesmith.protocol.opea import OpeaHealth
+
+router = APIRouter(route_class=WireRoute, tags=["health"])
+"""The routes that need no key."""
+
+_log = logging.getLogger(__name__)
+
+
+@router.get("/health")
+def health() -> Response:
+    """Answer that the service is up, with an empty body."""
+    return Response()
+
+
+@router.get(
+    "/ready",
+    response_model=ReadyObject,
+    responses={503: {"model": ReadyObject, "description": "What is missing"}},
+)
+def ready(services: Serviced) -> Response:
+    """Say whether the service can run jobs: the database, the controller, Ray; 503 if it cannot."""
+    found = _look(services)
+    return Response(
+        found.model_dump_json(),
+        status_code=503 if found.missing else 200,
+        headers={"Retry-After": str(BEAT)} if found.missing else {},
+        media_type="application/json",
+    )
+
+
+@router.get("/v1/health_check", response_model_by_alias=True)
+def health_check(services: Serviced) -> OpeaHealth:
+    """Say what the service is."""
+    return OpeaHealth(
+        title="Tunesmith",
+        version=services.version,
+        description="Fine-tuning of language models through OpenAI's and OPEA's APIs",
+    )
+
+
+def _look(services: Services) -> ReadyObject:
+    try:
+        sign = services.store.last_sign(CONTROLLER)
+    except Exception:  # noqa: BLE001  whatever keeps it from answering is what this is asked for
+        _log.exception("The database does not answer")
+        return _found(store=False, missing=["The database does not answer; see the log."])
+    if sign is None or services.now() - sign.at > PATIENCE:
+        return _found(store=True, missing=[_no_sign(sign, now=services.now())])
+    if not sign.cluster_up:
+        missing = ["Ray does not answer the controller, or has not started yet."]
+        return _found(store=True, controller=True, missing=missing)
+    return _found(store=True, controller=True, cluster=True, missing=[])
+
+
+def _no_sign(sign: SignOfLife | None, *, now: int) -> str:
+    if sign is None:
+        return "The controller has given no sign of life yet."
+    return f"The controller has given no sign of life for {now - sign.at} s."
+
+
+def _found(
+    *, store: bool, controller: bool = False, cluster: bool = False, missing: list[str]
+) -> ReadyObject:
+    return ReadyObject(
+        status="unready" if missing else "ready",
+        store=store,
+        controller=controller,
+        cluster=cluster,
+        missing=missing,
+    )
