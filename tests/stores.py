@@ -8,6 +8,10 @@ from functools import cache
 from pathlib import Path
 
 from tunesmith.domain.clock import Clock
+from tunesmith.domain.errors import NotFoundError
+from tunesmith.domain.files import File, Purpose
+from tunesmith.domain.jobs import Job
+from tunesmith.store.protocol import Store
 from tunesmith.store.schema import upgrade
 from tunesmith.store.sql import SqlStore
 
@@ -26,3 +30,25 @@ def _migrated() -> Path:
     path = Path(_FOLDER.name) / "template.db"
     upgrade(f"sqlite:///{path}")
     return path
+
+
+def add_job(store: Store, job: Job) -> None:
+    """Add `job`, and before it those of its files that are not there."""
+    for file_id in filter(None, (job.training_file, job.validation_file)):
+        try:
+            store.file(file_id)
+        except NotFoundError:
+            store.add_file(_file(file_id))
+    store.add_job(job)
+
+
+def _file(file_id: str) -> File:
+    return File(
+        id=file_id,
+        filename=f"{file_id}.jsonl",
+        purpose=Purpose.FINE_TUNE,
+        bytes=1,
+        sha256="",
+        created_at=0,
+        key=f"files/{file_id}",
+    )

@@ -126,7 +126,9 @@ class JobStore(Protocol):
         """Add a job, with its first event, and return it.
 
         Where `key` has created a job before, that is returned instead, as it is
-        now. Raises as `job_of_key` does, and as `startable_model` does where the
+        now. Raises `NotFoundError` that names the request's key where a file of the
+        job is not there: a file goes before its job comes, or not until the job has
+        ended. Raises as `job_of_key` does, and as `startable_model` does where the
         job starts from a tuned model.
         """
 

@@ -314,6 +314,15 @@ def no_file(file_id: str) -> NotFoundError:
     return NotFoundError(f"No such File object: {file_id}", param="file_id")
 
 
+def no_file_for_job(file_id: str, key: str) -> NotFoundError:
+    """Return the error for a job whose file, which its request names as `key`, is not there."""
+    return NotFoundError(
+        f"No such File object: {file_id}; it may have expired. Upload the file with purpose "
+        f"'fine-tune' and give its id as '{key}'.",
+        param=key,
+    )
+
+
 def no_file_named(filename: str) -> NotFoundError:
     """Return the error for an unknown name of a training file, in OPEA's words."""
     return NotFoundError(f"Training file '{filename}' not found!", param="training_file")

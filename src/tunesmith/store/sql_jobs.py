@@ -54,6 +54,7 @@ class SqlJobs(ModelLookup):
             self._check_job_limit(connection)
             if owned.start_from is not None:
                 self._startable(connection, owned.start_from.name)
+            self._check_files(connection, owned)
             insert_values(connection, JOBS, owned)
             _insert_labels(connection, owned)
             insert_values(connection, EVENTS, rules.creation_event(job))
@@ -235,6 +236,16 @@ class SqlJobs(ModelLookup):
             job = self._job(connection, job_id, lock=True)
             events = [told(job_id, at=now)]
             return self._change(connection, job, change=change(job), events=events, now=now)
+
+    def _check_files(self, connection: Connection, job: Job) -> None:
+        """Raise `NotFoundError` unless the files of `job` are there, from now on until it ends."""
+        wanted = {"training_file": job.training_file, "validation_file": job.validation_file}
+        ids = {key: file_id for key, file_id in wanted.items() if file_id is not None}
+        query = select(FILES.c.id).where(self._there(), FILES.c.id.in_(ids.values()))
+        there = set(connection.scalars(query))
+        for key, file_id in ids.items():
+            if file_id not in there:
+                raise rules.no_file_for_job(file_id, key)
 
     def _change(
         self,

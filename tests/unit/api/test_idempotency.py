@@ -111,7 +111,10 @@ def test_requests_at_the_same_time_create_one_job(post: Post, http: TestClient) 
 def test_one_projects_key_is_not_anothers(post: Post, world: Any, upload: Post) -> None:
     first = post("k").json()["id"]
     theirs = world.store.within("theirs")
-    job = world.store.job(first).model_copy(update={"id": "ftjob-theirs"})
+    file = world.store.file(world.store.job(first).training_file)
+    theirs.add_file(file.model_copy(update={"id": "file-theirs"}))
+    changed = {"id": "ftjob-theirs", "training_file": "file-theirs"}
+    job = world.store.job(first).model_copy(update=changed)
     key = IdempotencyKey(key="k", request="other")
     assert theirs.job_of_key(key) is None
     assert theirs.add_job(job, key=key).id == "ftjob-theirs"

@@ -9,6 +9,7 @@ import openai
 import pytest
 from starlette.testclient import TestClient
 
+from stores import add_job
 from tunesmith.domain.errors import ConflictError, NotFoundError
 
 Create = Callable[..., Any]
@@ -111,8 +112,9 @@ def test_a_job_of_another_project_keeps_the_model_and_is_not_named(
     started = mine.model_validate(
         mine.model_dump()
         | {"id": "ftjob-secret", "start_from": point, "status": "queued", "model": shared}
+        | {"training_file": "file-theirs"}
     )
-    world.store.within("theirs").add_job(started)
+    add_job(world.store.within("theirs"), started)
     with pytest.raises(openai.ConflictError, match="1 of other projects") as refused:
         client.models.delete(shared)
     assert "ftjob-secret" not in str(refused.value)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from stores import add_job
 from tunesmith.domain.clock import FakeClock
 from tunesmith.domain.events import Checkpoint, RunEvent, StepMetrics
 from tunesmith.domain.files import File, Purpose
@@ -108,7 +109,7 @@ class Steps:
 
     def running(self, store: Store, name: str = "1") -> Job:
         job = self._examples.job(name)
-        store.add_job(job)
+        add_job(store, job)
         queued = store.change_job(job, JobChange(status=JobStatus.QUEUED), message="Validated")
         launched = JobChange(status=JobStatus.RUNNING, attempt=1, submission_open=True)
         return store.change_job(queued, launched, message="Started")

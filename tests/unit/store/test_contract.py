@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from stores import add_job
 from tunesmith.domain.clock import FakeClock
 from tunesmith.domain.errors import (
     ConflictError,
@@ -111,8 +112,8 @@ class TestFiles:
     def test_the_file_of_an_unfinished_job_stays(self, store: Store, examples: Examples) -> None:
         for name in "ab":
             store.add_file(examples.file(name))
-        store.add_job(examples.job("1", validation_file="file-b"))
-        store.add_job(examples.job("2", training_file="file-b"))
+        add_job(store, examples.job("1", validation_file="file-b"))
+        add_job(store, examples.job("2", training_file="file-b"))
         for ask in (store.deletable_file, store.delete_file):
             with pytest.raises(ConflictError, match="ftjob-1, ftjob-2") as caught:
                 ask("file-b")
@@ -121,7 +122,7 @@ class TestFiles:
 
     def test_the_file_of_an_ended_job_may_go(self, store: Store, examples: Examples) -> None:
         store.add_file(examples.file("a"))
-        store.add_job(examples.job("1"))
+        add_job(store, examples.job("1"))
         store.cancel_job("ftjob-1", now=NOW)
         store.delete_file("file-a")
         assert store.job("ftjob-1").training_file == "file-a"
@@ -129,11 +130,11 @@ class TestFiles:
 
 class TestJobs:
     def test_a_job_comes_back_as_it_was_added(self, store: Store, examples: Examples) -> None:
-        store.add_job(examples.job())
+        add_job(store, examples.job())
         assert store.job("ftjob-1") == examples.job()
 
     def test_an_added_job_has_its_first_event(self, store: Store, examples: Examples) -> None:
-        store.add_job(examples.job())
+        add_job(store, examples.job())
         assert messages(store, "ftjob-1") == ["Created fine-tuning job: ftjob-1"]
 
     def test_an_unknown_job_is_named_by_every_method(
@@ -159,7 +160,7 @@ class TestJobs:
 
     def test_jobs_are_paged_newest_first(self, store: Store, examples: Examples) -> None:
         for name in "123":
-            store.add_job(examples.job(name))
+            add_job(store, examples.job(name))
         first = store.list_jobs(after=None, limit=2)
         assert (ids(first), first.has_more) == (["ftjob-3", "ftjob-2"], True)
         second = store.list_jobs(after="ftjob-2", limit=2)
@@ -183,7 +184,7 @@ class TestJobs:
         for number, carried in enumerate(labels, start=1):
             job = examples.job(str(number))
             request = job.request.model_copy(update={"metadata": carried})
-            store.add_job(job.model_copy(update={"request": request}))
+            add_job(store, job.model_copy(update={"request": request}))
         found: list[str] = []
         more, after = bool(expected), None
         while more:
@@ -202,16 +203,16 @@ class TestJobs:
     ) -> None:
         steps.running(store, "1")
         steps.running(store, "2")
-        store.add_job(examples.job("3"))
+        add_job(store, examples.job("3"))
         for name in "13":
             store.cancel_job(f"ftjob-{name}", now=NOW)
-        store.add_job(examples.job("4"))
+        add_job(store, examples.job("4"))
         assert [job.id for job in store.open_jobs()] == ["ftjob-1", "ftjob-2", "ftjob-4"]
 
 
 class TestChanges:
     def test_each_named_field_is_kept(self, store: Store, examples: Examples) -> None:
-        store.add_job(examples.job())
+        add_job(store, examples.job())
         resolved = ResolvedHyperparameters(
             n_epochs=3, batch_size=4, learning_rate_multiplier=0.5, learning_rate=1e-4, examples=9
         )
@@ -228,7 +229,7 @@ class TestChanges:
     def test_a_change_and_its_event_are_one(
         self, store: Store, examples: Examples, clock: FakeClock
     ) -> None:
-        store.add_job(examples.job())
+        add_job(store, examples.job())
         clock.advance(5)
         change = JobChange(status=JobStatus.QUEUED)
         store.change_job(examples.job(), change, message="Waiting", level=EventLevel.WARN)
@@ -239,7 +240,7 @@ class TestChanges:
     def test_no_change_of_status_goes_without_an_event(
         self, store: Store, examples: Examples
     ) -> None:
-        store.add_job(examples.job())
+        add_job(store, examples.job())
         queued = store.change_job(examples.job(), JobChange(status=JobStatus.QUEUED))
         store.change_job(queued, JobChange(crashes=1))
         assert messages(store, "ftjob-1")[1:] == ["The job is now queued"]
@@ -250,7 +251,7 @@ class TestChanges:
     def test_a_job_that_changed_since_is_left_alone(
         self, store: Store, examples: Examples, meanwhile: JobChange
     ) -> None:
-        store.add_job(examples.job())
+        add_job(store, examples.job())
         now = store.change_job(examples.job(), meanwhile)
         said = messages(store, "ftjob-1")
         with pytest.raises(StaleJobError, match="ftjob-1"):
@@ -261,13 +262,13 @@ class TestChanges:
     def test_other_fields_may_have_changed_and_are_kept(
         self, store: Store, examples: Examples
     ) -> None:
-        store.add_job(examples.job())
+        add_job(store, examples.job())
         store.change_job(examples.job(), JobChange(crashes=1))
         after = store.change_job(examples.job(), JobChange(status=JobStatus.QUEUED))
         assert (after.crashes, after.status) == (1, JobStatus.QUEUED)
 
     def test_the_transition_table_is_law(self, store: Store, examples: Examples) -> None:
-        store.add_job(examples.job())
+        add_job(store, examples.job())
         with pytest.raises(ConflictError, match="from validating_files to running"):
             store.change_job(examples.job(), JobChange(status=JobStatus.RUNNING), message="Go")
         assert store.job("ftjob-1") == examples.job()
@@ -289,7 +290,7 @@ class TestChanges:
         clock.advance(30)
         for name, named in [("1", None), ("2", NOW + 7)]:
             job = examples.job(name)
-            store.add_job(job)
+            add_job(store, job)
             change = {"status": JobStatus.FAILED} | ({"finished_at": named} if named else {})
             ended = store.change_job(job, JobChange.model_validate(change))
             assert ended.finished_at == (named or NOW + 30)
@@ -350,7 +351,8 @@ class TestFinishing:
             store.finish_job(job, JobChange(), model=model, results=results)
         assert store.job(job.id) == cancelled
         assert store.list_tuned_models() == []
-        assert store.list_files(purpose=None, after=None, limit=9, order="asc").items == ()
+        with pytest.raises(NotFoundError):
+            store.file(results.id)
         assert messages(store, job.id) == said
 
 

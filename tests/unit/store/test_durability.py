@@ -46,6 +46,7 @@ def test_what_was_acknowledged_outlives_kill_9_and_nothing_is_half_done(
     tmp_path: Path,
     acknowledged: int,
 ) -> None:
+    open_store().add_file(examples.file("a"))
     orders = tmp_path / "orders"
     orders.write_text("".join(order(examples, number) for number in range(2000)))
     with (

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stores import add_job
 from tunesmith.domain.clock import FakeClock
-from tunesmith.domain.errors import InvalidRequestError, NotFoundError
+from tunesmith.domain.errors import ConflictError, InvalidRequestError, NotFoundError
 from tunesmith.domain.files import File, Purpose
 from tunesmith.domain.jobs import JobChange, JobStatus
 from tunesmith.domain.uploads import UPLOAD_LIFE, Upload, UploadPart
@@ -70,7 +71,7 @@ def test_a_file_that_an_unfinished_job_needs_expires_once_the_job_has_ended(
         store.add_file(expiring(examples, name))
     other = "validation_file" if role == "training_file" else "training_file"
     job = examples.job().model_copy(update={role: "file-a", other: "file-b"})
-    store.add_job(job)
+    add_job(store, job)
     clock.advance(3600)
     assert store.file("file-a").id == "file-a"
     assert is_there(store, "file-a")
@@ -139,3 +140,48 @@ def test_parts_never_exceed_what_was_announced_though_they_come_at_once(
         taken = list(pool.map(add, range(8)))
     assert sorted(taken) == ["data"] * 5 + ["taken"] * 3
     assert len(store.list_parts("upload_1")) == 3
+
+
+@pytest.mark.parametrize("role", ["training_file", "validation_file"])
+@pytest.mark.parametrize("how", ["absent", "deleted", "expired", "another project's"])
+def test_a_job_without_its_files_is_not_added_and_names_the_key(
+    open_store: Callable[[], SqlStore],
+    clock: FakeClock,
+    examples: Examples,
+    role: str,
+    how: str,
+) -> None:
+    mine, yours = open_store().within("mine"), open_store().within("yours")
+    mine.add_file(examples.file("there"))
+    if how == "another project's":
+        yours.add_file(examples.file("gone"))
+    elif how != "absent":
+        mine.add_file(expiring(examples, "gone"))
+    if how == "deleted":
+        mine.delete_file("file-gone")
+    clock.advance(3600)
+    files = {"training_file": "file-there", "validation_file": "file-there", role: "file-gone"}
+    with pytest.raises(NotFoundError, match="No such File object: file-gone; it may") as caught:
+        mine.add_job(examples.job().model_copy(update=files))
+    assert caught.value.param == role
+    assert mine.list_jobs(after=None, limit=1).items == ()
+
+
+def test_a_file_and_a_job_that_needs_it_never_part(
+    open_store: Callable[[], SqlStore], examples: Examples
+) -> None:
+    store = open_store()
+
+    def race(number: int) -> bool:
+        job = examples.job(str(number), training_file=f"file-{number}")
+        store.add_file(examples.file(str(number)))
+        with ThreadPoolExecutor(2) as pool:
+            creation = pool.submit(store.add_job, job)
+            deletion = pool.submit(store.delete_file, job.training_file)
+        if creation.exception() is None:
+            assert isinstance(deletion.exception(), ConflictError)
+            return store.file(job.training_file).id == job.training_file
+        assert isinstance(creation.exception(), NotFoundError)
+        return deletion.exception() is None
+
+    assert all(race(number) for number in range(10))

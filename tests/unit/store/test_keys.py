@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy.exc import IntegrityError
 
+from stores import add_job
 from tunesmith.domain.clock import FakeClock
 from tunesmith.domain.errors import NotFoundError, QuotaError
 from tunesmith.domain.files import Purpose
@@ -77,21 +78,21 @@ def test_a_project_at_its_limit_of_jobs_is_told_its_use_and_the_mend(
     store: Store, examples: Examples
 ) -> None:
     blue = store.within("blue", Limits(max_jobs=2))
-    blue.add_job(examples.job("1"))
-    blue.add_job(examples.job("2"))
+    add_job(blue, examples.job("1"))
+    add_job(blue, examples.job("2"))
     with pytest.raises(QuotaError, match=r"has 2 jobs .* at most 2 .*max_jobs.*cancel"):
-        blue.add_job(examples.job("3"))
+        add_job(blue, examples.job("3"))
     assert len(blue.list_jobs(after=None, limit=5).items) == 2
 
 
 def test_a_job_that_has_ended_or_is_anothers_makes_room(store: Store, examples: Examples) -> None:
-    store.within("red").add_job(examples.job("0"))
+    add_job(store.within("red"), examples.job("0", training_file="file-red"))
     blue = store.within("blue", Limits(max_jobs=1))
-    blue.add_job(examples.job("1"))
+    add_job(blue, examples.job("1"))
     blue.change_job(blue.job("ftjob-1"), JobChange(status=JobStatus.CANCELLED))
-    blue.add_job(examples.job("2"))
+    add_job(blue, examples.job("2"))
     with pytest.raises(QuotaError):
-        blue.add_job(examples.job("3"))
+        add_job(blue, examples.job("3"))
 
 
 def test_of_jobs_added_at_once_no_more_than_the_limit_come_in(
@@ -103,11 +104,12 @@ def test_of_jobs_added_at_once_no_more_than_the_limit_come_in(
     def add(store: SqlStore, name: str) -> None:
         start.wait()
         try:
-            store.add_job(examples.job(name))
+            add_job(store, examples.job(name))
         except QuotaError as error:
             refused.append(error)
 
     stores = [open_store().within("default", Limits(max_jobs=2)) for _ in range(6)]
+    stores[0].add_file(examples.file("a"))
     threads = [
         threading.Thread(target=add, args=(store, str(number)))
         for number, store in enumerate(stores)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stores import fresh_store
+from stores import add_job, fresh_store
 from tunesmith.domain.clock import FakeClock
 from tunesmith.domain.errors import TunesmithError
 from tunesmith.domain.events import Event
@@ -98,7 +98,7 @@ def test_the_law_is_kept_and_what_was_told_stays_told(
     store: SqlStore, examples: Examples, script: list[tuple[Move, bool]]
 ) -> None:
     seen = examples.job(str(next(numbers)))
-    store.add_job(seen)
+    add_job(store, seen)
     for move, looks_again in script:
         before, told = store.job(seen.id), story(store, seen.id)
         seen = before if looks_again else seen

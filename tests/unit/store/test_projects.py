@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stores import add_job
 from tunesmith.domain.errors import InvalidRequestError, NotFoundError
 from tunesmith.domain.files import Purpose
 from tunesmith.domain.ids import Dialect
@@ -137,7 +138,7 @@ def test_a_cursor_of_another_project_is_unknown(ours: SqlStore) -> None:
 def test_the_store_as_a_whole_sees_every_project(
     open_store: Callable[[], SqlStore], theirs: SqlStore, examples: Examples
 ) -> None:
-    open_store().within("ours").add_job(examples.job("2"))
+    add_job(open_store().within("ours"), examples.job("2", training_file="file-o"))
     jobs = open_store().list_jobs(after=None, limit=5).items
     assert [job.project for job in jobs] == ["ours", "theirs"]
     assert all(job.dialect is Dialect.OPENAI for job in jobs)

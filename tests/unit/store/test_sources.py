@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stores import add_job
 from tunesmith.domain.errors import ConflictError, NotFoundError
 from tunesmith.domain.jobs import Job, JobChange
 from tunesmith.domain.models import StartingPoint, TunedModel
@@ -50,7 +51,7 @@ def test_a_job_keeps_what_it_starts_from(
     store: SqlStore, source: TunedModel, examples: Examples
 ) -> None:
     job = starting(examples, source)
-    store.add_job(job)
+    add_job(store, job)
     assert store.job(job.id).start_from == job.start_from
     assert store.job(job.id).base == "tiny"
 
@@ -60,7 +61,7 @@ def test_a_model_cannot_retire_while_an_unfinished_job_starts_from_it_or_its_che
     store: SqlStore, source: TunedModel, examples: Examples, which: str
 ) -> None:
     begun = source if which == "tuned" else checkpoint(store, source)
-    store.add_job(starting(examples, begun))
+    add_job(store, starting(examples, begun))
     with pytest.raises(ConflictError, match="ftjob-2"):
         store.retire_model(source.name)
     store.cancel_job("ftjob-2", now=1)
@@ -76,7 +77,7 @@ def test_no_job_starts_from_a_model_that_has_retired_nor_from_its_checkpoints(
         with pytest.raises(NotFoundError):
             store.startable_model(gone.name)
         with pytest.raises(NotFoundError):
-            store.add_job(starting(examples, gone))
+            add_job(store, starting(examples, gone))
     assert store.open_jobs() == []
     assert store.tuned_model(source.name).deleting
 
@@ -98,7 +99,7 @@ def test_a_job_that_starts_and_a_deletion_never_both_succeed(
 
     threads = [
         threading.Thread(
-            target=race, args=("job", lambda s: s.add_job(starting(examples, source)))
+            target=race, args=("job", lambda s: add_job(s, starting(examples, source)))
         ),
         threading.Thread(target=race, args=("delete", lambda s: s.retire_model(source.name))),
     ]
