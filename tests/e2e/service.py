@@ -121,7 +121,7 @@ class Service:
 
 
 def make_job(service: Service, *, epochs: int = 10) -> FineTuningJob:
-    """Make a job of 30 steps an epoch with a checkpoint every epoch, which takes some seconds."""
+    """Make a job of 30 steps and a checkpoint an epoch, which takes some seconds."""
     rows = [{"instruction": f"Say {n}", "input": "", "output": f"{n} and {n}"} for n in range(60)]
     content = "".join(json.dumps(row) + "\n" for row in rows).encode()
     client = service.client

@@ -107,7 +107,7 @@ def create_app(services: Services) -> FastAPI:
         open_without_keys=services.open_without_keys,
         defaults=services.limits,
     )
-    app.state.streams = EventStreams()
+    app.state.streams = EventStreams(services.store)
     app.include_router(opea.router, responses=_ERROR_OPEA)
     for resource in (
         files,

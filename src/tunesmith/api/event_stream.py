@@ -5,11 +5,16 @@ https://html.spec.whatwg.org/multipage/server-sent-events.html
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Annotated, Any
 
 import anyio
+from anyio import to_thread
 from fastapi import Depends, Header, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -34,6 +39,8 @@ STREAM_ANSWERS: dict[int | str, dict[str, Any]] = {
 }
 """Describes the answers of a stream, for a route's `responses`."""
 
+_log = logging.getLogger(__name__)
+
 _READERS = 4
 """Threads that look for news at once, whatever the number of streams."""
 
@@ -45,11 +52,25 @@ class EventStreams:
     """The streams of one process, and their pace."""
 
     def __init__(
-        self, *, most: int = MOST_STREAMS, pause: float = 0.5, heartbeat: float = 15.0
+        self,
+        store: Store,
+        *,
+        most: int = MOST_STREAMS,
+        pause: float = 0.5,
+        patience: float = 5.0,
+        heartbeat: float = 15.0,
     ) -> None:
-        """Keep up to `most` open; look for news each `pause` and speak each `heartbeat` seconds."""
+        """Keep up to `most` open.
+
+        `store`, that of all projects, is asked for news each `pause` seconds, once for all
+        streams. A stream looks by itself after `patience` seconds without any, and says that
+        it is alive after `heartbeat` seconds of silence.
+        """
+        self._store = store
         self.pause = pause
         """Seconds between two looks for news."""
+        self.patience = patience
+        """Seconds without news behind which a stream looks by itself."""
         self.heartbeat = heartbeat
         """Seconds of silence behind which a stream says that it is alive."""
         self.closed = False
@@ -57,6 +78,8 @@ class EventStreams:
         self._most = most
         self._open = 0
         self._readers = anyio.CapacityLimiter(_READERS)
+        self._listeners: dict[str, set[anyio.Event]] = {}
+        self._watch: asyncio.Task[None] | None = None
 
     def close(self) -> None:
         """End all streams, and begin no other; may be called in a signal handler."""
@@ -72,16 +95,54 @@ class EventStreams:
                 retry_after=10,
             )
         self._open += 1
+        if self._watch is None or self._watch.done():
+            self._watch = asyncio.create_task(self._keep_watch())
 
     def leave(self) -> None:
         """Count one stream less."""
         self._open -= 1
 
+    @contextmanager
+    def listening(self, job_id: str) -> Iterator[anyio.Event]:
+        """Yield an event that is set once the job has told something, or all streams end.
+
+        What is told from here on sets it, so look for what was told before in the block.
+        """
+        heard = anyio.Event()
+        listeners = self._listeners.setdefault(job_id, set())
+        listeners.add(heard)
+        try:
+            yield heard
+        finally:
+            listeners.discard(heard)
+            if not listeners and self._listeners.get(job_id) is listeners:
+                del self._listeners[job_id]
+
     async def read(self, store: Store, job_id: str, *, after: str | None) -> Told:
         """Return what the job has told behind the event `after`, without holding up the loop."""
-        return await anyio.to_thread.run_sync(
+        return await to_thread.run_sync(
             lambda: store.events_behind(job_id, after=after, limit=_BATCH), limiter=self._readers
         )
+
+    async def _keep_watch(self) -> None:
+        """Tell the listeners of news, for as long as there are streams."""
+        place: int | None = None
+        while self._open and not self.closed:
+            try:
+                news = await to_thread.run_sync(partial(self._store.news, behind=place))
+            except Exception:  # noqa: BLE001  the edge of this loop, which others wait for
+                _log.exception("News cannot be looked for; streams look by themselves meanwhile.")
+            else:
+                # Upon the first look, nobody knows what was told just before it.
+                self._tell(self._listeners if place is None else news.job_ids)
+                place = news.newest
+            await anyio.sleep(self.pause)
+        self._tell(self._listeners)
+
+    def _tell(self, job_ids: Iterable[str]) -> None:
+        for job_id in job_ids:
+            for heard in self._listeners.get(job_id, ()):
+                heard.set()
 
 
 class EventStream(StreamingResponse):
@@ -126,9 +187,17 @@ class EventStream(StreamingResponse):
                 yield ":\n\n"
             if told.ended or self._streams.closed:
                 return
-            if len(told.events) < _BATCH:
-                await anyio.sleep(self._streams.pause)
+            told = await self._next(after)
+
+    async def _next(self, after: str | None) -> Told:
+        """Return what was told behind the event `after`, at the latest after the patience."""
+        with self._streams.listening(self._job_id) as heard:
             told = await self._streams.read(self._store, self._job_id, after=after)
+            if told.events or told.ended:
+                return told
+            with anyio.move_on_after(self._streams.patience):
+                await heard.wait()
+        return await self._streams.read(self._store, self._job_id, after=after)
 
 
 async def _asked_stream(

@@ -52,6 +52,15 @@ class Told(Value):
     """Whether nothing will ever follow behind them."""
 
 
+class News(Value):
+    """Which jobs have told something of late."""
+
+    newest: int
+    """Place of the newest event of all; they are numbered in the order of their coming."""
+    job_ids: frozenset[str]
+    """The jobs."""
+
+
 class StepMetrics(Value):
     """The numbers of one optimizer step; OpenAI's names first, then ours."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, Protocol, Self
 
-from tunesmith.domain.events import Checkpoint, Event, EventLevel, RunEvent, Told
+from tunesmith.domain.events import Checkpoint, Event, EventLevel, News, RunEvent, Told
 from tunesmith.domain.files import File, Purpose
 from tunesmith.domain.idempotency import IdempotencyKey
 from tunesmith.domain.jobs import Job, JobChange
@@ -222,6 +222,13 @@ class JobStore(Protocol):
         """Return the job's events behind that of the id `after`, oldest first, at most `limit`.
 
         Without an `after`, they are those from the first on.
+        """
+
+    def news(self, *, behind: int | None) -> News:
+        """Return the jobs that have told something behind the place `behind`.
+
+        Without a `behind` there are none, and the place alone is of use. One question
+        serves all who follow a job, of whichever project.
         """
 
     def list_checkpoints(self, job_id: str, *, after: str | None, limit: int) -> Page[Checkpoint]:

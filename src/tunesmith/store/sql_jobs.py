@@ -21,7 +21,7 @@ from sqlalchemy import (
     update,
 )
 
-from tunesmith.domain.events import Checkpoint, Event, EventLevel, RunEvent, Told
+from tunesmith.domain.events import Checkpoint, Event, EventLevel, News, RunEvent, Told
 from tunesmith.domain.files import File
 from tunesmith.domain.idempotency import IdempotencyKey
 from tunesmith.domain.jobs import Job, JobChange, JobStatus
@@ -166,6 +166,15 @@ class SqlJobs(ModelLookup):
             query = behind(select(EVENTS).where(ours), EVENTS.c.seq, place=place, order="asc")
             page = read_page(connection, query, kind=Event, limit=limit)
         return Told(events=page.items, ended=rules.told_all(job) and not page.has_more)
+
+    def news(self, *, behind: int | None) -> News:
+        """Return the jobs with events behind `behind`; see `Store.news`."""
+        place, ids = EVENTS.c.seq, select(EVENTS.c.job_id).distinct()
+        with reading(self._engine) as connection:
+            newest = connection.scalar(select(func.max(place))) or 0
+            fresh = ids.where(place > behind, place <= newest) if behind is not None else None
+            found = connection.scalars(fresh) if fresh is not None else ()
+            return News(newest=newest, job_ids=frozenset(found))
 
     def list_checkpoints(self, job_id: str, *, after: str | None, limit: int) -> Page[Checkpoint]:
         """Return the job's checkpoints, newest first; see `Store.list_checkpoints`."""

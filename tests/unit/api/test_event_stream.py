@@ -15,7 +15,9 @@ import uvicorn
 
 from tunesmith.api.app import create_app
 from tunesmith.api.event_stream import EventStreams
+from tunesmith.domain.events import News, Told
 from tunesmith.domain.jobs import JobChange, JobStatus
+from tunesmith.store.sql import SqlStore
 from unit.api.conftest import World
 
 JOBS = "/v1/fine_tuning/jobs"
@@ -54,8 +56,8 @@ def until(true: Callable[[], bool]) -> None:
 
 
 @pytest.fixture
-def streams() -> EventStreams:
-    return EventStreams(most=2, pause=0.02, heartbeat=0.1)
+def streams(world: World) -> EventStreams:
+    return EventStreams(world.store, most=2, pause=0.02, patience=0.1, heartbeat=0.2)
 
 
 @pytest.fixture
@@ -129,7 +131,7 @@ def test_a_new_event_follows_within_a_second(live: httpx.Client, world: World, j
 
     assert "New fine-tuned model" in json.loads(first["data"])["message"]
     assert time.monotonic() - began < 1
-    assert EventStreams().pause < 1
+    assert EventStreams(world.store).pause < 1
 
 
 def test_a_stream_goes_on_behind_the_last_event_id(
@@ -180,10 +182,47 @@ def test_a_cancelled_jobs_last_steps_are_still_told(
     assert job.status is JobStatus.RUNNING
 
 
-def test_a_silent_stream_says_that_it_is_alive(live: httpx.Client, job_id: str) -> None:
+def test_a_silent_stream_says_that_it_is_alive(
+    live: httpx.Client, world: World, job_id: str
+) -> None:
     with listening(live, job_id) as lines:
         assert any(line == ":" for line in lines)
-    assert EventStreams().heartbeat == 15
+    assert EventStreams(world.store).heartbeat == 15
+
+
+def test_streams_of_silent_jobs_ask_the_store_together(
+    live: httpx.Client,
+    world: World,
+    streams: EventStreams,
+    job_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int | None] = []
+    looked: list[str] = []
+    news, behind = SqlStore.news, SqlStore.events_behind
+
+    def count_news(store: SqlStore, *, behind: int | None) -> News:
+        asked.append(behind)
+        return news(store, behind=behind)
+
+    def count_looks(store: SqlStore, job: str, **place: Any) -> Told:
+        looked.append(job)
+        return behind(store, job, **place)
+
+    monkeypatch.setattr(SqlStore, "news", count_news)
+    monkeypatch.setattr(SqlStore, "events_behind", count_looks)
+    streams.patience = streams.heartbeat = 60
+    known = len(listed(live, job_id))
+    with listening(live, job_id) as first, listening(live, job_id) as second:
+        frames(first, most=known)
+        frames(second, most=known)
+        until(lambda: len(asked) > 5)
+        looks, questions = len(looked), len(asked)
+        until(lambda: len(asked) > questions + 20)
+        assert len(looked) == looks
+        world.finish(job_id)
+        assert frames(first)
+        assert frames(second)
 
 
 def test_the_list_stays_what_it_is_for_all_others(live: httpx.Client, job_id: str) -> None:

@@ -207,3 +207,16 @@ class TestEventsBehind:
         theirs = store.list_events(other.id, after=None, limit=1).items[0].id
         with pytest.raises(InvalidRequestError, match="names nothing"):
             store.events_behind(job.id, after=theirs, limit=5)
+
+    def test_news_name_the_jobs_that_have_told_something_behind_a_place(
+        self, store: Store, job: Job, steps: Steps, examples: Examples
+    ) -> None:
+        start = store.news(behind=None)
+        assert start.job_ids == frozenset()
+        assert store.news(behind=start.newest) == start
+        other = steps.running(store, "2")
+        store.ingest(job.id, [examples.run_event(1)], checkpoints=[])
+        news = store.news(behind=start.newest)
+        assert news.job_ids == {job.id, other.id}
+        assert news.newest > start.newest
+        assert store.news(behind=news.newest).job_ids == frozenset()
