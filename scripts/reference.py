@@ -141,7 +141,7 @@ def routes_page() -> str:
     )
     paths = create_app(services).openapi()["paths"]
     rows = [
-        f"| {method.upper()} | `{path}` | {route['description']} |\n"
+        f"| {method.upper()} | `{path}` | {' '.join(route['description'].split())} |\n"
         for path, methods in paths.items()
         for method, route in methods.items()
     ]
