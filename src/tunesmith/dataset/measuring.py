@@ -7,9 +7,9 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
-from tokenizers import Encoding
-
+from tunesmith.dataset.counting import Counted
 from tunesmith.dataset.examples import AnyExample, Example, Pair
 from tunesmith.dataset.problems import Problem, Rule
 from tunesmith.dataset.rendering import (
@@ -102,18 +102,13 @@ class Measurer:
     def flush(self, tally: Tally) -> Iterator[Problem]:
         """Measure the examples that wait, and yield what is found in them."""
         waiting, self._waiting = self._waiting, []
-        encodings = iter(
-            self._tokenizer.encode([one.text for _, texts in waiting for one in texts])
-        )
+        counted = self._tokenizer.count([text for _, texts in waiting for text in texts])
         for example, texts in waiting:
-            measured = [
-                (len(encoding), [tokens_in(encoding, span) for span in text.spans])
-                for text, encoding in zip(texts, encodings, strict=False)
-            ]
+            measured = list(islice(counted, len(texts)))
             yield from self._count(example, measured, tally=tally)
 
     def _count(
-        self, example: AnyExample, measured: list[tuple[int, list[slice]]], *, tally: Tally
+        self, example: AnyExample, measured: list[Counted], *, tally: Tally
     ) -> Iterator[Problem]:
         tally.lengths.extend(length for length, _ in measured)
         longest = max(length for length, _ in measured)
@@ -146,33 +141,6 @@ class Measurer:
         fault = f"{tokens} tokens, but the longest length is {self.max_length}. {fate}"
         message = f"{example.place}: {fault} Shorten it, or raise max_length."
         return _problem(example, Rule.OVER_LENGTH, message=message)
-
-
-def tokens_in(encoding: Encoding, span: tuple[int, int]) -> slice:
-    """Return which tokens begin inside `span`, as `rendering.learnt_tokens` does.
-
-    To ask for two of them is several times quicker than to fetch all offsets.
-    """
-    return slice(*(_first_token(encoding, position) for position in span))
-
-
-def _first_token(encoding: Encoding, position: int) -> int:
-    """Return the first token that begins at the character `position` or behind it."""
-    count = len(encoding)
-    end = _start(encoding, count - 1) if count else -1
-    for at in range(position, end + 1):
-        token = encoding.char_to_token(at)
-        # Blanks may belong to no token.
-        if token is not None:
-            while token < count and _start(encoding, token) < position:
-                token += 1
-            return token
-    return count
-
-
-def _start(encoding: Encoding, token: int) -> int:
-    found = encoding.token_to_chars(token)
-    return found[0] if found else 0
 
 
 def _conversations(example: AnyExample) -> tuple[Example, ...]:

@@ -7,13 +7,15 @@ folder which transformers saved, and imports in a moment.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tokenizers import AddedToken, Encoding
 from tokenizers import Tokenizer as Backend
 
+from tunesmith.dataset.counting import Counted, SpanCounter
+from tunesmith.dataset.rendering import Rendered
 from tunesmith.dataset.templates import compiled
 from tunesmith.domain.errors import TokenizerMissingError
 
@@ -41,6 +43,7 @@ class FolderTokenizer:
         self._special = _all_special(config, self._named)
         self._backend = _backend(folder / TOKENIZER_FILE, self._special)
         self._backend.encode_special_tokens = bool(config.get("split_special_tokens", False))
+        self._counter = SpanCounter(self._backend)
         self.chat_template: str | dict[str, str] | None = _templates(folder, config)
         """The Jinja template of a conversation, or those that there are by their names."""
         self.context_length = _context_length(_read_json(folder / "config.json"))
@@ -97,6 +100,10 @@ class FolderTokenizer:
         """Return the encodings of `texts`, which have all special tokens written in them."""
         found: list[Encoding] = self._backend.encode_batch(texts, add_special_tokens=False)
         return found
+
+    def count(self, texts: Sequence[Rendered]) -> Iterator[Counted]:
+        """Yield for each of `texts` its tokens, and which of them begin in its spans."""
+        return self._counter.count(texts)
 
     def _template(self, *, tools: bool) -> str:
         template = self.chat_template

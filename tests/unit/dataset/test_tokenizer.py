@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from models.tiny import byte_tokenizer
+from tunesmith.dataset.counting import tokens_in
 from tunesmith.dataset.examples import Example, Message, ToolCall
-from tunesmith.dataset.measuring import tokens_in
-from tunesmith.dataset.rendering import encode, ensure_template, learnt_tokens
+from tunesmith.dataset.rendering import Rendered, encode, ensure_template, learnt_tokens
 from tunesmith.dataset.tokenizer import FolderTokenizer
 from tunesmith.domain.errors import TokenizerMissingError
 
@@ -239,6 +239,8 @@ def test_the_quick_search_for_a_spans_tokens_finds_what_the_offsets_tell(
         (encoding,) = ours.encode([text])
         (want,) = learnt_tokens(encoding.offsets, [(begin, end)])
 
-        found = tokens_in(encoding, (begin, end))
+        (counted,) = ours.count([Rendered(text, ((begin, end),))])
 
-        assert encoding.ids[found] == encoding.ids[want]
+        assert encoding.ids[tokens_in(encoding, (begin, end))] == encoding.ids[want]
+        assert counted[0] == len(encoding)
+        assert encoding.ids[counted[1][0]] == encoding.ids[want]
