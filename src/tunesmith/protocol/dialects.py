@@ -33,10 +33,25 @@ class JobList(Wire):
 
 
 def job_to_wire(job: Job) -> JobObject | OpeaJobObject:
-    """Return `job` in the shape of the dialect that it was created in."""
-    if job.dialect is Dialect.OPEA:
-        return OpeaJobObject.to_wire(job)
-    return JobObject.to_wire(job)
+    """Return `job` in the shape of the dialect that it was created in.
+
+    The shapes of ended jobs are remembered: the store hands out the same values again, and to
+    write a page of them anew would take most of a list's time.
+    """
+    seen, shown = _SHOWN.get(id(job), (None, None))
+    if shown is not None and seen is job:
+        return shown
+    shown = OpeaJobObject.to_wire(job) if job.dialect is Dialect.OPEA else JobObject.to_wire(job)
+    if job.status.terminal:
+        if len(_SHOWN) >= _MOST_SHOWN:
+            _SHOWN.clear()
+        # The job itself is kept beside its shape, so that no other one can get its identity.
+        _SHOWN[id(job)] = (job, shown)
+    return shown
+
+
+_MOST_SHOWN = 10_000
+_SHOWN: dict[int, tuple[Job, JobObject | OpeaJobObject]] = {}
 
 
 def read_create(body: Mapping[str, Any]) -> CreateJob | OpeaCreateJob:

@@ -20,6 +20,7 @@ from tunesmith.domain.jobs import Job
 from tunesmith.domain.projects import Limits
 from tunesmith.domain.values import Value
 from tunesmith.store import rules
+from tunesmith.store.ended import EndedJobs
 from tunesmith.store.queries import read_one
 from tunesmith.store.tables import FILES, JOBS, PROJECTS
 
@@ -36,16 +37,23 @@ class Scope:
     """A database as one project sees it, or as a whole where `project` is `None`."""
 
     def __init__(
-        self, engine: Engine, clock: Clock, *, project: str | None, limits: Limits
+        self,
+        engine: Engine,
+        clock: Clock,
+        *,
+        project: str | None,
+        limits: Limits,
+        ended: EndedJobs,
     ) -> None:
         """Read and write through `engine`; `clock` dates what the store adds of its own.
 
-        `limits` are those of `project`.
+        `limits` are those of `project`, and `ended` are jobs of all projects.
         """
         self._engine = engine
         self._clock = clock
         self._project = project
         self._limits = limits
+        self._ended = ended
 
     def _mine(self, table: FromClause) -> ColumnElement[bool]:
         """Return the condition that a row of `table` may be seen."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tunesmith.domain.clock import Clock
 from tunesmith.domain.projects import Limits
 from tunesmith.store.database import open_database
+from tunesmith.store.ended import EndedJobs
 from tunesmith.store.schema import upgrade
 from tunesmith.store.sql_files import SqlFiles
 from tunesmith.store.sql_jobs import SqlJobs
@@ -32,14 +33,16 @@ class SqlStore(
         where the database cannot be used.
         """
         upgrade(url)
-        return cls(open_database(url), clock, project=None, limits=Limits())
+        return cls(open_database(url), clock, project=None, limits=Limits(), ended=EndedJobs())
 
     def within(self, project: str, limits: Limits | None = None) -> SqlStore:
         """Return the store as `project` sees it; see `Store.within`."""
         limits = limits or Limits()
         if (project, limits) == (self._project, self._limits):
             return self
-        return SqlStore(self._engine, self._clock, project=project, limits=limits)
+        return SqlStore(
+            self._engine, self._clock, project=project, limits=limits, ended=self._ended
+        )
 
     def close(self) -> None:
         """Close the connections that are not in use."""

@@ -31,7 +31,7 @@ from tunesmith.domain.values import Page
 from tunesmith.store import rules
 from tunesmith.store.database import reading, writing
 from tunesmith.store.queries import behind, insert_values, place_of, read_all, read_page
-from tunesmith.store.rows import to_row
+from tunesmith.store.rows import from_row, to_row
 from tunesmith.store.sql_idempotency import drop_old_keys, first_job, remember_key
 from tunesmith.store.sql_lookup import ModelLookup
 from tunesmith.store.sql_webhooks import announce_end
@@ -85,7 +85,9 @@ class SqlJobs(ModelLookup):
             place = place_of(connection, JOBS, after=after, seen=self._mine(JOBS))
             query, sequence = self._labelled(connection, metadata)
             query = behind(query, sequence, place=place)
-            return read_page(connection, query, kind=Job, limit=limit)
+            numbers = connection.scalars(query.limit(limit + 1)).all()
+            jobs = self._numbered(connection, numbers[:limit])
+        return Page(items=tuple(jobs), has_more=len(numbers) > limit)
 
     def open_jobs(self) -> list[Job]:
         """Return the jobs that are unfinished or hold a submission; see `Store.open_jobs`."""
@@ -206,11 +208,11 @@ class SqlJobs(ModelLookup):
     def _labelled(
         self, connection: Connection, metadata: Mapping[str, str] | None
     ) -> tuple[Select[Any], ColumnElement[Any]]:
-        """Return the query of the jobs that carry `metadata`, and by what to sort it.
+        """Return the query of the numbers of jobs with `metadata`, and by what to sort it.
 
         It goes along the rarest label, whose index has its jobs in their order already.
         """
-        query = select(JOBS).where(self._mine(JOBS))
+        query = select(JOBS.c.seq).where(self._mine(JOBS))
         if metadata is None:
             return query, JOBS.c.seq
         if not metadata:
@@ -219,10 +221,21 @@ class SqlJobs(ModelLookup):
         if len(labels) > 1:
             labels.sort(key=lambda label: _some(connection, label[1]))
         (rarest, is_rarest), *others = labels
-        query = query.join(rarest, rarest.c.job_seq == JOBS.c.seq).where(is_rarest)
+        query = select(rarest.c.job_seq).where(is_rarest)
         for label, is_label in others:
             query = query.where(exists().where(label.c.job_seq == rarest.c.job_seq, is_label))
         return query, rarest.c.job_seq
+
+    def _numbered(self, connection: Connection, numbers: Sequence[int]) -> list[Job]:
+        """Return the jobs of the rows `numbers`, in that order."""
+        jobs = self._ended.known(numbers)
+        if missing := [number for number in numbers if number not in jobs]:
+            query = select(JOBS).where(JOBS.c.seq.in_(missing))
+            rows = connection.execute(query).mappings()
+            read = {row[JOBS.c.seq]: from_row(Job, row) for row in rows}
+            self._ended.keep(read)
+            jobs |= read
+        return [jobs[number] for number in numbers]
 
     def _label(self, key: str, value: str) -> tuple[FromClause, ColumnElement[bool]]:
         label = JOB_LABELS.alias()
