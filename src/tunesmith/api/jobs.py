@@ -15,7 +15,7 @@ from tunesmith.api.idempotency import REPLAYED, REUSED, Idempotency
 from tunesmith.api.openapi import json_body
 from tunesmith.api.query import Labels
 from tunesmith.api.services import Serviced
-from tunesmith.protocol.dialects import JobList, job_to_wire, read_create
+from tunesmith.protocol.dialects import JobList, job_to_wire, jobs_to_json, read_create
 from tunesmith.protocol.events import CheckpointList, EventList
 from tunesmith.protocol.jobs import CreateJob, JobObject
 from tunesmith.protocol.opea import OpeaJobObject
@@ -60,13 +60,13 @@ def create_job(
     return job_to_wire(first)
 
 
-@router.get("")
+@router.get("", response_model=JobList)
 def list_jobs(
     services: Serviced, labels: Labels, *, limit: Limit = 20, after: str | None = None
-) -> JobList:
+) -> Response:
     """List jobs, newest first, each in the shape of its own dialect."""
     page = services.store.list_jobs(after=after, limit=limit, metadata=labels)
-    return JobList.to_wire(page)
+    return Response(jobs_to_json(page), media_type="application/json")
 
 
 @router.get("/{job_id:job}")

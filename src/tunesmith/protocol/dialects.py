@@ -26,32 +26,43 @@ class JobList(Wire):
     has_more: bool
     """Whether older ones follow."""
 
-    @classmethod
-    def to_wire(cls, page: Page[Job]) -> JobList:
-        """Return `page` as clients see it."""
-        return cls(data=[job_to_wire(job) for job in page.items], has_more=page.has_more)
-
 
 def job_to_wire(job: Job) -> JobObject | OpeaJobObject:
-    """Return `job` in the shape of the dialect that it was created in.
+    """Return `job` in the shape of the dialect that it was created in."""
+    if job.dialect is Dialect.OPEA:
+        return OpeaJobObject.to_wire(job)
+    return JobObject.to_wire(job)
 
-    The shapes of ended jobs are remembered: the store hands out the same values again, and to
-    write a page of them anew would take most of a list's time.
+
+def jobs_to_json(page: Page[Job]) -> str:
+    """Return the `JobList` of `page` as JSON.
+
+    The JSON of ended jobs is remembered: the store hands out the same values again, and to write
+    a page of them anew would take most of a list's time.
     """
-    seen, shown = _SHOWN.get(id(job), (None, None))
-    if shown is not None and seen is job:
-        return shown
-    shown = OpeaJobObject.to_wire(job) if job.dialect is Dialect.OPEA else JobObject.to_wire(job)
-    if job.status.terminal:
-        if len(_SHOWN) >= _MOST_SHOWN:
-            _SHOWN.clear()
-        # The job itself is kept beside its shape, so that no other one can get its identity.
-        _SHOWN[id(job)] = (job, shown)
-    return shown
+    jobs = ",".join(_remembered(job) if job.status.terminal else _json(job) for job in page.items)
+    return f'{{"object":"list","data":[{jobs}],"has_more":{"true" if page.has_more else "false"}}}'
 
 
-_MOST_SHOWN = 10_000
-_SHOWN: dict[int, tuple[Job, JobObject | OpeaJobObject]] = {}
+def _json(job: Job) -> str:
+    return job_to_wire(job).model_dump_json()
+
+
+_MOST_REMEMBERED = 5_000
+"""Jobs whose JSON is kept, some 10 MB."""
+_REMEMBERED: dict[int, tuple[Job, str]] = {}
+
+
+def _remembered(job: Job) -> str:
+    kept = _REMEMBERED.get(id(job))
+    if kept is not None and kept[0] is job:
+        return kept[1]
+    if len(_REMEMBERED) >= _MOST_REMEMBERED:
+        _REMEMBERED.clear()
+    text = _json(job)
+    # The job itself is kept beside its JSON, so that no other one can get its identity.
+    _REMEMBERED[id(job)] = (job, text)
+    return text
 
 
 def read_create(body: Mapping[str, Any]) -> CreateJob | OpeaCreateJob:

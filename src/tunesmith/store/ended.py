@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from tunesmith.domain.jobs import Job
 
-_MOST = 10_000
+_MOST = 5_000
 """Jobs that are kept, some 50 MB; reading one from its row takes ten times as long."""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis import Case
@@ -14,5 +16,5 @@ schema = schemathesis.openapi.from_asgi("/openapi.json", create_app(World().serv
 
 @schema.parametrize()
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
-def test_each_route_keeps_its_description(case: Case) -> None:
+def test_each_route_keeps_its_description(case: Case[Any]) -> None:
     case.call_and_validate()
