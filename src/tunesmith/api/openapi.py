@@ -54,6 +54,11 @@ UPLOAD_FORM = {
                             "maximum": MAX_FILE_LIFE,
                         },
                     },
+                    "additionalProperties": False,
+                    "dependentRequired": {
+                        "expires_after[anchor]": ["expires_after[seconds]"],
+                        "expires_after[seconds]": ["expires_after[anchor]"],
+                    },
                 }
             }
         },
@@ -70,6 +75,7 @@ PART_FORM = {
                 "schema": {
                     "type": "object",
                     "required": ["data"],
+                    "additionalProperties": False,
                     "properties": {"data": {"type": "string", "format": "binary"}},
                 }
             }

@@ -14,7 +14,7 @@ from tunesmith.protocol.hyperparameters import (
     HyperparametersRequest,
     agreed,
 )
-from tunesmith.protocol.wire import Wire, only
+from tunesmith.protocol.wire import Only, Wire
 
 _SUPPORTED = "this version tunes by the methods 'supervised' and 'dpo'; use one of them"
 
@@ -38,14 +38,14 @@ class MethodRequest(Wire):
 
     type: Annotated[
         Literal["supervised", "dpo", "reinforcement"],
-        only("supervised", "dpo", mend=_SUPPORTED),
+        Only("supervised", "dpo", mend=_SUPPORTED),
     ]
     """The method; `supervised` or `dpo`."""
     supervised: SupervisedRequest | None = None
     """Settings of the supervised method, or null."""
     dpo: DpoRequest | None = None
     """Settings of DPO, or null."""
-    reinforcement: Annotated[dict[str, Any] | None, only(None, mend=_SUPPORTED)] = None
+    reinforcement: Annotated[dict[str, Any] | None, Only(None, mend=_SUPPORTED)] = None
     """Settings of a method that is not supported; null only."""
 
 

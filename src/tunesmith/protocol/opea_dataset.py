@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tunesmith.protocol.hyperparameters import agreed
-from tunesmith.protocol.wire import Wire, expecting, only
+from tunesmith.protocol.wire import Only, Wire, expecting
 
 Length = Annotated[int, Field(ge=8, le=1_048_576)]
 """A length in tokens, 8 to 1048576."""
@@ -39,7 +39,7 @@ class DatasetSection(Wire):
     shuffle: bool = False
     """No effect, as in OPEA: the order is drawn anew each epoch, by the seed."""
     max_source_length: Annotated[
-        int, only(384, mend="a prompt has no limit of its own; set 'Dataset.max_length'")
+        int, Only(384, mend="a prompt has no limit of its own; set 'Dataset.max_length'")
     ] = 384
     """384 only; it is without effect."""
     max_prompt_length: Length = 512
@@ -48,31 +48,31 @@ class DatasetSection(Wire):
     """No effect: padding is never learnt from nor attended to."""
     truncation_side: Annotated[
         Literal["left", "right"],
-        only("right", mend="a long example is cut at its end; shorten it in the file"),
+        Only("right", mend="a long example is cut at its end; shorten it in the file"),
     ] = "right"
     """`right` only."""
     max_seq_length: Length = 512
     """Another name of `max_length`, which it must not contradict."""
     truncation: Annotated[
-        Switch, only(True, mend="a long example is always cut; raise 'Dataset.max_length'")
+        Switch, Only(True, mend="a long example is always cut; raise 'Dataset.max_length'")
     ] = True
     """True only."""
     padding: Switch = True
     """No effect: padding is never learnt from nor attended to."""
     pad_to_max: bool = False
     """No effect: padding is never learnt from nor attended to."""
-    mask_input: Annotated[bool, only(True, mend=_ANSWER_ONLY)] = True
+    mask_input: Annotated[bool, Only(True, mend=_ANSWER_ONLY)] = True
     """True only."""
-    mask_response: Annotated[bool, only(True, mend=_ANSWER_ONLY)] = True
+    mask_response: Annotated[bool, Only(True, mend=_ANSWER_ONLY)] = True
     """True only; in OPEA it masks the heading before the answer."""
     data_preprocess_type: Annotated[
-        str, only("neural_chat", mend="the file's format is found by itself; leave it out")
+        str, Only("neural_chat", mend="the file's format is found by itself; leave it out")
     ] = "neural_chat"
     """`neural_chat` only; the format is detected."""
     max_train_samples: Annotated[int, Field(ge=0, le=2_147_483_647)] = 0
     """Train on the first this many examples only; 0 means all."""
     max_eval_samples: Annotated[
-        int, only(0, mend="an evaluation covers all held-out examples; leave it out")
+        int, Only(0, mend="an evaluation covers all held-out examples; leave it out")
     ] = 0
     """0 only, which means all."""
     train_group_size: Annotated[int, Field(ge=1)] = 8

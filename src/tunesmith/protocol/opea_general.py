@@ -11,12 +11,12 @@ from pydantic import Field
 
 from tunesmith.domain.spec import LoraSpec
 from tunesmith.protocol.adapters import check_same
-from tunesmith.protocol.wire import Wire, expecting, not_null, only
+from tunesmith.protocol.wire import Only, Wire, expecting, not_null
 
 CHECKPOINT_PATH = r"^output/(ft-?job-[A-Za-z0-9-]{1,64})(?:/checkpoint-([0-9]{1,18}))?$"
 """Where OPEA's clients see the result of a job, or its checkpoint."""
 
-_NO_XTUNE = only("", mend="this version has no xtune; leave 'General.xtune_config' out")
+_NO_XTUNE = Only("", mend="this version has no xtune; leave 'General.xtune_config' out")
 
 
 class ModelConfig(Wire):
@@ -24,12 +24,12 @@ class ModelConfig(Wire):
 
     trust_remote_code: Annotated[
         bool,
-        only(False, mend="the operator alone allows a model's code, in the catalogue"),
+        Only(False, mend="the operator alone allows a model's code, in the catalogue"),
     ] = False
     """False only."""
     token: Annotated[
         str | None,
-        only(None, "", mend="a secret has no place in a job; the operator sets HF_TOKEN"),
+        Only(None, "", mend="a secret has no place in a job; the operator sets HF_TOKEN"),
     ] = None
     """Null or empty only."""
 
@@ -38,7 +38,7 @@ class LoraConfig(Wire):
     """The adapter's shape, in the words of peft's `LoraConfig`."""
 
     task_type: Annotated[
-        str, only("CAUSAL_LM", mend="this version tunes models of type 'CAUSAL_LM' only")
+        str, Only("CAUSAL_LM", mend="this version tunes models of type 'CAUSAL_LM' only")
     ] = "CAUSAL_LM"
     """`CAUSAL_LM` only."""
     r: Annotated[int, Field(ge=1, le=1024)] = 8
@@ -109,11 +109,11 @@ class GeneralSection(Wire):
     base_model: str | None = None
     """No effect, as in OPEA: the request's `model` stands above it."""
     tokenizer_name: Annotated[
-        str | None, only(None, mend="the model's own tokenizer is used; leave it out")
+        str | None, Only(None, mend="the model's own tokenizer is used; leave it out")
     ] = None
     """Null only."""
     gaudi_config_name: Annotated[
-        str | None, only(None, mend="this version trains on processors only; leave it out")
+        str | None, Only(None, mend="this version trains on processors only; leave it out")
     ] = None
     """Null only."""
     gpt_base_model: bool = False
@@ -122,7 +122,7 @@ class GeneralSection(Wire):
     """No effect, as in OPEA: the result is always under `output/<job id>`."""
     report_to: Annotated[
         Literal["none", "tensorboard"],
-        only("none", mend="read the job's events, or its metrics table in 'result_files'"),
+        Only("none", mend="read the job's events, or its metrics table in 'result_files'"),
     ] = "none"
     """`none` only."""
     resume_from_checkpoint: Annotated[
@@ -149,7 +149,7 @@ class GeneralSection(Wire):
     """Recompute activations in the backward pass to save memory."""
     task: Annotated[
         Literal["instruction_tuning", "pretraining", "dpo", "rerank", "embedding", "reasoning"],
-        only(
+        Only(
             "instruction_tuning",
             "dpo",
             mend="this version does 'instruction_tuning' and 'dpo' only",

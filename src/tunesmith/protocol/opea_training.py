@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from tunesmith.domain.spec import LEARNING_RATES, Precision
-from tunesmith.protocol.wire import Wire, only
+from tunesmith.protocol.wire import Only, Wire
 
 _CPU_ONLY = "this version trains on processors only"
 
@@ -27,9 +27,9 @@ class Resources(Wire):
 
     CPU: Annotated[int, Field(ge=1, le=65_536)] = 32
     """Processors to train on; honoured only if given, else all of the largest node are used."""
-    GPU: Annotated[float, only(0, mend=_CPU_ONLY)] = 0
+    GPU: Annotated[float, Only(0, mend=_CPU_ONLY)] = 0
     """0 only."""
-    HPU: Annotated[float, only(0, mend=_CPU_ONLY)] = 0
+    HPU: Annotated[float, Only(0, mend=_CPU_ONLY)] = 0
     """0 only."""
 
 
@@ -52,7 +52,7 @@ class TrainingSection(Wire):
     """How it is learnt."""
 
     optimizer: Annotated[
-        str, only("adamw_torch", mend="this version learns with 'adamw_torch' only")
+        str, Only("adamw_torch", mend="this version learns with 'adamw_torch' only")
     ] = "adamw_torch"
     """`adamw_torch` only."""
     batch_size: Annotated[int, Field(ge=1, le=256)] = 2
@@ -69,26 +69,26 @@ class TrainingSection(Wire):
     """AdamW's decoupled weight decay."""
     device: Annotated[
         Literal["cpu", "gpu", "hpu", "cuda"],
-        only("cpu", mend=_CPU_ONLY),
+        Only("cpu", mend=_CPU_ONLY),
         BeforeValidator(_lowered),
     ] = "cpu"
     """`cpu` only, in any case."""
     hpu_execution_mode: Literal["lazy", "eager", "eager.compile"] = "lazy"
     """No effect: for Gaudi alone."""
     num_training_workers: Annotated[
-        int, only(1, mend="this version trains with one worker, which uses all its processors")
+        int, Only(1, mend="this version trains with one worker, which uses all its processors")
     ] = 1
     """1 only."""
     resources_per_worker: Resources = Resources()
     """What the worker gets."""
     accelerate_mode: Annotated[
         Literal["DDP", "FSDP", "DEEPSPEED"],
-        only("DDP", mend="this version trains with one worker, which shares nothing"),
+        Only("DDP", mend="this version trains with one worker, which shares nothing"),
     ] = "DDP"
     """`DDP` only, which is without effect on one worker."""
     mixed_precision: Annotated[
         Literal["bf16", "fp16", "no"],
-        only("bf16", "no", mend="processors multiply 'bf16' or, with 'no', 32-bit numbers"),
+        Only("bf16", "no", mend="processors multiply 'bf16' or, with 'no', 32-bit numbers"),
     ] = "no"
     """`bf16`, or `no` for 32 bits; where it is not given, `bf16` if the processor has it."""
     gradient_accumulation_steps: Annotated[int, Field(ge=1, le=256)] = 1
@@ -96,7 +96,7 @@ class TrainingSection(Wire):
     logging_steps: Annotated[int, Field(ge=1)] = 10
     """No effect: each step is logged."""
     deepspeed_config_file: Annotated[
-        str, only("", mend="this version has no DeepSpeed; leave it out")
+        str, Only("", mend="this version has no DeepSpeed; leave it out")
     ] = ""
     """Empty only."""
     embedding_training_config: EmbeddingConfig = EmbeddingConfig()

@@ -16,6 +16,9 @@ from tunesmith.protocol.wire import Wire
 Shape = TypeVar("Shape", bound=Wire)
 """The wire shape that is read."""
 
+_EXACT = 2**53
+"""Below it, each whole number is a number of 64 bits without loss (IEEE 754)."""
+
 _SHOWN = 60
 """Longest part of a value that a message repeats, in characters."""
 
@@ -67,6 +70,17 @@ def read_object(raw: bytes) -> dict[str, Any]:
         raise InvalidRequestError(f"The body is not JSON: {error}. Correct it there.") from None
     if not isinstance(value, dict):
         raise InvalidRequestError(f"The body must be a JSON object; found {describe(value)}.")
+    return {key: _whole(item) for key, item in value.items()}
+
+
+def _whole(value: Any) -> Any:
+    """Return `value` with each number such as 2.0 as 2: JSON has one kind of number only."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+        return int(value)
+    if isinstance(value, dict):
+        return {key: _whole(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
     return value
 
 

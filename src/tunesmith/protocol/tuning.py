@@ -13,7 +13,7 @@ from tunesmith.domain.errors import InvalidRequestError
 from tunesmith.domain.jobs import Job
 from tunesmith.domain.spec import LEARNING_RATES, EarlyStopping, LoraSpec, Policy, Precision
 from tunesmith.protocol.adapters import check_same
-from tunesmith.protocol.wire import Wire, only
+from tunesmith.protocol.wire import Only, Wire
 
 _MOST = 2_147_483_647
 
@@ -137,15 +137,15 @@ class TuningRequest(Wire):
     """Processors to train on; null means all of the largest node."""
     device: Annotated[
         Literal["cpu", "cuda", "hpu", "xpu"],
-        only("cpu", mend="this version trains on 'cpu' only"),
+        Only("cpu", mend="this version trains on 'cpu' only"),
     ] = "cpu"
     """What to train on; `cpu` only."""
     workers: Annotated[
-        int, only(1, mend="this version trains with 1 worker, which uses all its processors")
+        int, Only(1, mend="this version trains with 1 worker, which uses all its processors")
     ] = 1
     """Processes that train together; 1 only."""
     packing: Annotated[
-        bool, only(False, mend="this version never puts two examples into one sequence; use false")
+        bool, Only(False, mend="this version never puts two examples into one sequence; use false")
     ] = False
     """Several examples in one sequence; false only."""
 

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from tunesmith.domain.files import File
 from tunesmith.domain.uploads import MAX_UPLOAD_BYTES, Upload, UploadPart
 from tunesmith.protocol.files import ExpiresAfter, FileObject
 from tunesmith.protocol.wire import Wire, expecting
 
+FILENAME = r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$"
+"""Names that are taken for certain; others are, as long as they are printable and no path."""
+
 
 class CreateUpload(Wire):
     """The request that announces a file."""
 
-    filename: str
+    filename: Annotated[
+        str,
+        WithJsonSchema({"type": "string", "pattern": FILENAME, "minLength": 1, "maxLength": 255}),
+    ]
     """A plain name, without any folder."""
     purpose: Literal["assistants", "batch", "fine-tune", "vision"]
     """What the file is for."""

@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core.core_schema import no_info_after_validator_function
 
 
 class Wire(BaseModel):
@@ -46,18 +49,33 @@ def expecting(expected: str) -> WrapValidator:
     return WrapValidator(read)
 
 
-def only(*supported: object, mend: str) -> AfterValidator:
-    """Return a field's check that refuses well-formed values which this version cannot honour.
+class Only:
+    """A field's check that refuses well-formed values which this version cannot honour.
 
-    `supported` are the values that it can; `mend` is a clause that says what to do instead.
+    The description of the API shows those that it can as the only ones.
     """
 
-    def check(value: Any) -> Any:
-        if value not in supported:
-            raise unsupported(mend)
-        return value
+    def __init__(self, *supported: object, mend: str) -> None:
+        """Take the `supported` values, and a clause that says what to do instead of others."""
+        self._supported = supported
+        self._mend = mend
 
-    return AfterValidator(check)
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Check behind all that the field itself demands."""
+        return no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Describe the values that are taken."""
+        return {"enum": list(self._supported)}
+
+    def _check(self, value: Any) -> Any:
+        if value not in self._supported:
+            raise unsupported(self._mend)
+        return value
 
 
 def not_null(mend: str) -> BeforeValidator:

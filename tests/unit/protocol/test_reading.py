@@ -1,0 +1,24 @@
+"""Bodies of requests: JSON has one kind of number, whatever ours has."""
+
+from __future__ import annotations
+
+import pytest
+
+from tunesmith.protocol.reading import read_object
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (b'{"n": 2.0}', 2),
+        (b'{"n": [{"m": -3e2}]}', [{"m": -300}]),
+        (b'{"n": 2.5}', 2.5),
+        (b'{"n": 1e300}', 1e300),
+        (b'{"n": true}', True),
+        (b'{"n": "2.0"}', "2.0"),
+    ],
+)
+def test_a_whole_number_is_one_however_it_is_written(text: bytes, value: object) -> None:
+    found = read_object(text)["n"]
+    assert found == value
+    assert type(found) is type(value)
