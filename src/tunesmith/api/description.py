@@ -49,6 +49,8 @@ _PARAMETERS = {
     "permission_id": "A permission's id, `cp_…`.",
     "project_id": "Only the permission of this project.",
     "upload_id": "An upload's id, `upload_…`.",
+    "endpoint_id": "A webhook endpoint's id.",
+    "delivery_id": "A delivery's id.",
     "model": "A model's name: a base model's, a tuned model's or a checkpoint's.",
 }
 """What parameters of these names mean wherever they stand."""

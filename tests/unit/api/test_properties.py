@@ -6,15 +6,15 @@ from typing import Any
 
 import schemathesis
 from hypothesis import HealthCheck, settings
-from schemathesis import Case
+from schemathesis import Case, HookContext
 from schemathesis.config import SchemathesisConfig
 from starlette.testclient import TestClient
 
 from tunesmith.api.app import create_app
 from unit.api.conftest import BASE, World
 
-# What no schema can say: which ids there are, and which keys contradict each other.
-UNSAID = ("GET /v1/files", "GET /v1/fine_tuning/jobs", "POST /v1/fine_tuning/jobs")
+# What no schema can say: which rows a list has, and which keys contradict each other.
+UNSAID = ("GET /v1/.*", "POST /v1/fine_tuning/jobs")
 TAKEN = ["2xx", "401", "403", "404", "409", "429"]
 CONFIG = {
     "checks": {"positive_data_acceptance": {"expected-statuses": TAKEN}},
@@ -26,7 +26,7 @@ CONFIG = {
         },
         *(
             {
-                "include-name": name,
+                "include-name-regex": name,
                 "checks": {"positive_data_acceptance": {"expected-statuses": [*TAKEN, "400"]}},
             }
             for name in UNSAID
@@ -44,8 +44,8 @@ schema = schemathesis.openapi.from_asgi(
 def _fill() -> dict[str, str]:
     """Give the world something of each kind, and return the ids."""
     http = TestClient(app)
-    form = {"files": {"file": ("a.jsonl", b"{}\n")}, "data": {"purpose": "fine-tune"}}
-    file_id = http.post("/v1/files", **form).json()["id"]
+    file = {"file": ("a.jsonl", b"{}\n")}
+    file_id = http.post("/v1/files", files=file, data={"purpose": "fine-tune"}).json()["id"]
     shape = {"filename": "b", "purpose": "batch", "bytes": 9, "mime_type": "text/plain"}
     upload_id = http.post("/v1/uploads", json=shape).json()["id"]
     asked = {"model": BASE, "training_file": file_id}
@@ -59,8 +59,10 @@ IDS = _fill()
 
 
 @schema.hook
-def map_path_parameters(_context: Any, path_parameters: dict[str, Any] | None) -> Any:
-    """Ask for what there is in every second case."""
+def map_path_parameters(context: HookContext, path_parameters: dict[str, Any] | None) -> Any:
+    """Look at what there is in every second case; nothing is changed, so that it stays so."""
+    if context.operation is None or context.operation.method.upper() != "GET":
+        return path_parameters
     for name, value in (path_parameters or {}).items():
         if name in IDS and len(str(value)) % 2:
             path_parameters = {**(path_parameters or {}), name: IDS[name]}
