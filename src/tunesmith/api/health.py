@@ -18,7 +18,7 @@ router = APIRouter(route_class=WireRoute, tags=["health"])
 _log = logging.getLogger(__name__)
 
 
-@router.get("/health")
+@router.get("/health", response_class=Response)
 def health() -> Response:
     """Answer that the service is up, with an empty body."""
     return Response()

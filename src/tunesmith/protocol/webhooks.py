@@ -60,10 +60,18 @@ def _unique(types: list[EventType]) -> list[EventType]:
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 """What an endpoint's owner calls it."""
 
-Url = Annotated[str, Field(max_length=2048), AfterValidator(_checked_url)]
+Url = Annotated[
+    str,
+    Field(max_length=2048, json_schema_extra={"pattern": r"^https?://[a-z0-9]+(\.[a-z0-9]+)*$"}),
+    AfterValidator(_checked_url),
+]
 """Where deliveries go."""
 
-EventTypes = Annotated[list[EventType], Field(min_length=1), AfterValidator(_unique)]
+EventTypes = Annotated[
+    list[EventType],
+    Field(min_length=1, json_schema_extra={"uniqueItems": True}),
+    AfterValidator(_unique),
+]
 """What an endpoint is told of."""
 
 

@@ -34,7 +34,8 @@ def test_each_route_says_what_it_does_takes_and_answers(description: dict[str, A
     for name, operation in operations(description):
         assert operation["description"], name
         assert set(operation["tags"]) <= groups, name
-        assert operation["responses"]["200"]["content"], name
+        # OPEA's own liveness check has an empty body.
+        assert ("content" in operation["responses"]["200"]) == (name != "get /health"), name
         for parameter in operation.get("parameters", ()):
             assert parameter["description"], (name, parameter)
 
@@ -60,6 +61,8 @@ def test_each_route_shows_its_errors_in_the_shape_that_they_have(
         refusals = [status for status in operation["responses"] if status >= "400"]
         assert {"400", "500"} <= set(refusals), name
         for status in refusals:
+            if (name, status) == ("get /ready", "503"):
+                continue
             content = operation["responses"][status]["content"]["application/json"]
             assert content["schema"]["$ref"].endswith(f"/{shape.__name__}"), (name, status)
             shape.model_validate(content["example"])
