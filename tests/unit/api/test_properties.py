@@ -11,6 +11,7 @@ from schemathesis.config import SchemathesisConfig
 from starlette.testclient import TestClient
 
 from tunesmith.api.app import create_app
+from tunesmith.domain.liveness import CONTROLLER, SignOfLife
 from unit.api.conftest import BASE, World
 
 # What no schema can say: which rows a list has, and which keys contradict each other.
@@ -44,6 +45,8 @@ schema = schemathesis.openapi.from_asgi(
 def _fill() -> dict[str, str]:
     """Give the world something of each kind, and return the ids."""
     http = TestClient(app)
+    now = int(world.clock.now())
+    world.store.give_sign(SignOfLife(process=CONTROLLER, at=now, cluster_up=True))
     file = {"file": ("a.jsonl", b"{}\n")}
     file_id = http.post("/v1/files", files=file, data={"purpose": "fine-tune"}).json()["id"]
     shape = {"filename": "b", "purpose": "batch", "bytes": 9, "mime_type": "text/plain"}
