@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -9,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import openai
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 from starlette.testclient import TestClient
 
 from stores import fresh_store
@@ -17,6 +20,7 @@ from tunesmith.api.app import create_app
 from tunesmith.api.checks import FileChecks
 from tunesmith.api.services import Services
 from tunesmith.artifacts.memory import MemoryArtifacts
+from tunesmith.artifacts.receipts import SCHEMA
 from tunesmith.domain.clock import FakeClock
 from tunesmith.domain.events import Checkpoint, RunEvent, StepMetrics
 from tunesmith.domain.files import File, Purpose
@@ -115,6 +119,27 @@ class World:
         )
         change = JobChange(trained_tokens=1234)
         return self.store.finish_job(self.store.job(job_id), change, model=model, results=results)
+
+    def put_receipt(self, job_id: str, *, lines: list[int]) -> None:
+        """Put a receipt of `lines` of the training file beside the job's run."""
+        used = {
+            "file": "training",
+            "element": 0,
+            "text": 1,
+            "split": "train",
+            "tokens": 1,
+            "tokens_learnt": 1,
+            "cut": False,
+            "end_learnt": True,
+            "token_ids": [7],
+            "pieces": ["Say"],
+            "learnt": [True],
+        }
+        table = io.BytesIO()
+        rows = [{**used, "line": line} for line in lines]
+        parquet.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), table)
+        self.artifacts.put(f"runs/{job_id}/receipt.json", b"{}")
+        self.artifacts.put(f"runs/{job_id}/receipt.parquet", table.getvalue())
 
     def _checkpoint(self, job_id: str, step: int) -> Checkpoint:
         return Checkpoint(

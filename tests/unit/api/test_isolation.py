@@ -88,6 +88,8 @@ CASES = {
     "POST /v1/fine_tuning/jobs/{job_id}/resume": hidden(),
     "GET /v1/fine_tuning/jobs/{job_id}/events": hidden(),
     "GET /v1/fine_tuning/jobs/{job_id}/checkpoints": hidden(),
+    "GET /v1/fine_tuning/jobs/{job_id}/receipt": hidden(),
+    "GET /v1/fine_tuning/jobs/{job_id}/receipt/lines/{line}": hidden(),
     "POST /v1/fine_tuning/jobs/retrieve": OPEA_JOB,
     "POST /v1/fine_tuning/jobs/cancel": OPEA_JOB,
     "POST /v1/finetune/list_checkpoints": OPEA_JOB,
@@ -158,6 +160,7 @@ def _things(world: World, http: TestClient, key: str) -> dict[str, str]:
     job = ask("/v1/fine_tuning/jobs", json=wanted, **header).json()
     world.store = world.store.within("theirs")
     world.run(job["id"])
+    world.put_receipt(job["id"], lines=[424_242])
     done = world.finish(job["id"])
     shared = ask(
         _fill(SHARING, {"model": done.fine_tuned_model or ""}),
@@ -176,6 +179,7 @@ def _things(world: World, http: TestClient, key: str) -> dict[str, str]:
         "endpoint_id": hook["id"],
         "delivery_id": delivery.id,
         "result_id": done.result_files[0],
+        "line": "424242",
     }
 
 
