@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -20,14 +20,23 @@ from openai.types.fine_tuning import FineTuningJob
 
 ENDED = ("succeeded", "failed", "cancelled")
 STEPS = 300
+COMMAND = str(Path(sys.executable).parent / "tunesmith")
 _Result = TypeVar("_Result")
 
 
 class Service:
     """One `tunesmith serve` on a free port and a data folder of its own."""
 
-    def __init__(self, data: Path, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        data: Path,
+        environment: dict[str, str] | None = None,
+        *,
+        options: Sequence[str] = (),
+    ) -> None:
         self.data = data
+        self.options = options
+        self.api_key = "unused"
         self.environment = {"RAY_ADDRESS": "", **(environment or {})}
         self.log = data.parent / f"{data.name}.log"
         self.process: subprocess.Popen[str] | None = None
@@ -37,7 +46,7 @@ class Service:
         """Start, and return when the address is printed."""
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
-                [str(Path(sys.executable).parent / "tunesmith"), "serve", "--port", "0"],
+                [COMMAND, "serve", "--port", "0", *self.options],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
@@ -51,7 +60,7 @@ class Service:
 
     @property
     def client(self) -> OpenAI:
-        return OpenAI(base_url=f"{self.url}/v1", api_key="unused", max_retries=3)
+        return OpenAI(base_url=f"{self.url}/v1", api_key=self.api_key, max_retries=3)
 
     def end(self) -> int:
         """Press Ctrl-C, and return the exit code."""
@@ -64,6 +73,16 @@ class Service:
         assert self.process is not None
         self.process.kill()
         self._reap()
+
+    def kill_all(self, job_id: str) -> None:
+        """Kill the API, the controller, Ray and the process that trains `job_id`."""
+        controller = self.controller()
+        victims = [*self.ray_processes(), *self.trainers(job_id), controller]
+        self.kill()
+        for victim in victims:
+            if victim.is_running():
+                victim.kill()
+        until(lambda: not self.trainers(job_id), 10)
 
     def controller(self) -> psutil.Process:
         """Return the controller's process."""
@@ -146,9 +165,11 @@ def until(look: Callable[[], _Result | None], seconds: float) -> _Result:
 
 
 @contextmanager
-def running(data: Path, environment: dict[str, str] | None = None) -> Iterator[Service]:
+def running(
+    data: Path, environment: dict[str, str] | None = None, *, options: Sequence[str] = ()
+) -> Iterator[Service]:
     """Run a service while the block lasts; nothing of it is left behind."""
-    service = Service(data, environment)
+    service = Service(data, environment, options=options)
     service.start()
     try:
         yield service

@@ -44,13 +44,7 @@ def kill_api(service: Service, job: FineTuningJob) -> None:
 
 
 def kill_all(service: Service, job: FineTuningJob) -> None:
-    controller = service.controller()
-    victims = [*service.ray_processes(), *service.trainers(job.id), controller]
-    service.kill()
-    for victim in victims:
-        if victim.is_running():
-            victim.kill()
-    until(lambda: not service.trainers(job.id), 10)
+    service.kill_all(job.id)
     service.start()
 
 

@@ -4,33 +4,22 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-import random
 from pathlib import Path
 
 import openai
 import pytest
 from openai.types.fine_tuning import FineTuningJob
 
+from e2e.rows import sums
 from e2e.service import Service, until
-
-
-def chat_jsonl(count: int) -> bytes:
-    chance = random.Random(3)
-    lines = []
-    for _ in range(count):
-        a, b = chance.randrange(50), chance.randrange(50)
-        user = {"role": "user", "content": f"{a} plus {b}?"}
-        lines.append({"messages": [user, {"role": "assistant", "content": str(a + b)}]})
-    return "".join(json.dumps(line) + "\n" for line in lines).encode()
 
 
 @pytest.fixture(scope="module")
 def job(service: Service) -> FineTuningJob:
     """A short job on SmolLM2, from upload to success."""
     client = service.client
-    training = client.files.create(file=("sums.jsonl", chat_jsonl(24)), purpose="fine-tune")
-    held_out = client.files.create(file=("held-out.jsonl", chat_jsonl(5)), purpose="fine-tune")
+    training = client.files.create(file=("sums.jsonl", sums(24)), purpose="fine-tune")
+    held_out = client.files.create(file=("held-out.jsonl", sums(5)), purpose="fine-tune")
     created = client.fine_tuning.jobs.create(
         model="smollm2-135m-instruct",
         training_file=training.id,
@@ -145,7 +134,7 @@ def test_the_job_is_listed_and_its_files_can_be_read_back(
 
     assert job.id in [each.id for each in client.fine_tuning.jobs.list()]
     assert client.files.retrieve(job.training_file).filename == "sums.jsonl"
-    assert client.files.content(job.training_file).content == chat_jsonl(24)
+    assert client.files.content(job.training_file).content == sums(24)
     assert job.training_file in [file.id for file in client.files.list(purpose="fine-tune")]
 
 
@@ -157,7 +146,7 @@ def test_the_runs_log_is_kept_as_a_file(service: Service, job: FineTuningJob) ->
 
 def test_a_job_is_cancelled_while_it_trains_and_its_checkpoint_stays(service: Service) -> None:
     client = service.client
-    training = client.files.create(file=("sums.jsonl", chat_jsonl(24)), purpose="fine-tune")
+    training = client.files.create(file=("sums.jsonl", sums(24)), purpose="fine-tune")
     job = client.fine_tuning.jobs.create(
         model="tiny",
         training_file=training.id,
@@ -183,7 +172,7 @@ def test_a_job_is_cancelled_while_it_trains_and_its_checkpoint_stays(service: Se
 
 def test_files_and_tuned_models_are_deleted(service: Service, job: FineTuningJob) -> None:
     client = service.client
-    file = client.files.create(file=("gone.jsonl", chat_jsonl(10)), purpose="fine-tune")
+    file = client.files.create(file=("gone.jsonl", sums(10)), purpose="fine-tune")
     assert job.fine_tuned_model is not None
 
     assert client.files.delete(file.id).deleted
@@ -198,7 +187,7 @@ def test_files_and_tuned_models_are_deleted(service: Service, job: FineTuningJob
 
 def test_a_file_that_a_job_still_needs_is_not_deleted(service: Service) -> None:
     client = service.client
-    file = client.files.create(file=("used.jsonl", chat_jsonl(24)), purpose="fine-tune")
+    file = client.files.create(file=("used.jsonl", sums(24)), purpose="fine-tune")
     job = client.fine_tuning.jobs.create(
         model="tiny", training_file=file.id, hyperparameters={"n_epochs": 50, "batch_size": 1}
     )
@@ -212,7 +201,7 @@ def test_a_file_that_a_job_still_needs_is_not_deleted(service: Service) -> None:
 
 def test_a_bad_training_file_fails_the_job_with_the_line(service: Service) -> None:
     client = service.client
-    content = chat_jsonl(12) + b'{"messages": []}\n'
+    content = sums(12) + b'{"messages": []}\n'
     file = client.files.create(file=("bad.jsonl", content), purpose="fine-tune")
     created = client.fine_tuning.jobs.create(model="tiny", training_file=file.id)
 
@@ -228,7 +217,7 @@ def test_a_bad_training_file_fails_the_job_with_the_line(service: Service) -> No
 
 def test_an_unknown_model_is_refused_with_the_known_ones(service: Service) -> None:
     client = service.client
-    file = client.files.create(file=("a.jsonl", chat_jsonl(10)), purpose="fine-tune")
+    file = client.files.create(file=("a.jsonl", sums(10)), purpose="fine-tune")
 
     with pytest.raises(openai.NotFoundError, match=r"smollm2-135m-instruct.*tiny") as refused:
         client.fine_tuning.jobs.create(model="gpt-9", training_file=file.id)

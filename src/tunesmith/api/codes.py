@@ -9,6 +9,9 @@ WRONG_CONTENT_TYPE = "unsupported_content_type"
 FORBIDDEN = "model_not_deletable"
 """The operator alone can take away a base model."""
 
+WEBHOOK_SILENT = "webhook_did_not_answer"
+"""A sample was posted to a webhook endpoint, and nothing came back in time."""
+
 INVALID_API_KEY = "invalid_api_key"
 """There is no API key, or none that is taken."""
 

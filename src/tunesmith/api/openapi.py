@@ -17,7 +17,7 @@ from tunesmith.protocol.opea_create import OpeaCreateJob
 from tunesmith.protocol.permissions import CreatePermissions
 from tunesmith.protocol.uploads import CompleteUpload, CreateUpload
 from tunesmith.protocol.validation import ValidateFile
-from tunesmith.protocol.webhooks import CreateEndpoint, RotateSecret, UpdateEndpoint
+from tunesmith.protocol.webhooks import AskSample, CreateEndpoint, RotateSecret, UpdateEndpoint
 from tunesmith.protocol.wire import Wire
 
 _REF = "#/components/schemas/{model}"
@@ -31,6 +31,7 @@ _BODIES: tuple[type[Wire], ...] = (
     CreateEndpoint,
     UpdateEndpoint,
     RotateSecret,
+    AskSample,
     CreatePermissions,
     ValidateFile,
 )

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated
 
+import anyio
 from fastapi import APIRouter, Query
+from fastapi.concurrency import run_in_threadpool
 
 from tunesmith.api.answers import WireRoute
 from tunesmith.api.body import JsonBody
+from tunesmith.api.codes import WEBHOOK_SILENT
 from tunesmith.api.openapi import json_body
 from tunesmith.api.services import Serviced
+from tunesmith.domain.errors import InvalidRequestError
 from tunesmith.domain.ids import new_endpoint_id
 from tunesmith.domain.webhooks import (
     OLD_SECRET_SECONDS,
+    DeliveryStatus,
     WebhookEndpoint,
     WebhookEvent,
     new_secret,
 )
 from tunesmith.protocol.reading import read_shape
 from tunesmith.protocol.webhooks import (
+    AskSample,
     CreateEndpoint,
     DeliveryList,
     DeliveryObject,
@@ -28,11 +35,17 @@ from tunesmith.protocol.webhooks import (
     EndpointWithSecret,
     EventTypeList,
     RotateSecret,
+    SampleAnswer,
     UpdateEndpoint,
 )
 
 router = APIRouter(route_class=WireRoute, prefix="/v1", tags=["webhooks"])
 """The routes of this resource."""
+
+PATIENCE = 20.0
+"""Seconds for which the answer to a sample is waited for: twice what a post may take."""
+
+_PAUSE = 0.25
 
 Limit = Annotated[int, Query(ge=1, le=100)]
 """Rows of a page, 1 to 100."""
@@ -103,6 +116,28 @@ def rotate_secret(services: Serviced, endpoint_id: str, *, body: JsonBody) -> En
         "old_secret_until": services.now() + OLD_SECRET_SECONDS if keep else None,
     }
     return EndpointWithSecret.to_wire(services.store.change_endpoint(endpoint_id, changes))
+
+
+@router.post("/webhook_endpoints/{endpoint_id}/test", openapi_extra=json_body(AskSample))
+async def test_endpoint(services: Serviced, endpoint_id: str, *, body: JsonBody) -> SampleAnswer:
+    """Have a sample of an event posted to an endpoint, once, and tell what it answered."""
+    store, event = services.store, WebhookEvent(read_shape(AskSample, body).event_type)
+    sample = await run_in_threadpool(store.add_sample, endpoint_id, event)
+    deadline = time.monotonic() + PATIENCE
+    # The controller posts it: this process sends no requests.
+    while sample.status is DeliveryStatus.PENDING and time.monotonic() < deadline:
+        await anyio.sleep(_PAUSE)
+        sample = await run_in_threadpool(store.delivery, endpoint_id, sample.id)
+    if sample.status_code is None:
+        fault = sample.error or "The sample still waits to be posted."
+        raise InvalidRequestError(
+            f"The endpoint did not answer. {fault} Its log shows what becomes of delivery "
+            f"'{sample.id}'.",
+            code=WEBHOOK_SILENT,
+        )
+    return SampleAnswer(
+        webhook_endpoint_id=endpoint_id, event_type=event.value, status_code=sample.status_code
+    )
 
 
 @router.get("/webhook_endpoints/{endpoint_id}/deliveries")

@@ -25,6 +25,9 @@ SECRET_PREFIX = "whsec_"  # noqa: S105
 MOST_ATTEMPTS = 10
 """How often a delivery is tried; by `retry_delay`, that is over about 24 hours."""
 
+SAMPLE_JOB = "ftjob-sample"
+"""The job that a sample tells its receiver of; there is none of that id."""
+
 OLD_SECRET_SECONDS = 24 * 3600
 """For how long a secret that was replaced may be kept."""
 
@@ -102,8 +105,8 @@ class Delivery(Value):
     """`evt_…`, the same at each endpoint."""
     type: WebhookEvent
     """What happened."""
-    job_id: str
-    """To which job."""
+    job_id: str | None
+    """To which job; a sample is of none."""
     created_at: int
     """Unix seconds of the job's end."""
     status: DeliveryStatus = DeliveryStatus.PENDING
@@ -120,6 +123,11 @@ class Delivery(Value):
     """Why that attempt did not deliver it."""
     delivered_at: int | None = None
     """Unix seconds."""
+
+    @property
+    def most_attempts(self) -> int:
+        """How often it is tried: a sample once, for whoever asked for it waits."""
+        return 1 if self.job_id is None else MOST_ATTEMPTS
 
 
 class Attempt(Value):
@@ -170,7 +178,7 @@ def after_attempt(delivery: Delivery, attempt: Attempt, *, chance: float) -> Del
     }
     if attempt.delivered:
         seen |= {"status": DeliveryStatus.DELIVERED, "delivered_at": attempt.at}
-    elif attempt.gone or attempts >= MOST_ATTEMPTS:
+    elif attempt.gone or attempts >= delivery.most_attempts:
         seen |= {"status": DeliveryStatus.FAILED}
     else:
         seen |= {"next_attempt_at": attempt.at + round(retry_delay(attempts, chance=chance))}
@@ -184,7 +192,7 @@ def body_of(delivery: Delivery) -> bytes:
         "object": "event",
         "created_at": delivery.created_at,
         "type": delivery.type.value,
-        "data": {"id": delivery.job_id},
+        "data": {"id": delivery.job_id or SAMPLE_JOB},
     }
     return json.dumps(event, separators=(",", ":")).encode()
 

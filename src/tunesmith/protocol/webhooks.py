@@ -111,6 +111,28 @@ class RotateSecret(Wire):
     """Whether deliveries are signed with the old one as well, for a day."""
 
 
+class AskSample(Wire):
+    """The request that has a sample posted."""
+
+    event_type: EventType
+    """The event that the sample is of."""
+
+
+class SampleAnswer(Wire):
+    """What an endpoint answered to a sample."""
+
+    object: Literal["webhook_endpoint.test"] = "webhook_endpoint.test"
+    """Tells the kinds of objects apart."""
+    webhook_endpoint_id: str
+    """The endpoint."""
+    event_type: str
+    """The event that the sample was of."""
+    success: Literal[True] = True
+    """It has answered, whatever that was."""
+    status_code: int
+    """The answer's status; 200 to 299 is a delivery."""
+
+
 class EndpointObject(Wire):
     """An endpoint as clients see it."""
 
@@ -210,8 +232,8 @@ class DeliveryObject(Wire):
     """`evt_…`, the body's `id`."""
     event_type: str
     """What happened."""
-    fine_tuning_job_id: str
-    """To which job."""
+    fine_tuning_job_id: str | None
+    """To which job; null in a sample."""
     created_at: int
     """Unix seconds."""
     status: Literal["pending", "delivered", "failed"]

@@ -15,7 +15,7 @@ from tunesmith.domain.models import TunedModel
 from tunesmith.domain.projects import Limits, Project
 from tunesmith.domain.uploads import Upload, UploadPart
 from tunesmith.domain.values import Page
-from tunesmith.domain.webhooks import Attempt, Delivery, WebhookEndpoint
+from tunesmith.domain.webhooks import Attempt, Delivery, WebhookEndpoint, WebhookEvent
 from tunesmith.store.model_protocol import ModelStore, PermissionStore
 
 
@@ -286,6 +286,12 @@ class WebhookStore(Protocol):
 
     def list_deliveries(self, endpoint_id: str, *, after: str | None, limit: int) -> Page[Delivery]:
         """Return the endpoint's deliveries, newest first."""
+
+    def delivery(self, endpoint_id: str, delivery_id: str) -> Delivery:
+        """Return the endpoint's delivery of that id."""
+
+    def add_sample(self, endpoint_id: str, event: WebhookEvent) -> Delivery:
+        """Add a delivery of a sample of `event`, due now, whatever the endpoint asks to be told."""
 
     def retry_delivery(self, endpoint_id: str, delivery_id: str) -> Delivery:
         """Make the delivery due now, with all its attempts before it, and return it."""

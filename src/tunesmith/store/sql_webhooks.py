@@ -17,6 +17,7 @@ from tunesmith.domain.webhooks import (
     Delivery,
     DeliveryStatus,
     WebhookEndpoint,
+    WebhookEvent,
     after_attempt,
 )
 from tunesmith.store import rules
@@ -91,6 +92,25 @@ class SqlWebhooks(Scope):
             query = behind(select(WEBHOOK_DELIVERIES).where(ours), _DELIVERIES.seq, place=place)
             return read_page(connection, query, kind=Delivery, limit=limit)
 
+    def delivery(self, endpoint_id: str, delivery_id: str) -> Delivery:
+        """Return the endpoint's delivery of that id; see `Store.delivery`."""
+        query = select(WEBHOOK_DELIVERIES).where(
+            _DELIVERIES.id == delivery_id, _DELIVERIES.endpoint_id == endpoint_id
+        )
+        with reading(self._engine) as connection:
+            self._endpoint(connection, endpoint_id)
+            missing = rules.no_delivery(delivery_id)
+            return read_one(connection, query, kind=Delivery, missing=missing)
+
+    def add_sample(self, endpoint_id: str, event: WebhookEvent) -> Delivery:
+        """Add a delivery of a sample; see `Store.add_sample`."""
+        now = self._now()
+        sample = _fresh_delivery(endpoint_id, event, job_id=None, at=now)
+        with writing(self._engine) as connection:
+            self._endpoint(connection, endpoint_id)
+            insert_values(connection, WEBHOOK_DELIVERIES, sample)
+        return sample
+
     def retry_delivery(self, endpoint_id: str, delivery_id: str) -> Delivery:
         """Make the delivery due now; see `Store.retry_delivery`."""
         query = _delivery(delivery_id).where(_DELIVERIES.endpoint_id == endpoint_id)
@@ -161,19 +181,30 @@ def announce_end(connection: Connection, job: Job, *, at: int) -> None:
     query = select(WEBHOOK_ENDPOINTS).where(_ENDPOINTS.project == job.project, _ENDPOINTS.enabled)
     event, event_id = EVENT_OF[job.status], new_webhook_event_id()
     deliveries = [
-        Delivery(
-            id=new_delivery_id(),
-            endpoint_id=endpoint.id,
-            event_id=event_id,
-            type=event,
-            job_id=job.id,
-            created_at=at,
-            next_attempt_at=at,
-        )
+        _fresh_delivery(endpoint.id, event, job_id=job.id, at=at, event_id=event_id)
         for endpoint in read_all(connection, query, kind=WebhookEndpoint)
         if event in endpoint.event_types
     ]
     insert_values(connection, WEBHOOK_DELIVERIES, *deliveries)
+
+
+def _fresh_delivery(
+    endpoint_id: str,
+    event: WebhookEvent,
+    *,
+    job_id: str | None,
+    at: int,
+    event_id: str | None = None,
+) -> Delivery:
+    return Delivery(
+        id=new_delivery_id(),
+        endpoint_id=endpoint_id,
+        event_id=event_id or new_webhook_event_id(),
+        type=event,
+        job_id=job_id,
+        created_at=at,
+        next_attempt_at=at,
+    )
 
 
 def _delivery(delivery_id: str) -> Select[Any]:

@@ -272,7 +272,7 @@ WEBHOOK_DELIVERIES = Table(
     Column("endpoint_id", String, ForeignKey("webhook_endpoints.id"), nullable=False),
     Column("event_id", String, nullable=False),
     Column("type", String, nullable=False),
-    _job_id(),
+    Column("job_id", String, ForeignKey("jobs.id")),
     Column("created_at", BigInteger, nullable=False, index=True),
     Column("status", String, nullable=False),
     Column("attempts", Integer, nullable=False),

@@ -15,6 +15,7 @@ import pytest
 from fastapi.routing import iter_route_contexts
 from starlette.testclient import TestClient
 
+from tunesmith.api import webhooks
 from tunesmith.api.access import PUBLIC
 from tunesmith.api.app import create_app
 from tunesmith.domain.keys import Scope, new_key
@@ -28,6 +29,7 @@ STREAM = {"headers": {"Accept": "text/event-stream"}}
 JOBS = "POST /v1/fine_tuning/jobs"
 FORM = {"files": {"file": ("train.jsonl", b"{}\n")}, "data": {"purpose": "fine-tune"}}
 UPLOAD = {"filename": "a", "purpose": "fine-tune", "bytes": 3, "mime_type": "text/jsonl"}
+SAMPLE = {"event_type": "fine_tuning.job.failed"}
 HOOK = {
     "name": "ci",
     "url": "https://example.org/hook",
@@ -103,6 +105,7 @@ CASES = {
     "POST /v1/webhook_endpoints/{endpoint_id}": hidden(json={"name": "taken"}),
     "DELETE /v1/webhook_endpoints/{endpoint_id}": hidden(),
     "POST /v1/webhook_endpoints/{endpoint_id}/rotate_secret": hidden(json={}),
+    "POST /v1/webhook_endpoints/{endpoint_id}/test": hidden(json=SAMPLE),
     "GET /v1/webhook_endpoints/{endpoint_id}/deliveries": hidden(),
     "POST /v1/webhook_endpoints/{endpoint_id}/deliveries/{delivery_id}/retry": hidden(),
     "GET /v1/models": nothing(),
@@ -135,7 +138,9 @@ class Projects:
 
 
 @pytest.fixture
-def projects(world: World, http: TestClient) -> Projects:
+def projects(world: World, http: TestClient, monkeypatch: pytest.MonkeyPatch) -> Projects:
+    # There is no controller to post a sample.
+    monkeypatch.setattr(webhooks, "PATIENCE", 0.0)
     keys = {"unknown": new_key("ours", "x", scope=Scope.ADMIN, now=0, expires_at=None)[0]}
     for name, project, scope in (
         ("theirs", "theirs", Scope.ADMIN),

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import openai
 import pytest
 from starlette.testclient import TestClient
 
-from tunesmith.domain.webhooks import Attempt, WebhookEvent
+from tunesmith.api import webhooks
+from tunesmith.domain.webhooks import Attempt, Delivery, WebhookEvent
 
 ENDPOINTS = "/v1/webhook_endpoints"
 BOTH = ["fine_tuning.job.succeeded", "fine_tuning.job.failed"]
@@ -206,3 +211,53 @@ def test_a_project_has_at_most_20_endpoints(http: TestClient) -> None:
     refused = http.post(ENDPOINTS, json=body)
     assert refused.status_code == 429
     assert refused.json()["error"]["code"] == "insufficient_quota"
+
+
+@contextmanager
+def posting(world: Any, attempt: Attempt) -> Iterator[Callable[[], Delivery]]:
+    """A controller to which `attempt` happens when it posts the next delivery."""
+
+    def post() -> Delivery:
+        end = time.monotonic() + 10
+        while not (due := world.store.due_deliveries(busy=(), limit=1)):
+            assert time.monotonic() < end, "nothing is to be posted"
+            time.sleep(0.01)
+        done: Delivery = world.store.record_attempt(due[0][1].id, attempt)
+        return done
+
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(post).result
+
+
+@pytest.mark.parametrize("status", [204, 500])
+def test_a_sample_is_posted_once_and_the_status_of_the_answer_told(
+    client: openai.OpenAI, http: TestClient, world: Any, endpoint: Any, status: int
+) -> None:
+    with posting(world, Attempt(at=9, status_code=status)) as posted:
+        told = client.webhooks.test(endpoint.id, event_type="fine_tuning.job.failed")
+
+    assert (told.object, told.success) == ("webhook_endpoint.test", True)
+    assert (told.webhook_endpoint_id, told.event_type) == (endpoint.id, "fine_tuning.job.failed")
+    assert told.status_code == status
+    assert (posted().job_id, posted().next_attempt_at) == (None, None)
+    [logged] = deliveries(http, endpoint.id)["data"]
+    assert logged["status"] == ("delivered" if status == 204 else "failed")
+
+
+def test_a_sample_that_nobody_answers_is_an_error_that_says_why(
+    client: openai.OpenAI, world: Any, endpoint: Any
+) -> None:
+    with (
+        posting(world, Attempt(at=9, error="Connection refused.")),
+        pytest.raises(openai.BadRequestError, match="Connection refused") as refused,
+    ):
+        client.webhooks.test(endpoint.id, event_type="fine_tuning.job.failed")
+    assert refused.value.code == "webhook_did_not_answer"
+
+
+def test_a_sample_that_nobody_posts_is_not_waited_for_for_ever(
+    client: openai.OpenAI, endpoint: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "PATIENCE", 0.0)
+    with pytest.raises(openai.BadRequestError, match="still waits to be posted"):
+        client.webhooks.test(endpoint.id, event_type="fine_tuning.job.failed")

@@ -150,7 +150,7 @@ def _add_webhook_deliveries() -> None:
         sa.Column("endpoint_id", sa.String, nullable=False),
         sa.Column("event_id", sa.String, nullable=False),
         sa.Column("type", sa.String, nullable=False),
-        sa.Column("job_id", sa.String, nullable=False),
+        sa.Column("job_id", sa.String),
         sa.Column("created_at", sa.BigInteger, nullable=False),
         sa.Column("status", sa.String, nullable=False),
         sa.Column("attempts", sa.Integer, nullable=False),
