@@ -33,6 +33,15 @@ PUBLIC = frozenset(
 _ADMINS = "/v1/fine_tuning/checkpoints/"
 """What the paths begin with that need an admin's key, as with OpenAI."""
 
+_ASKING = frozenset(
+    {
+        "/v1/files/{file_id}/validate",
+        "/v1/fine_tuning/jobs/retrieve",
+        "/v1/finetune/list_checkpoints",
+    }
+)
+"""The paths whose POST only asks, and changes nothing."""
+
 KNOWN_FOR = 1.0
 """Seconds for which keys and limits are remembered; so long a revoked key may still be taken."""
 
@@ -167,7 +176,7 @@ def needed_scope(method: str, path: str) -> Scope:
     """Return the scope that a request of `method` to the route `path` needs."""
     if path.startswith(_ADMINS):
         return Scope.ADMIN
-    return Scope.READ if method in ("GET", "HEAD") else Scope.WRITE
+    return Scope.READ if method in ("GET", "HEAD") or path in _ASKING else Scope.WRITE
 
 
 async def authorize(request: Request) -> Access:

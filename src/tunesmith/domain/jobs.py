@@ -66,7 +66,7 @@ class JobError(Value):
     message: str
     """What went wrong, where, and the mend."""
     param: str | None = None
-    """The request's field at fault, where there is one."""
+    """The request's field at fault, where there is one; of an option, its path in `JobRequest`."""
 
 
 class Job(Value):

@@ -6,7 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
-from tunesmith.domain.jobs import Job, JobError
+from tunesmith.domain.ids import Dialect
+from tunesmith.domain.jobs import Job
 from tunesmith.domain.spec import JobRequest, LoraSpec, Method
 from tunesmith.protocol.hyperparameters import (
     HyperparametersObject,
@@ -85,6 +86,20 @@ class CreateJob(Wire):
         )
 
 
+_OPTIONS: dict[Dialect, dict[str, str]] = {
+    Dialect.OPENAI: {
+        "lora.targets": "tuning.adapter.targets",
+        "cpus": "tuning.cpus",
+        "early_stopping": "tuning.early_stopping",
+    },
+    Dialect.OPEA: {
+        "lora.targets": "General.lora_config.target_modules",
+        "cpus": "Training.resources_per_worker.CPU",
+    },
+}
+"""What each dialect calls the options that a run can fail for."""
+
+
 class JobErrorObject(Wire):
     """Why a job failed."""
 
@@ -96,11 +111,13 @@ class JobErrorObject(Wire):
     """The request's field at fault, where there is one."""
 
     @classmethod
-    def to_wire(cls, error: JobError | None) -> Self | None:
-        """Return `error` as clients see it."""
+    def to_wire(cls, job: Job) -> Self | None:
+        """Return why `job` failed, if it did, with the field by its name in the job's dialect."""
+        error = job.error
         if error is None:
             return None
-        return cls(code=error.code.value, message=error.message, param=error.param)
+        param = error.param and _OPTIONS[job.dialect].get(error.param, error.param)
+        return cls(code=error.code.value, message=error.message, param=param)
 
 
 class JobObject(Wire):
@@ -156,7 +173,7 @@ class JobObject(Wire):
         return cls(
             id=job.id,
             created_at=job.created_at,
-            error=JobErrorObject.to_wire(job.error),
+            error=JobErrorObject.to_wire(job),
             fine_tuned_model=job.fine_tuned_model,
             finished_at=job.finished_at,
             hyperparameters=HyperparametersObject.to_wire(job) if supervised else None,

@@ -70,7 +70,7 @@ class OpeaJobObject(Wire):
         return cls(
             id=job.id,
             created_at=job.created_at,
-            error=JobErrorObject.to_wire(job.error),
+            error=JobErrorObject.to_wire(job),
             fine_tuned_model=job.fine_tuned_model,
             finished_at=job.finished_at,
             hyperparameters=HyperparametersObject.to_opea(job),

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BeforeValidator
 
 from tunesmith.domain.errors import InvalidRequestError
-from tunesmith.domain.spec import JobRequest, LoraSpec, Method
+from tunesmith.domain.spec import JobRequest, LoraSpec, Method, Policy
 from tunesmith.protocol.hyperparameters import (
     BatchSize,
     Epochs,
@@ -116,6 +116,7 @@ class OpeaCreateJob(Wire):
             ),
             lora=general.lora_config.to_spec(source),
             max_length=self.Dataset.to_max_length(),
+            over_length=Policy.CUT if self.Dataset.truncation else Policy.REFUSE,
             max_steps=training.max_train_steps,
             max_examples=self.Dataset.max_train_samples or None,
             held_out_percent=self.Dataset.validation_split_percentage,

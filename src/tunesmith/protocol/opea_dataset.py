@@ -53,10 +53,8 @@ class DatasetSection(Wire):
     """`right` only."""
     max_seq_length: Length = 512
     """Another name of `max_length`, which it must not contradict."""
-    truncation: Annotated[
-        Switch, Only(True, mend="a long example is always cut; raise 'Dataset.max_length'")
-    ] = True
-    """True only."""
+    truncation: bool = True
+    """Whether what is beyond `max_length` is cut; if false, a longer example is refused."""
     padding: Switch = True
     """No effect: padding is never learnt from nor attended to."""
     pad_to_max: bool = False

@@ -77,7 +77,7 @@ def check_targets(spec: TrainSpec, config: PretrainedConfig) -> None:
             f"The base model '{spec.base_model.name}' has no module to adapt named "
             f"{' or '.join(repr(name) for name in missing)}. Choose the LoRA targets from: "
             f"{', '.join(sorted({path.rpartition('.')[2] for path in paths}))}.",
-            param="General.lora_config.target_modules",
+            param="lora.targets",
         )
 
 

@@ -141,6 +141,21 @@ def test_reading_needs_the_scope_read_and_the_rest_write(
     assert writer.files.delete(file.id).deleted
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/files/file-none/validate", {}),
+        ("/v1/fine_tuning/jobs/retrieve", {"fine_tuning_job_id": "ft-job-none"}),
+        ("/v1/finetune/list_checkpoints", {"fine_tuning_job_id": "ft-job-none"}),
+    ],
+)
+def test_a_post_that_only_asks_needs_no_more_than_the_scope_read(
+    http: TestClient, make_key: MakeKey, path: str, body: dict[str, str]
+) -> None:
+    key = {"Authorization": f"Bearer {make_key(scope=Scope.READ)}"}
+    assert http.post(path, json=body, headers=key).status_code == 404
+
+
 def test_requests_over_the_limit_are_told_when_to_come_again(
     world: World, http: TestClient
 ) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tunesmith.domain.errors import InvalidRequestError
 from tunesmith.domain.ids import new_file_id
-from tunesmith.domain.spec import JobRequest, LoraSpec, Precision
+from tunesmith.domain.spec import JobRequest, LoraSpec, Policy, Precision
 from tunesmith.protocol.dialects import read_create
 from tunesmith.protocol.opea_create import OpeaCreateJob
 from tunesmith.protocol.reading import read_shape
@@ -165,6 +165,8 @@ def test_a_minimal_request_has_opeas_hyperparameters() -> None:
         ({"Training": {"max_train_steps": 7}}, "max_steps", 7),
         ({"Training": {"mixed_precision": "no"}}, "precision", Precision.FP32),
         ({"Training": {"resources_per_worker": {"CPU": 2}}}, "cpus", 2),
+        ({"Dataset": {"truncation": False}}, "over_length", Policy.REFUSE),
+        ({"Dataset": {"truncation": True}}, "over_length", Policy.CUT),
         ({"hyperparameters": {"n_epochs": 2}}, "n_epochs", 2),
         ({"hyperparameters": {"n_epochs": "auto"}}, "n_epochs", 1),
         ({"hyperparameters": {"batch_size": 4}}, "batch_size", 4),
@@ -203,7 +205,6 @@ def test_a_key_without_effect_in_this_task_is_accepted(body: dict[str, Any]) -> 
         ("General", "report_to", "tensorboard"),
         ("Dataset", "max_source_length", 100),
         ("Dataset", "truncation_side", "left"),
-        ("Dataset", "truncation", False),
         ("Dataset", "mask_input", False),
         ("Dataset", "mask_response", False),
         ("Dataset", "data_preprocess_type", "x"),

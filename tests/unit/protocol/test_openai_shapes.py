@@ -89,6 +89,29 @@ def test_a_failure_is_shown_with_its_code() -> None:
         }
 
 
+@pytest.mark.parametrize(
+    ("option", "dialect", "key"),
+    [
+        ("lora.targets", Dialect.OPENAI, "tuning.adapter.targets"),
+        ("lora.targets", Dialect.OPEA, "General.lora_config.target_modules"),
+        ("cpus", Dialect.OPENAI, "tuning.cpus"),
+        ("cpus", Dialect.OPEA, "Training.resources_per_worker.CPU"),
+        ("early_stopping", Dialect.OPENAI, "tuning.early_stopping"),
+    ],
+)
+def test_an_option_that_a_job_failed_for_has_its_name_in_the_dialect_of_the_request(
+    option: str, dialect: Dialect, key: str
+) -> None:
+    error = JobError(
+        code=FailureCode.INVALID_HYPERPARAMETERS, message="So many are not there.", param=option
+    )
+    job = JOB.model_copy(update={"error": error, "dialect": dialect, "status": JobStatus.FAILED})
+    for shape in (JobObject, OpeaJobObject):
+        shown = shape.to_wire(job).error
+        assert shown is not None
+        assert shown.param == key
+
+
 @pytest.mark.parametrize("status", list(JobStatus))
 def test_each_status_can_be_shown(status: JobStatus) -> None:
     assert JobObject.to_wire(JOB.model_copy(update={"status": status})).status == status.value

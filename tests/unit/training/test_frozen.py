@@ -77,7 +77,7 @@ def test_a_lora_target_that_names_nothing_is_told_with_those_that_there_are(
 
     assert error is not None
     assert error.code is FailureCode.INVALID_HYPERPARAMETERS
-    assert error.param == "General.lora_config.target_modules"
+    assert error.param == "lora.targets"
     assert error.message == (
         "The base model 'tiny' has no module to adapt named 'c_attn' or 'roj'. "
         "Choose the LoRA targets from: down_proj, embed_tokens, gate_proj, k_proj, lm_head, "
