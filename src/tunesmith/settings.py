@@ -133,8 +133,7 @@ def load_settings(given: dict[str, Any]) -> Settings:
         fields = {name: value for name, value in found.items() if value != ""} | given
         folder = _folder(fields.get("data", Settings.model_fields["data"].default))
         fields["data"] = folder
-        fields["ray_address"] = fields.pop("RAY_ADDRESS", None) or fields.get("ray_address")
-        fields["ray_token"] = fields.pop("RAY_AUTH_TOKEN", None) or _ray_token_file()
+        fields |= _rays_own(fields)
         named = fields.get("settings")
         path = _folder(named) if named else folder / "settings.toml"
         settings = Settings.model_validate(_read_file(path, required=bool(named)) | fields)
@@ -175,6 +174,16 @@ def _folder(text: str | Path) -> Path:
         return Path(text).expanduser().absolute()
     except RuntimeError as error:
         raise SettingsError(f"The path '{text}' cannot be used: {error}") from None
+
+
+def _rays_own(fields: dict[str, Any]) -> dict[str, Any]:
+    """Take what Ray's own variables say out of `fields`, and return it by our settings' names.
+
+    What they do not say is left out, for the settings file to say.
+    """
+    address, token = fields.pop("RAY_ADDRESS", None), fields.pop("RAY_AUTH_TOKEN", None)
+    found = {"ray_address": address, "ray_token": token or _ray_token_file()}
+    return {name: value for name, value in found.items() if value}
 
 
 def _ray_token_file() -> str | None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from tunesmith.domain.errors import FolderInUseError, SettingsError
 
@@ -16,8 +17,9 @@ def open_folder(folder: Path) -> Path:
     """Create the data folder where absent. Raises `SettingsError` if it cannot be written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        (folder / ".writable").touch()
-        (folder / ".writable").unlink()
+        # Without a name, over which two commands at once would stumble.
+        with TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise SettingsError(
             f"The data folder '{folder}' cannot be written to ({error.strerror}). "

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tunesmith.cli.database import open_store
 from tunesmith.cli.folder import holding, open_folder
 from tunesmith.domain.errors import FolderInUseError, SettingsError
 
@@ -16,6 +17,22 @@ def test_a_new_data_folder_is_for_its_owner_alone(tmp_path: Path) -> None:
 
     assert folder.is_dir()
     assert folder.stat().st_mode & 0o077 == 0
+
+
+def test_nobody_else_can_read_the_database_of_a_folder_that_others_can_list(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+
+    store = open_store(tmp_path)
+    store.list_keys()
+
+    databases = sorted(tmp_path.glob("tunesmith.db*"))
+    assert [path.name for path in databases][1:] == ["tunesmith.db-shm", "tunesmith.db-wal"]
+    assert all(path.stat().st_mode & 0o077 == 0 for path in databases)
+    store.close()
+
+
+def test_a_look_at_a_folder_leaves_nothing_in_it(tmp_path: Path) -> None:
+    assert list(open_folder(tmp_path / "data").iterdir()) == []
 
 
 def test_a_data_folder_that_cannot_be_made_is_refused_with_the_mend(tmp_path: Path) -> None:

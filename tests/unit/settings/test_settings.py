@@ -103,6 +103,23 @@ def test_the_clusters_token_comes_from_rays_own_variables_and_is_not_shown(
     assert "of-the-variable" not in repr(settings)
 
 
+def test_the_settings_file_names_the_cluster_and_its_token_where_the_environment_does_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lines = 'ray_address = "http://there:8265"\nray_token = "of-the-settings-file"\n'
+    (tmp_path / "settings.toml").write_text(lines)
+
+    settings = load_settings({"data": tmp_path})
+    assert settings.ray_address == "http://there:8265"
+    assert settings.ray_token == "of-the-settings-file"
+
+    monkeypatch.setenv("RAY_ADDRESS", "http://elsewhere:8265")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "of-the-variable")
+    settings = load_settings({"data": tmp_path})
+    assert settings.ray_address == "http://elsewhere:8265"
+    assert settings.ray_token == "of-the-variable"
+
+
 def test_a_token_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "/absent/token")
 
