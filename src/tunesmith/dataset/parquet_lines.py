@@ -88,6 +88,9 @@ def main() -> None:
     with open(0, "rb", buffering=0, closefd=False) as file:
         for line in json_lines(file, size=os.fstat(0).st_size):
             sys.stdout.buffer.write(line + b"\n")
+    sys.stdout.flush()
+    # Arrow's threads sometimes break while the interpreter ends, which would look like damage.
+    os._exit(0)
 
 
 if __name__ == "__main__":
