@@ -132,11 +132,12 @@ def _watch(pid: int, peaks: list[float]) -> None:
             family = [process, *process.children(recursive=True)]
             if process.status() == psutil.STATUS_ZOMBIE:
                 return
-            peaks[0] = max(peaks[0], sum(each.memory_info().rss for each in family) / 1e6)
+            # Each page that several of them share is divided among them.
+            peaks[0] = max(peaks[0], sum(each.memory_full_info().pss for each in family) / 1e6)
         except psutil.NoSuchProcess:
             if not psutil.pid_exists(pid):
                 return
-        time.sleep(0.05)
+        time.sleep(0.1)
 
 
 def _ours(file: Path, _: Path) -> float:

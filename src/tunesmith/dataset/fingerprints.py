@@ -1,9 +1,10 @@
-"""Finds examples that occur twice, by two 64-bit hashes of what each says: 32 bytes an example.
+"""Finds examples that occur twice, by hashes of what each says: 28 bytes an example.
 
-One hash is of the wording as it is, the other of its ASCII letters in lower
-case without blanks and ASCII punctuation; letters beyond ASCII count as they
-are. That two different examples among ten million share a hash by chance has a
-likelihood of about 3 in a million (n² / 2⁶⁵).
+One hash, of 64 bits, is of the wording's ASCII letters in lower case, without
+blanks and ASCII punctuation; letters beyond ASCII count as they are. That two
+different examples among ten million share it by chance has a likelihood of about 3 in a
+million (n² / 2⁶⁵). Of those that share it, another of 32 bits tells which are the
+same letter by letter.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from __future__ import annotations
 import heapq
 import string
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
+from itertools import repeat
+from zlib import crc32
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,17 +31,24 @@ class Fingerprints:
 
     def __init__(self) -> None:
         """Know no example yet."""
-        self._exact, self._near = array("Q"), array("Q")
+        self._exact, self._near = array("I"), array("Q")
         self._lines, self._elements = array("q"), array("q")
 
     def add(self, words: bytes, line: int, *, element: int) -> None:
         """Add the example at `line` and `element` that says `words`, in UTF-8."""
-        plain = words.lower().translate(None, _PASSED_OVER)
-        self._exact.frombytes(_hash(words))
-        # An example of punctuation alone is like no other.
-        self._near.frombytes(_hash(plain or words))
+        self._near.frombytes(_near(words.lower().translate(None, _PASSED_OVER), words))
+        self._exact.append(crc32(words))
         self._lines.append(line)
         self._elements.append(element)
+
+    def add_lines(self, wordings: Sequence[bytes], line: int) -> None:
+        """Add the examples of the lines from `line` on, which say `wordings` without zero bytes."""
+        whole = b"\0".join(wordings).lower().translate(None, _PASSED_OVER)
+        plain = whole.split(b"\0") if wordings else []
+        self._near.frombytes(b"".join([_near(*each) for each in zip(plain, wordings, strict=True)]))
+        self._exact.extend(map(crc32, wordings))
+        self._lines.extend(range(line, line + len(wordings)))
+        self._elements.extend(repeat(0, len(wordings)))
 
     def join(self, later: Fingerprints) -> None:
         """Add the examples of `later`, which stand behind these."""
@@ -110,8 +120,9 @@ class Fingerprints:
         return Problem(line=line, element=element, pointer="", rule=rule, message=message)
 
 
-def _hash(words: bytes) -> bytes:
-    return blake2b(words, digest_size=8).digest()
+def _near(plain: bytes, words: bytes) -> bytes:
+    # An example of punctuation alone is like no other.
+    return blake2b(plain or words, digest_size=8).digest()
 
 
 def _column(hashes: array[int]) -> pa.Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from io import BytesIO
+from itertools import groupby
 
 from tunesmith.dataset.blocks import Block
 from tunesmith.dataset.content import content_problems
@@ -13,9 +14,11 @@ from tunesmith.dataset.findings import Findings
 from tunesmith.dataset.fingerprints import Fingerprints
 from tunesmith.dataset.formats import Format, Parser
 from tunesmith.dataset.measuring import Measurer, Tally
+from tunesmith.dataset.plain_chat import plain_wordings
 from tunesmith.dataset.problems import Problem, Rule
 from tunesmith.dataset.rows import Row, read_lines
 from tunesmith.dataset.wording import wording
+from tunesmith.domain.spec import Method
 from tunesmith.domain.validation import ValidationOptions
 
 
@@ -65,6 +68,12 @@ class Inspector:
 
     def inspect_block(self, block: Block, *, settled: Format | None) -> Part:
         """Return what is found in the lines of `block`; see `inspect`."""
+        # To count tokens, the examples themselves are needed.
+        plain = settled is Format.CHAT and self._options.method in (None, Method.SUPERVISED)
+        if plain and self._measurer is None:
+            wordings = plain_wordings(block.data)
+            if wordings is not None:
+                return self._inspect_wordings(block, wordings)
         rows = read_lines(BytesIO(block.data), number=block.line)
         return self.inspect(rows, settled=settled)
 
@@ -87,6 +96,24 @@ class Inspector:
             for problem in self._measurer.flush(part.tally):
                 part.findings.add(problem)
         part.format = parser.format
+        return part
+
+    def _inspect_wordings(self, block: Block, wordings: list[bytes | None]) -> Part:
+        """Return what is found in the lines of `block`, of which those without wording are read."""
+        part = Part(Findings(self._kept), format=Format.CHAT)
+        lines = block.data.split(b"\n") if None in wordings else []
+        line = block.line
+        for doubtful, run in groupby(wordings, key=lambda words: words is None):
+            if doubtful:
+                for _ in run:
+                    rows = read_lines(BytesIO(lines[line - block.line]), number=line)
+                    part.join(self.inspect(rows, settled=Format.CHAT))
+                    line += 1
+                continue
+            plain = [words for words in run if words is not None]
+            part.fingerprints.add_lines(plain, line)
+            part.examples += len(plain)
+            line += len(plain)
         return part
 
     def _example(self, part: Part, row: Row, *, example: AnyExample) -> None:

@@ -23,7 +23,7 @@ _TOKENS: tuple[tuple[str, str], ...] = (
     ("a Slack token", _APART + r"xox[abeprs]-[0-9A-Za-z-]{20}"),
     (
         "a JSON web token",
-        _APART + r"eyJ[A-Za-z0-9_-]{10,4000}\.eyJ[A-Za-z0-9_-]{10,4000}\.[A-Za-z0-9_-]{10}",
+        _APART + r"eyJ[A-Za-z0-9_-]{10,4000}\.eyJ[A-Za-z0-9_-]{17,4000}\.[A-Za-z0-9_-]{10}",
     ),
 )
 _SECRET = re.compile("|".join(f"({pattern})" for _, pattern in _TOKENS), re.ASCII)

@@ -1,0 +1,105 @@
+"""The quick reading of chat rows changes nothing of what is reported."""
+
+from __future__ import annotations
+
+import json
+import random
+from io import BytesIO
+from typing import Any
+
+import pytest
+
+from tunesmith.dataset import blocks, inspection
+from tunesmith.dataset.plain_chat import plain_wordings
+from tunesmith.dataset.validation import Sources, validate
+from tunesmith.domain.validation import ValidationOptions
+
+
+def row(*turns: tuple[str, Any], **more: Any) -> bytes:
+    messages = [{"role": role, "content": content} for role, content in turns]
+    return json.dumps({"messages": messages, **more}, ensure_ascii=False).encode()
+
+
+U, A, S = ("user", "Why is it so?"), ("assistant", "Nobody knows: ä, 中, 🙂."), ("system", "Be.")
+PLAIN = [
+    row(U, A),
+    row(S, U, A),
+    row(U, A, U, A),
+    row(A),
+    row(("user", 'He said "role" and {"a": 1}\n\tand C:\\dir'), A),
+    b'  {"messages" : [ {"content":"x", "role" :"assistant"} ] }'.strip(),
+    json.dumps({"messages": [{"role": "assistant", "content": "日本"}]}).encode(),
+]
+ODD = [
+    row(U),
+    row(),
+    row(A, S),
+    row(S, S, A),
+    row(("developer", "x"), A),
+    row(("tool", "x"), A),
+    row(("assistant", " \u00a0")),
+    row(("user", ""), A),
+    row(("user", None), A),
+    row(("user", 7), A),
+    row(U, A, id=7),
+    row(U, A, tools=[]),
+    row(("user", "me@firm.org"), A),
+    row(("user", "Call +49 170 1234567"), A),
+    row(("user", "a\x07b \ufffd Ã© â€™"), A),
+    row(("user", "ghp" + "_" + "0aB1cD2eF3" * 4), A),
+    row(("user", "-----BEGIN " + "PRIVATE KEY-----"), A),
+    b'{"messages": [{"role": "user", "role": "user", "content": "x"}]}',
+    b'{"messages": [{"role": "assistant", "r\\u006fle": "user", "content": "x"}]}',
+    b'{"messages": [{"role": "assistant", "content": "\\ud800"}]}',
+    b'{"messages": [{"role": "assistant", "content": "\\ud83d\\ude42"}]}',
+    b'{"messages": [{"role": "assistant", "content": "\\u0000"}]}',
+    b'{"messages": [{"role": "assistant", "content": "\xff"}]}',
+    b'{"messages": [], "messages": [{"role": "assistant", "content": "x"}]}',
+    b'{"messages": [null, {"role": "assistant", "content": "x"}]}',
+    b'{"messages": null}',
+    b'{"messages": [{"role": "assistant", "content": "x", "weight": 0}]}',
+    b'{"messages": [{"role": "assistant"}]}',
+    row(A) + row(A),
+    row(A) + b" ]",
+    row(A)[:-1],
+    b"",
+    b"   ",
+    b"[]",
+    row(A) + b"\r",
+    b"{}",
+    b'{"prompt": "a", "completion": "b"}',
+]
+
+
+@pytest.mark.parametrize("line", PLAIN)
+def test_plain_rows_are_beyond_doubt(line: bytes) -> None:
+    (wording,) = plain_wordings(line + b"\n") or [None]
+
+    messages = json.loads(line)["messages"]
+    assert wording is not None
+    assert wording.decode() == "\n".join(f"{m['role']}: {m['content']}" for m in messages)
+
+
+@pytest.mark.parametrize("line", ODD)
+def test_odd_rows_are_in_doubt(line: bytes) -> None:
+    assert (plain_wordings(line + b"\n") or [None])[0] is None
+    around = plain_wordings(b"\n".join([PLAIN[0], line, PLAIN[1]]))
+    assert around is None or around[1] is None
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_report_is_the_same_as_by_careful_reading(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "FIRST_BLOCK", 64)
+    monkeypatch.setattr(blocks, "BLOCK", 2000)
+    drawn = random.Random(seed)
+    lines = [PLAIN[0], *drawn.choices(PLAIN, k=60), *drawn.choices(ODD, k=seed % 4)]
+    drawn.shuffle(lines)
+    content = b"\n".join([PLAIN[0], *lines]) + b"\n" * drawn.randrange(2)
+
+    quick = validate(Sources(BytesIO(content)), ValidationOptions(minimum=1))
+    monkeypatch.setattr(inspection, "plain_wordings", lambda _: None)
+    careful = validate(Sources(BytesIO(content)), ValidationOptions(minimum=1))
+
+    assert quick == careful
