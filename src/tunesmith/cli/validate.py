@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -41,6 +41,13 @@ def validate_file(
     over_length: Annotated[
         Policy, typer.Option(help="What a job would do with longer examples.")
     ] = Policy.CUT,
+    bad_rows: Annotated[
+        Literal["refuse", "set_aside"],
+        typer.Option(help="What a job would do with rows that break a rule."),
+    ] = "refuse",
+    bad_rows_share: Annotated[
+        float, typer.Option(min=0.001, max=0.999, help="Share of the rows that may be set aside.")
+    ] = 0.1,
     n_epochs: Annotated[
         int | None, typer.Option(min=1, max=50, help="How often each is seen.")
     ] = None,
@@ -60,6 +67,8 @@ def validate_file(
             "method": method,
             "max_length": max_length,
             "over_length": over_length,
+            "bad_rows": bad_rows,
+            "bad_rows_share": bad_rows_share,
             "n_epochs": n_epochs,
             "batch_size": batch_size,
         }
@@ -115,6 +124,8 @@ def shown(report: ValidationReport) -> str:
         width = max(map(len, report.counts))
         lines += ["", *(f"{rule:{width}}  {n:,}" for rule, n in report.counts.items())]
     lines += ["", f"{report.examples:,} examples, format {report.format or 'unknown'}"]
+    if report.ok and report.bad_rows:
+        lines.append(f"{report.bad_rows:,} rows that break a rule would be set aside.")
     if report.tokens is not None:
         lines += _shown_tokens(report.tokens)
     if report.estimate is not None:

@@ -86,6 +86,11 @@ class Actor:
         if verdict.error is not None:
             self._end(job, verdict.error)
             return
+        if verdict.warning is not None:
+            # Before the change of status: whoever dies in between tells it twice, but not never.
+            job = self._doors.store.change_job(
+                job, JobChange(), message=verdict.warning, level=EventLevel.WARN
+            )
         change = JobChange(status=JobStatus.QUEUED, resolved=verdict.resolved)
         message = "Files validated, moving job to queued state"
         self._doors.store.change_job(job, change, message=message)

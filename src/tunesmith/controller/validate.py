@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from io import BufferedReader, RawIOBase
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from tunesmith.artifacts.protocol import Artifacts
-from tunesmith.dataset.check import MINIMUM_EXAMPLES, Report, check
+from tunesmith.dataset.problems import Rule, Severity
+from tunesmith.dataset.validation import Sources, validate
 from tunesmith.domain.errors import ArtifactMissingError
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.files import File
 from tunesmith.domain.hyperparameters import resolve_hyperparameters
 from tunesmith.domain.jobs import Job, JobError
 from tunesmith.domain.spec import ResolvedHyperparameters
+from tunesmith.domain.validation import MINIMUM_EXAMPLES, ValidationOptions, ValidationReport
 from tunesmith.domain.values import Value
 
 if TYPE_CHECKING:
@@ -29,6 +32,8 @@ class Verdict(Value):
     """What each `"auto"` becomes; `None` if a file is bad."""
     error: JobError | None = None
     """What is wrong with the files."""
+    warning: str | None = None
+    """What is dubious in the files, though they can be used."""
 
 
 class FileChecks:
@@ -72,26 +77,45 @@ class FileChecks:
         self, job: Job, files: tuple[File, File | None], *, dropped: threading.Event
     ) -> Verdict:
         training, validation = files
-        report = self._report(job, training, minimum=MINIMUM_EXAMPLES, dropped=dropped)
+        report = self._report(job, training, beside=validation, dropped=dropped)
         if not report.ok:
-            return _refuse("training_file", training, why=report.summary())
+            return _refuse("training_file", training, why=report.refusal)
+        warnings = [_warning(training, report)]
         if validation is not None:
             held_out = self._report(job, validation, minimum=1, dropped=dropped)
             if not held_out.ok:
-                return _refuse("validation_file", validation, why=held_out.summary())
+                return _refuse("validation_file", validation, why=held_out.refusal)
+            warnings.append(_warning(validation, held_out))
         examples = min(report.examples, job.request.max_examples or report.examples)
-        return Verdict(resolved=resolve_hyperparameters(job.request, examples=examples))
+        resolved = resolve_hyperparameters(job.request, examples=examples)
+        return Verdict(resolved=resolved, warning=" ".join(filter(None, warnings)) or None)
 
-    def _report(self, job: Job, file: File, *, minimum: int, dropped: threading.Event) -> Report:
-        with self._artifacts.open(file.key) as stream:
-            watched = BufferedReader(_Watched(stream, dropped), buffer_size=1024 * 1024)
-            return check(
-                watched,
-                method=job.request.method,
-                minimum=minimum,
-                bad_rows=job.request.bad_rows,
-                bad_rows_share=job.request.bad_rows_share,
-            )
+    def _report(
+        self,
+        job: Job,
+        file: File,
+        *,
+        beside: File | None = None,
+        minimum: int = MINIMUM_EXAMPLES,
+        dropped: threading.Event,
+    ) -> ValidationReport:
+        request = job.request
+        options = ValidationOptions(
+            method=request.method,
+            bad_rows=request.bad_rows,
+            bad_rows_share=request.bad_rows_share,
+            minimum=minimum,
+        )
+        with ExitStack() as opened:
+            watched = [
+                BufferedReader(_Watched(stream, dropped), buffer_size=1024 * 1024)
+                for stream in (
+                    opened.enter_context(self._artifacts.open(each.key))
+                    for each in (file, beside)
+                    if each is not None
+                )
+            ]
+            return validate(Sources(*watched), options)
 
 
 class _Watched(RawIOBase):
@@ -109,6 +133,21 @@ class _Watched(RawIOBase):
         chunk = b"" if self._dropped.is_set() else self._stream.read(len(view))
         view[: len(chunk)] = chunk
         return len(chunk)
+
+
+def _warning(file: File, report: ValidationReport) -> str | None:
+    """Return how often each rule was broken that forbids nothing."""
+    found = [
+        f"{count} {rule}"
+        for rule, count in report.counts.items()
+        if Rule(rule).severity is Severity.WARN
+    ]
+    if not found:
+        return None
+    return (
+        f"Worth a look in '{file.filename}': {', '.join(found)}. "
+        f"POST /v1/files/{file.id}/validate lists the places."
+    )
 
 
 def _refuse(param: Literal["training_file", "validation_file"], file: File, *, why: str) -> Verdict:

@@ -109,8 +109,8 @@ def _texts(value: object, pointer: str) -> Iterator[tuple[str, str]]:
 
 
 def _escaped(key: str) -> str:
-    """Return `key` as RFC 6901, section 3, writes it."""
-    return key.replace("~", "~0").replace("/", "~1")
+    """Return `key` as RFC 6901, section 3, writes it; half a character is told by its escape."""
+    return key.encode(errors="backslashreplace").decode().replace("~", "~0").replace("/", "~1")
 
 
 def _problem(row: Row, pointer: str, *, guess: Guess, found: tuple[int, str]) -> Problem:

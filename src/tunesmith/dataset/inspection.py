@@ -36,6 +36,8 @@ class Part:
     """Examples that can be learnt from."""
     unanswered: int = 0
     """Examples whose answer is empty."""
+    bad_rows: int = 0
+    """Rows that break a rule."""
     tally: Tally = field(default_factory=Tally)
     """Their tokens, where a tokenizer counts them."""
     ended: bool = False
@@ -48,6 +50,7 @@ class Part:
         self.format = self.format or later.format
         self.examples += later.examples
         self.unanswered += later.unanswered
+        self.bad_rows += later.bad_rows
         self.tally.join(later.tally)
         self.ended = later.ended
 
@@ -85,6 +88,7 @@ class Inspector:
         for row in rows:
             item = (row,) if isinstance(row, Problem) else parser.parse(row)
             if isinstance(item, tuple):
+                part.bad_rows += 1
                 for problem in item:
                     part.findings.add(problem)
                 if item[-1].last:

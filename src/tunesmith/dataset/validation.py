@@ -14,14 +14,13 @@ from io import BufferedReader, RawIOBase
 from typing import BinaryIO, cast
 
 from tunesmith.dataset.blocks import BLOCK, Block, blocks, is_json_lines
-from tunesmith.dataset.check import too_few
 from tunesmith.dataset.containers import read_rows
 from tunesmith.dataset.findings import KEPT, Findings
 from tunesmith.dataset.formats import Format
 from tunesmith.dataset.inspection import Inspector, Part
 from tunesmith.dataset.measuring import Measurer
 from tunesmith.dataset.pool import inspect_aside
-from tunesmith.dataset.problems import Rule, Severity
+from tunesmith.dataset.problems import Problem, Rule, Severity
 from tunesmith.dataset.tokenizer import FolderTokenizer
 from tunesmith.domain.hyperparameters import optimizer_steps, resolve_hyperparameters
 from tunesmith.domain.spec import JobRequest, Method, Policy
@@ -70,11 +69,11 @@ def validate(
         plain = Inspector(ValidationOptions(), kept=0)
         held_out = _inspect(sources.held_out, plain, findings=Findings(0), workers=workers)
         whole.fingerprints.find_overlap(held_out.fingerprints, findings)
-    if not findings.errors:
-        _check_number(whole, options.minimum)
     return ValidationReport(
+        ok=_taken(whole, options),
         format=whole.format,
         examples=whole.examples,
+        bad_rows=whole.bad_rows,
         findings=findings.listed(),
         counts={rule.value: count for rule, count in sorted(findings.counts.items())},
         error_count=findings.errors,
@@ -92,15 +91,26 @@ def _findings(options: ValidationOptions, kept: int) -> Findings:
 def _inspect(file: BinaryIO, inspector: Inspector, *, findings: Findings, workers: int) -> Part:
     whole = Part(findings)
     buffered = BufferedReader(cast("RawIOBase", file), 2**20)
-    if not is_json_lines(buffered.peek(_HEAD)):
-        whole.join(inspector.inspect(read_rows(buffered), settled=None))
-        return whole
-    with closing(_parts(blocks(buffered), inspector, workers=workers)) as parts:
-        for part in parts:
-            whole.join(part)
-            if part.ended:
-                break
+    try:
+        with closing(_inspected(buffered, inspector, workers=workers)) as parts:
+            for part in parts:
+                whole.join(part)
+                if part.ended:
+                    break
+    finally:
+        # Else the file, which is the caller's, would be closed with it.
+        buffered.detach()
     return whole
+
+
+def _inspected(
+    file: BufferedReader[RawIOBase], inspector: Inspector, *, workers: int
+) -> Generator[Part]:
+    """Yield the parts of `file` in order; only of JSON Lines there is more than one."""
+    if is_json_lines(file.peek(_HEAD)):
+        yield from _parts(blocks(file), inspector, workers=workers)
+    else:
+        yield inspector.inspect(read_rows(file), settled=None)
 
 
 def _parts(found: Iterator[Block], inspector: Inspector, *, workers: int) -> Generator[Part]:
@@ -117,9 +127,44 @@ def _parts(found: Iterator[Block], inspector: Inspector, *, workers: int) -> Gen
             yield from inspect_aside(found, inspector, settled=settled, workers=workers)
 
 
-def _check_number(whole: Part, minimum: int) -> None:
-    if whole.examples < minimum:
-        whole.findings.add(too_few(whole.examples, whole.unanswered, minimum=minimum))
+def _taken(whole: Part, options: ValidationOptions) -> bool:
+    """Tell whether a job would take the file, and add to the findings what it lacks as a whole."""
+    findings = whole.findings
+    taken = not findings.errors
+    if options.bad_rows is Policy.SET_ASIDE and not whole.ended:
+        refused = findings.severity(Rule.OVER_LENGTH) is Severity.ERROR
+        taken = not (refused and Rule.OVER_LENGTH in findings.counts)
+        rows = whole.examples + whole.unanswered + whole.bad_rows
+        if whole.bad_rows > options.bad_rows_share * rows:
+            findings.add(_too_many_bad(whole.bad_rows, rows, most=options.bad_rows_share))
+            taken = False
+    if taken and whole.examples < options.minimum:
+        findings.add(_too_few(whole, options.minimum))
+        taken = False
+    return taken
+
+
+def _too_many_bad(bad: int, rows: int, *, most: float) -> Problem:
+    message = (
+        f"{bad} of {rows} rows break a rule, which is more than the share of {most:g} that may be "
+        "set aside. Mend them, or allow a larger share."
+    )
+    return Problem(line=0, pointer="", rule=Rule.TOO_MANY_BAD_ROWS, message=message)
+
+
+def _too_few(whole: Part, minimum: int) -> Problem:
+    some = whole.examples or whole.unanswered or whole.bad_rows
+    rule = Rule.TOO_FEW_EXAMPLES if some else Rule.NO_EXAMPLES
+    if whole.unanswered:
+        message = (
+            f"The file holds {whole.examples} examples with an answer, but at least {minimum} are "
+            f"needed. The answer of {whole.unanswered} more is empty: fill it in."
+        )
+    elif some:
+        message = f"The file holds {whole.examples} examples, but at least {minimum} are needed."
+    else:
+        message = "The file is empty: it holds no example. Add one JSON object per line."
+    return Problem(line=0, pointer="", rule=rule, message=message)
 
 
 def _tokens(

@@ -11,6 +11,11 @@ from tunesmith.domain.hyperparameters import MAX_LENGTH
 from tunesmith.domain.spec import Method, Policy
 from tunesmith.domain.values import Value
 
+MINIMUM_EXAMPLES = 10
+"""Fewest examples of a training file, as OpenAI has it."""
+
+_SUMMARIZED = 3
+
 
 class ValidationOptions(Value):
     """What a file is checked for."""
@@ -23,12 +28,16 @@ class ValidationOptions(Value):
     """Tokens of the longest example; the model's own context where that is shorter."""
     over_length: Literal[Policy.CUT, Policy.REFUSE, Policy.SET_ASIDE] = Policy.CUT
     """What a job would do with examples of more tokens."""
+    bad_rows: Literal[Policy.REFUSE, Policy.SET_ASIDE] = Policy.REFUSE
+    """What a job would do with rows that break a rule."""
+    bad_rows_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """With `set_aside`: the largest share of the rows that may be."""
     n_epochs: Annotated[int, Field(ge=1, le=50)] | None = None
     """How often a job would see each example; `None` means "auto"."""
     batch_size: Annotated[int, Field(ge=1, le=256)] | None = None
     """Examples behind one optimizer step; `None` means "auto"."""
-    minimum: Annotated[int, Field(ge=1)] = 10
-    """Fewest examples that the file must hold; OpenAI asks for 10."""
+    minimum: Annotated[int, Field(ge=1)] = MINIMUM_EXAMPLES
+    """Fewest examples that the file must hold."""
 
 
 class Finding(Value):
@@ -45,7 +54,7 @@ class Finding(Value):
     message: str
     """The place, what was found, what is expected and the mend."""
     severity: Literal["error", "warn"]
-    """`error` where a job would be refused for it."""
+    """`error` where a job would be refused for it, or set the row aside."""
 
 
 class HistogramBar(Value):
@@ -96,10 +105,14 @@ class StepEstimate(Value):
 class ValidationReport(Value):
     """What was found in a file."""
 
+    ok: bool
+    """Whether a job with these options would take the file."""
     format: str | None
     """Format of the examples; `None` where no row was of a known one."""
     examples: int
     """Examples that can be learnt from."""
+    bad_rows: int
+    """Rows that break a rule: reasons to refuse the file, or set aside."""
     findings: tuple[Finding, ...]
     """The first of each rule, in the file's order."""
     counts: dict[str, int]
@@ -114,9 +127,16 @@ class ValidationReport(Value):
     """The run that a job would make of it; `None` where there is nothing to learn."""
 
     @property
-    def ok(self) -> bool:
-        """Whether a job would take the file."""
-        return self.error_count == 0
+    def refusal(self) -> str:
+        """Why a job would refuse the file: how many errors there are, and the first three."""
+        errors = [finding for finding in self.findings if finding.severity == "error"]
+        whole = [finding for finding in errors if not finding.line]
+        texts = [finding.message for finding in (whole or errors)[:_SUMMARIZED]]
+        if self.error_count > 1:
+            texts.insert(0, f"{self.error_count} problems were found.")
+        if self.error_count > _SUMMARIZED:
+            texts.append(f"(And {self.error_count - _SUMMARIZED} more.)")
+        return " ".join(texts)
 
 
 class FileTask(Value):

@@ -20,10 +20,14 @@ class ValidateFile(Wire):
     """The method that the file is for; null takes the files of any."""
     validation_file: str | None = None
     """Id of the validation file that goes with it; what both have is reported."""
-    max_length: Annotated[int, Field(ge=8)] | None = None
+    max_length: Annotated[int, Field(ge=8, le=1_048_576)] | None = None
     """Tokens of the longest example; null means what a job would take."""
     over_length: Literal["cut", "refuse", "set_aside"] = "cut"
     """What a job would do with longer examples."""
+    bad_rows: Literal["refuse", "set_aside"] = "refuse"
+    """What a job would do with rows that break a rule."""
+    bad_rows_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """With `bad_rows: set_aside`: the largest share of the rows that may be."""
     n_epochs: Annotated[int, Field(ge=1, le=50)] | Literal["auto"] | None = None
     """How often a job would see each example."""
     batch_size: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] | None = None
@@ -37,6 +41,8 @@ class ValidateFile(Wire):
                 "method": Method(self.method) if self.method else None,
                 "max_length": self.max_length or plain.max_length,
                 "over_length": Policy(self.over_length),
+                "bad_rows": Policy(self.bad_rows),
+                "bad_rows_share": self.bad_rows_share,
                 "n_epochs": None if self.n_epochs == "auto" else self.n_epochs,
                 "batch_size": None if self.batch_size == "auto" else self.batch_size,
             }
@@ -57,7 +63,7 @@ class FileProblem(Wire):
     message: str
     """The place, what was found, what is expected and the mend."""
     severity: Literal["error", "warn"]
-    """`error` where a job would be refused for it."""
+    """`error` where a job would be refused for it, or set the row aside."""
 
 
 class FileTokenBar(Wire):
@@ -113,13 +119,15 @@ class FileValidation(Wire):
     file: str
     """Id of the file."""
     valid: bool
-    """Whether a job would take it: nothing found is an error."""
+    """Whether a job with the same options would take it."""
     format: str | None
     """Format of the examples, told from the content; null where no row was of a known one."""
     method: Literal["supervised", "dpo"] | None
     """The method that the file was checked for; null for any."""
     examples: int
     """Examples that can be learnt from."""
+    bad_rows: int
+    """Rows that break a rule: with `bad_rows: set_aside` they are left out."""
     errors: list[FileProblem]
     """The first of each rule, in the file's order; `severity` tells errors from warnings."""
     counts: dict[str, int]
@@ -136,7 +144,7 @@ class FileValidation(Wire):
         """Return `report` as clients see it."""
         return cls.model_validate(
             {
-                **report.model_dump(mode="json", exclude={"findings", "error_count"}),
+                **report.model_dump(mode="json", exclude={"ok", "findings", "error_count"}),
                 "file": file_id,
                 "valid": report.ok,
                 "method": asked.method,

@@ -11,9 +11,9 @@ from typing import BinaryIO
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from tunesmith.dataset.check import SetAsideRow, read_examples
 from tunesmith.dataset.examples import AnyExample, Example, Pair
 from tunesmith.dataset.problems import place
+from tunesmith.dataset.reading import SetAsideRow, read_examples
 from tunesmith.dataset.rendering import Encoded, SetAside, SetAsideRule, encode
 from tunesmith.domain.errors import InvalidRequestError
 from tunesmith.domain.spec import Method, Policy, TrainSpec

@@ -58,6 +58,19 @@ def test_the_answer_has_the_stated_shape(http: TestClient, upload: Upload) -> No
     assert body["estimate"]["batch_size"] == 4
 
 
+def test_bad_rows_within_the_share_that_a_job_sets_aside_leave_the_file_valid(
+    http: TestClient, upload: Upload
+) -> None:
+    path = f"/v1/files/{upload(content=GOOD + b'7')['id']}/validate"
+
+    taken = http.post(path, json={"bad_rows": "set_aside", "bad_rows_share": 0.2}).json()
+    refused = http.post(path, json={"bad_rows": "set_aside", "bad_rows_share": 0.01}).json()
+
+    assert (taken["valid"], taken["bad_rows"], taken["counts"]) == (True, 1, {"not_an_object": 1})
+    assert (refused["valid"], refused["counts"]["too_many_bad_rows"]) == (False, 1)
+    assert http.post(path, json={"bad_rows": "cut"}).status_code == 400
+
+
 def test_what_is_asked_for_decides_method_overlap_and_steps(
     http: TestClient, upload: Upload
 ) -> None:

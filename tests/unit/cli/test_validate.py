@@ -49,6 +49,14 @@ def test_a_bad_file_ends_with_1_and_each_place_rule_and_mend(tmp_path: Path) -> 
     assert "A job would refuse it." in result.output
 
 
+def test_bad_rows_that_a_job_would_set_aside_are_told_and_end_with_0(tmp_path: Path) -> None:
+    result = run(tmp_path, GOOD + "7\n", "--bad-rows", "set_aside")
+
+    assert result.exit_code == 0
+    assert "1 rows that break a rule would be set aside." in result.output
+    assert run(tmp_path, GOOD, "--bad-rows", "cut").exit_code == 2
+
+
 def test_a_warning_alone_refuses_nothing(tmp_path: Path) -> None:
     result = run(tmp_path, GOOD + GOOD.splitlines()[0])
 

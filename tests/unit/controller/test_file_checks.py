@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tunesmith.domain.events import EventLevel
 from tunesmith.domain.jobs import JobStatus
 from tunesmith.domain.spec import JobRequest, Method, Policy
 from unit.controller.world import World, good_rows
@@ -26,3 +27,34 @@ def test_a_file_of_another_method_fails_the_job_and_names_both(world: World) -> 
 
     assert failed.error is not None
     assert "format 'alpaca', which the method 'dpo' does not take" in failed.error.message
+
+
+def test_a_job_is_told_once_what_is_dubious_in_its_files(world: World) -> None:
+    secret = {"instruction": "Who?", "output": "me@real.org"}
+    job = world.add_job(rows=[*good_rows(), good_rows()[0], secret])
+
+    world.step_until(job, JobStatus.QUEUED)
+
+    events = world.store.list_events(job.id, after=None, limit=10).items
+    [warning] = [event.message for event in events if event.level is EventLevel.WARN]
+    assert warning.startswith("Worth a look in 'alpaca.jsonl': 1 duplicate, 1 personal_data.")
+    assert f"/v1/files/{job.training_file}/validate" in warning
+    assert "real.org" not in warning
+
+
+def test_a_job_is_told_what_its_validation_file_has_too(world: World) -> None:
+    held_out = world.add_file(good_rows()[3:5], name="held_out.jsonl")
+    job = world.add_job(validation_file=held_out)
+
+    world.step_until(job, JobStatus.QUEUED)
+
+    assert any("2 overlap" in message for message in world.messages(job))
+
+
+def test_sound_files_raise_no_warning(world: World) -> None:
+    job = world.add_job()
+
+    world.step_until(job, JobStatus.QUEUED)
+
+    events = world.store.list_events(job.id, after=None, limit=10).items
+    assert {event.level for event in events} == {EventLevel.INFO}

@@ -74,7 +74,11 @@ class World:
         return file
 
     def add_job(
-        self, *, rows: list[object] | None = None, request: JobRequest | None = None
+        self,
+        *,
+        rows: list[object] | None = None,
+        request: JobRequest | None = None,
+        validation_file: File | None = None,
     ) -> Job:
         self.jobs_made += 1
         file = self.add_file(good_rows() if rows is None else rows)
@@ -86,6 +90,7 @@ class World:
             model="base",
             training_file=file.id,
             training_filename=file.filename,
+            validation_file=validation_file.id if validation_file else None,
             request=request or JobRequest(),
             seed=1,
             organization="org",

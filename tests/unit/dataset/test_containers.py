@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from tunesmith.dataset import parquet_lines
-from tunesmith.dataset.check import Report, check
 from tunesmith.dataset.containers import read_rows
 from tunesmith.dataset.formats import Format
 from tunesmith.dataset.problems import Problem, Rule
 from tunesmith.dataset.rows import MAX_ROW_SIZE, Row
+from unit.dataset.checking import Checked, check
 
 ALPACA = {"instruction": 'say "a", or\nb', "output": "é"}
 CHAT = {
@@ -64,7 +64,7 @@ def read(content: bytes) -> list[Row | Problem]:
     return list(read_rows(io.BytesIO(content)))
 
 
-def report_on(content: bytes) -> Report:
+def report_on(content: bytes) -> Checked:
     return check(io.BytesIO(content), method=None)
 
 
@@ -192,7 +192,7 @@ def test_a_parquet_bomb_is_refused_in_bounded_memory() -> None:
     assert len(sink.getvalue()) < 2**16
     report = report_on(sink.getvalue())
     assert not report.ok
-    assert report.problems[-1].rule is Rule.UNPACKED_TOO_LARGE
+    assert report.problems[-1].rule == Rule.UNPACKED_TOO_LARGE
     assert report.examples < 100
 
 
@@ -212,11 +212,11 @@ def test_a_zstd_file_that_is_cut_or_unpacks_beyond_reason_is_refused() -> None:
     packed = as_zstd([ALPACA] * 40)
     for bad in (packed[:-9], packed[:10], packed + b"x"):
         report = report_on(bad)
-        assert report.problems[-1].rule is Rule.INVALID_ZSTD
+        assert report.problems[-1].rule == Rule.INVALID_ZSTD
         assert "Pack it again" in report.problems[-1].message
     bomb = bytes(pa.compress(b" " * (70 * 2**20), codec="zstd", asbytes=True))
     assert [item.rule for item in report_on(bomb).problems] == [Rule.UNPACKED_TOO_LARGE]
 
 
 def test_a_csv_of_published_alpaca_rows_is_of_that_format() -> None:
-    assert report_on(as_csv([ALPACA | {"input": ""}] * 10)).format is Format.ALPACA
+    assert report_on(as_csv([ALPACA | {"input": ""}] * 10)).format == Format.ALPACA

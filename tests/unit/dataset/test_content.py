@@ -150,3 +150,10 @@ def test_one_place_is_named_for_each_text_and_each_place_is_counted() -> None:
 )  # fmt: skip
 def test_no_text_makes_the_search_slow(text: str) -> None:
     findings_in(text)
+
+
+def test_a_key_with_half_a_character_is_told_by_its_escape() -> None:
+    row = b'{"prompt": "a", "completion": "me@real.org", "\\ud800": "me@real.org"}'
+    report = validate(Sources(BytesIO(row)), ValidationOptions(minimum=1))
+    assert [finding.pointer for finding in report.findings] == ["/completion", "/\\ud800"]
+    assert report.model_dump_json()

@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tunesmith.dataset.check import check, read_examples
+from tunesmith.dataset.reading import read_examples
+from unit.dataset.checking import check
 
 SHARED = Path(__file__).parents[3].parent / "shared" / "data"
 SEED = 20_261
@@ -177,7 +178,7 @@ def assert_told(content: bytes, case: str) -> bool:
     """Check a file, and tell whether it was refused, which must have been told with a place."""
     try:
         report = check(io.BytesIO(content), method=None, minimum=1)
-        json.dumps([problem.message for problem in report.problems], ensure_ascii=False).encode()
+        report.report.model_dump_json()
     except Exception as error:  # noqa: BLE001  any at all is what is looked for
         pytest.fail(f"{case}: {error!r} at {content[:2000]!r}")
     if report.ok:

@@ -11,8 +11,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from models.tiny import byte_tokenizer
-from tunesmith.dataset.check import read_examples
 from tunesmith.dataset.examples import Example
+from tunesmith.dataset.reading import read_examples
 from tunesmith.dataset.rendering import SetAside, encode
 from tunesmith.dataset.tokenizer import FolderTokenizer
 from tunesmith.dataset.validation import Sources, validate

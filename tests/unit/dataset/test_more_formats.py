@@ -9,12 +9,13 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from tunesmith.dataset.check import check, read_examples
 from tunesmith.dataset.examples import AnyExample, Example, Message
 from tunesmith.dataset.formats import Format, Parser
 from tunesmith.dataset.problems import Problem, Rule
+from tunesmith.dataset.reading import read_examples
 from tunesmith.dataset.rows import Row
 from tunesmith.domain.spec import Method
+from unit.dataset.checking import check
 
 SHARED = Path(__file__).parents[3].parent / "shared" / "data"
 ALPACA = {"instruction": "i", "output": "o"}
@@ -46,7 +47,7 @@ def test_a_prompt_is_the_users_and_its_completion_keeps_its_leading_blank() -> N
     )
     assert (
         check(io.BytesIO(lines(*[PROMPT] * 10)), method=Method.SUPERVISED).format
-        is Format.PROMPT_COMPLETION
+        == Format.PROMPT_COMPLETION
     )
 
 
@@ -90,9 +91,9 @@ def test_formats_of_other_methods_are_refused_once_by_their_name(
     row: object, name: Format, method: str
 ) -> None:
     report = check(io.BytesIO(lines(*[row] * 30)), method=Method.SUPERVISED)
-    assert report.format is name
+    assert report.format == name
     assert [problem.rule for problem in report.problems] == [Rule.WRONG_METHOD]
-    text = report.summary()
+    text = report.refusal
     assert text.startswith(f"Line 1: the file is in the format '{name}'")
     assert "'supervised'" in text
     assert f"it is for {method}" in text
@@ -118,7 +119,7 @@ def test_a_published_sharegpt_file_with_tools_is_ok() -> None:
         report = check(file, method=Method.SUPERVISED)
         file.seek(0)
         found = list(read_examples(file, method=Method.SUPERVISED, limit=None))
-    assert report.ok, report.summary()
+    assert report.ok, report.refusal
     assert (report.format, report.examples, report.unanswered) == (Format.SHAREGPT, 300, 0)
     conversations = [item for item in found if isinstance(item, Example)]
     assert sum(len(turn.tool_calls) for item in conversations for turn in item.messages) == 211
@@ -133,7 +134,7 @@ def test_a_packed_file_reads_as_its_text(content: bytes) -> None:
 
 def test_a_fault_in_a_packed_file_has_the_texts_line() -> None:
     report = check(io.BytesIO(gzip.compress(lines(ALPACA, 7))), method=Method.SUPERVISED)
-    assert report.summary() == "Line 2: expected an object, found a number."
+    assert report.refusal == "Line 2: expected an object, found a number."
 
 
 def test_a_packed_file_that_is_cut_or_damaged_is_refused_at_its_line() -> None:
@@ -142,7 +143,7 @@ def test_a_packed_file_that_is_cut_or_damaged_is_refused_at_its_line() -> None:
     packed = gzip.compress(lines(*rows))
     for bad in (packed[:-9], packed[:600_000], packed + b"x", packed[:12], packed[:2]):
         report = check(io.BytesIO(bad), method=Method.SUPERVISED)
-        assert report.problems[-1].rule is Rule.INVALID_GZIP
+        assert report.problems[-1].rule == Rule.INVALID_GZIP
         assert report.problems[-1].line >= 1
         assert "Pack it again" in report.problems[-1].message
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from tunesmith.dataset.check import check, read_examples
 from tunesmith.dataset.examples import AnyExample, Message, Pair, Ranking, Reasoning, Text
 from tunesmith.dataset.formats import FORMATS_OF, Format, Parser
 from tunesmith.dataset.problems import Problem, Rule
+from tunesmith.dataset.reading import read_examples
 from tunesmith.dataset.rows import Row
 from tunesmith.domain.spec import Method
+from unit.dataset.checking import check
 
 SHARED = Path(__file__).parents[3].parent / "shared" / "data"
 USER = {"role": "user", "content": "q"}
@@ -189,11 +190,11 @@ def test_a_method_takes_its_own_formats_and_refuses_others_by_both_names(method:
     for name, row in rows.items():
         content = io.BytesIO("\n".join([json.dumps(row())] * 10).encode())
         report = check(content, method=method)
-        assert report.format is name
+        assert report.format == name
         assert report.ok is (name in FORMATS_OF[method])
         if not report.ok:
             assert report.counts == {Rule.WRONG_METHOD: 1}
-            assert f"'{name}', which the method '{method}' does not take" in report.summary()
+            assert f"'{name}', which the method '{method}' does not take" in report.refusal
 
 
 @pytest.mark.parametrize(
@@ -217,6 +218,6 @@ def test_published_files_of_other_methods_are_ok(
         report = check(file, method=None)
         file.seek(0)
         kinds = {type(item) for item in read_examples(file, method=None, limit=None)}
-    assert report.ok, report.summary()
+    assert report.ok, report.refusal
     assert (report.format, report.examples, report.unanswered) == (format, examples, 0)
     assert len(kinds) == 1
