@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import cache, partial
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request
@@ -129,7 +130,8 @@ def create_app(services: Services) -> FastAPI:
     app.add_exception_handler(BusyError, _answer_busy)
     app.add_exception_handler(SystemFaultError, _answer_fault)
     app.add_exception_handler(Exception, _answer_fault)
-    app.openapi = lambda: describe_api(app)  # type: ignore[method-assign]
+    # It takes half a second to make, and whoever asks for it needs no key.
+    app.openapi = cache(partial(describe_api, app))  # type: ignore[method-assign]
     return app
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -10,32 +11,11 @@ from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
 from tunesmith.api.description import INTRODUCTION, SECURITY, TAGS, describe_route
+from tunesmith.api.examples import REQUESTS, answer_examples, request_examples
 from tunesmith.domain.files import MAX_FILE_LIFE, MIN_FILE_LIFE, UPLOADABLE
-from tunesmith.protocol.jobs import CreateJob
-from tunesmith.protocol.opea import OpeaJobId
-from tunesmith.protocol.opea_create import OpeaCreateJob
-from tunesmith.protocol.permissions import CreatePermissions
-from tunesmith.protocol.uploads import CompleteUpload, CreateUpload
-from tunesmith.protocol.validation import ValidateFile
-from tunesmith.protocol.webhooks import AskSample, CreateEndpoint, RotateSecret, UpdateEndpoint
 from tunesmith.protocol.wire import Wire
 
 _REF = "#/components/schemas/{model}"
-
-_BODIES: tuple[type[Wire], ...] = (
-    CreateJob,
-    OpeaCreateJob,
-    OpeaJobId,
-    CreateUpload,
-    CompleteUpload,
-    CreateEndpoint,
-    UpdateEndpoint,
-    RotateSecret,
-    AskSample,
-    CreatePermissions,
-    ValidateFile,
-)
-"""The shapes that handlers read themselves."""
 
 UPLOAD_FORM = {
     "requestBody": {
@@ -98,7 +78,8 @@ BYTES: dict[int | str, dict[str, Any]] = {
 def json_body(*shapes: type[Wire]) -> dict[str, Any]:
     """Return the description of a JSON body in one of `shapes`, for a route's `openapi_extra`."""
     schemas = [{"$ref": _REF.format(model=shape.__name__)} for shape in shapes]
-    content = {"application/json": {"schema": {"anyOf": schemas}}}
+    examples = {key: shown for shape in shapes for key, shown in request_examples(shape).items()}
+    content = {"application/json": {"schema": {"anyOf": schemas}, "examples": examples}}
     return {"requestBody": {"required": True, "content": content}}
 
 
@@ -116,12 +97,29 @@ def describe_api(app: FastAPI) -> dict[str, Any]:
         tags=TAGS,
         routes=app.routes,
     )
-    _, shapes = models_json_schema([(shape, "validation") for shape in _BODIES], ref_template=_REF)
+    _, shapes = models_json_schema([(shape, "validation") for shape in REQUESTS], ref_template=_REF)
     components = description["components"]
     components["schemas"].update(shapes["$defs"])
     components["securitySchemes"] = SECURITY
+    answers = answer_examples()
     for path, methods in description["paths"].items():
         for method, operation in methods.items():
             public = "health" in operation["tags"]
             describe_route(operation, path=path, method=method, public=public)
+            for media in operation["responses"]["200"].get("content", {}).values():
+                media.update(_shown(media["schema"], answers))
     return description
+
+
+def _shown(schema: Mapping[str, Any], answers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an answer's examples by its `schema`; `answers` has one of each shape."""
+    if "anyOf" in schema:
+        names = [_name(choice) for choice in schema["anyOf"]]
+        return {"examples": {name: {"value": answers[name]} for name in names}}
+    if "items" in schema:
+        return {"example": [answers[_name(schema["items"])]]}
+    return {"example": answers[_name(schema)]} if "$ref" in schema else {}
+
+
+def _name(schema: Mapping[str, str]) -> str:
+    return schema["$ref"].rpartition("/")[2]

@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import jsonschema_rs
 import pytest
 from starlette.testclient import TestClient
 
+from tunesmith.api.examples import REQUESTS
 from tunesmith.protocol.errors import ErrorBody, OpeaErrorBody
+from tunesmith.protocol.jobs import CreateJob
+from tunesmith.protocol.reading import read_shape
 
 
 @pytest.fixture
@@ -38,6 +42,46 @@ def test_each_route_says_what_it_does_takes_and_answers(description: dict[str, A
         assert ("content" in operation["responses"]["200"]) == (name != "get /health"), name
         for parameter in operation.get("parameters", ()):
             assert parameter["description"], (name, parameter)
+
+
+def test_each_json_body_has_examples_that_its_shape_takes(description: dict[str, Any]) -> None:
+    """Read as a request would be; a shape without any example would fail as well."""
+    bodies = [
+        (name, media)
+        for name, operation in operations(description)
+        for kind, media in operation.get("requestBody", {}).get("content", {}).items()
+        if kind == "application/json"
+    ]
+    assert bodies
+    for name, media in bodies:
+        taken = {ref["$ref"].rpartition("/")[2] for ref in media["schema"]["anyOf"]}
+        shapes = [shape for shape in REQUESTS if shape.__name__ in taken]
+        assert {shape.__name__ for shape in shapes} == taken, name
+        values = [example["value"] for example in media["examples"].values()]
+        assert values == [each for shape in shapes for each in REQUESTS[shape].values()], name
+        for shape in shapes:
+            assert REQUESTS[shape], name
+            for value in REQUESTS[shape].values():
+                read_shape(shape, value)
+
+
+def test_each_json_answer_has_an_example_that_its_schema_takes(
+    description: dict[str, Any],
+) -> None:
+    for name, operation in operations(description):
+        media = operation["responses"]["200"].get("content", {}).get("application/json")
+        # A receipt as a whole is shown in its own page.
+        if media is None or name == "get /v1/fine_tuning/jobs/{job_id}/receipt":
+            continue
+        named = media.get("examples") or {"": {"value": media["example"]}}
+        schema = {**media["schema"], "components": description["components"]}
+        for example in named.values():
+            jsonschema_rs.validate(schema, example["value"])
+
+
+@pytest.mark.parametrize("body", REQUESTS[CreateJob].values(), ids=REQUESTS[CreateJob])
+def test_the_examples_of_a_job_make_sense_as_a_whole(body: dict[str, Any]) -> None:
+    read_shape(CreateJob, body).to_request()
 
 
 def test_each_route_has_a_name_of_its_own(description: dict[str, Any]) -> None:
