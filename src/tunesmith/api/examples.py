@@ -192,6 +192,7 @@ def _validation() -> FileValidation:
         format="chat",
         method="supervised",
         examples=119,
+        bad_rows=1,
         errors=[problem],
         counts={problem.rule: 1},
         truncated=False,
