@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hmac import compare_digest
 from typing import Annotated
@@ -19,6 +19,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
 from tunesmith.api.codes import INSUFFICIENT_SCOPE, INVALID_API_KEY
+from tunesmith.api.origin import check_origin
 from tunesmith.domain.clock import Clock
 from tunesmith.domain.errors import InsufficientScopeError, RateLimitError, UnknownKeyError
 from tunesmith.domain.keys import SHOWN, ApiKey, Scope, digest_of
@@ -54,6 +55,8 @@ class Access:
     """The project whose things it sees."""
     limits: Limits
     """How much of them there may be."""
+    key_id: str | None = None
+    """The key by which it may; `None` where none is asked for."""
 
 
 @dataclass(frozen=True)
@@ -72,15 +75,23 @@ class Doorkeeper:
     """Admits requests. One stands before each API process."""
 
     def __init__(
-        self, store: KeyStore, clock: Clock, *, open_without_keys: bool, defaults: Limits
+        self,
+        store: KeyStore,
+        clock: Clock,
+        *,
+        open_without_keys: bool,
+        names: Collection[str] | None,
+        defaults: Limits,
     ) -> None:
         """Take keys and projects from `store`; `defaults` are the limits that projects start with.
 
-        While no key was ever made, everybody is admitted if `open_without_keys`, else nobody.
+        While no key was ever made, everybody is admitted if `open_without_keys`, else nobody;
+        and only by one of `names` (see `check_origin`), unless those are `None`.
         """
         self._store = store
         self._clock = clock
         self._open_without_keys = open_without_keys
+        self._names = names
         self._defaults = defaults
         self._reading = threading.Lock()
         self._known: _Known | None = None
@@ -90,21 +101,41 @@ class Doorkeeper:
     async def admit(self, request: Request, needed: Scope) -> Access:
         """Return what `request` may do, if its key may do what needs the scope `needed`.
 
-        Raises `UnknownKeyError`, `InsufficientScopeError` or `RateLimitError`.
+        Raises `UnknownKeyError`, `InsufficientScopeError` or `RateLimitError`, and `UserError`
+        where a service without keys is called from elsewhere.
         """
+        known = await self._known_now()
+        if not known.keys and self._open_without_keys:
+            if self._names is not None:
+                check_origin(request.headers, names=self._names)
+            project, key_id = DEFAULT_PROJECT, None
+        else:
+            key = self._key(known, request.headers.get("authorization", ""))
+            _check_scope(key, needed)
+            project, key_id = key.project, key.id
+        limits = known.limits.get(project, self._defaults)
+        access = Access(project, limits, key_id=key_id)
+        self._count(access)
+        return access
+
+    async def admits_still(self, access: Access) -> bool:
+        """Tell whether what was admitted with `access` would be now, for what takes its time."""
+        known = await self._known_now()
+        if access.key_id is None:
+            return self._open_without_keys and not known.keys
+        now = self._clock.now()
+        return any(
+            key.id == access.key_id and key.usable(now=now)
+            for keys in known.keys.values()
+            for key in keys
+        )
+
+    async def _known_now(self) -> _Known:
         known = self._fresh()
         if known is None:
             # Everybody who comes meanwhile waits for the same look.
             known = await run_in_threadpool(self._read)
-        if not known.keys and self._open_without_keys:
-            project = DEFAULT_PROJECT
-        else:
-            key = self._key(known, request.headers.get("authorization", ""))
-            _check_scope(key, needed)
-            project = key.project
-        access = Access(project, known.limits.get(project, self._defaults))
-        self._count(access)
-        return access
+        return known
 
     def _fresh(self) -> _Known | None:
         known = self._known

@@ -28,7 +28,7 @@ from tunesmith.api import (
     webhooks,
 )
 from tunesmith.api.access import Doorkeeper, authorize
-from tunesmith.api.codes import FORBIDDEN, TOO_LARGE, WRONG_CONTENT_TYPE
+from tunesmith.api.codes import FORBIDDEN, FOREIGN_ORIGIN, TOO_LARGE, WRONG_CONTENT_TYPE
 from tunesmith.api.event_stream import EventStreams
 from tunesmith.api.lingering import Lingering
 from tunesmith.api.openapi import describe_api, operation_id
@@ -59,6 +59,7 @@ _STATUS_OF_CODE = {
     TOO_LARGE: 413,
     WRONG_CONTENT_TYPE: 415,
     FORBIDDEN: 403,
+    FOREIGN_ORIGIN: 403,
     "model_not_yours": 403,
     # Upon a 409 OpenAI's clients would send the request again, in vain.
     "idempotency_key_reused": 422,
@@ -106,6 +107,7 @@ def create_app(services: Services) -> FastAPI:
         services.store,
         services.clock,
         open_without_keys=services.open_without_keys,
+        names=services.own_names,
         defaults=services.limits,
     )
     app.state.streams = EventStreams(services.store)

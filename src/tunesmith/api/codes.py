@@ -18,6 +18,9 @@ INVALID_API_KEY = "invalid_api_key"
 INSUFFICIENT_SCOPE = "insufficient_scope"
 """The API key's scope does not reach."""
 
+FOREIGN_ORIGIN = "foreign_origin"
+"""A service without keys was called from elsewhere, or from a page of another site."""
+
 TOO_MANY_STREAMS = "too_many_streams"
 """The process streams events to as many clients as it can."""
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
 
@@ -19,6 +20,7 @@ from fastapi import Depends, Header, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from tunesmith.api.access import Admitted, Doorkeeper
 from tunesmith.api.codes import TOO_MANY_STREAMS
 from tunesmith.api.services import Serviced
 from tunesmith.domain.errors import BusyError, InvalidRequestError
@@ -145,22 +147,27 @@ class EventStreams:
                 heard.set()
 
 
+@dataclass(frozen=True)
+class Listener:
+    """Who listens to a job."""
+
+    store: Store
+    """The store as the listener's project sees it."""
+    job_id: str
+    """The job."""
+    admitted: Callable[[], Awaitable[bool]]
+    """Tells whether the listener would be admitted now."""
+
+
 class EventStream(StreamingResponse):
-    """A job's events, from those in hand until the job's end."""
+    """A job's events, from those in hand until the job's end, or that of the listener's key."""
 
     def __init__(
-        self,
-        streams: EventStreams,
-        store: Store,
-        *,
-        job_id: str,
-        after: str | None,
-        first: Told,
+        self, streams: EventStreams, listener: Listener, *, after: str | None, first: Told
     ) -> None:
         """Begin with `first`, which was read from behind the event `after`."""
         self._streams = streams
-        self._store = store
-        self._job_id = job_id
+        self._listener = listener
         self._after = after
         self._first = first
         # A proxy that gathers an answer before it passes it on would keep the news to itself.
@@ -188,22 +195,26 @@ class EventStream(StreamingResponse):
             if told.ended or self._streams.closed:
                 return
             told = await self._next(after)
+            if not await self._listener.admitted():
+                return
 
     async def _next(self, after: str | None) -> Told:
         """Return what was told behind the event `after`, at the latest after the patience."""
-        with self._streams.listening(self._job_id) as heard:
-            told = await self._streams.read(self._store, self._job_id, after=after)
+        store, job_id = self._listener.store, self._listener.job_id
+        with self._streams.listening(job_id) as heard:
+            told = await self._streams.read(store, job_id, after=after)
             if told.events or told.ended:
                 return told
             with anyio.move_on_after(self._streams.patience):
                 await heard.wait()
-        return await self._streams.read(self._store, self._job_id, after=after)
+        return await self._streams.read(store, job_id, after=after)
 
 
 async def _asked_stream(
     request: Request,
     services: Serviced,
     *,
+    access: Admitted,
     job_id: str,
     last_event_id: Annotated[
         str | None, Header(description="With a stream: the last event that is known already")
@@ -228,7 +239,9 @@ async def _asked_stream(
         ) from None
     if first.ended and not first.events:
         return Response(status_code=204)
-    return EventStream(streams, services.store, job_id=job_id, after=last_event_id, first=first)
+    doorkeeper: Doorkeeper = request.app.state.doorkeeper
+    listener = Listener(services.store, job_id, partial(doorkeeper.admits_still, access))
+    return EventStream(streams, listener, after=last_event_id, first=first)
 
 
 AskedStream = Annotated[Response | None, Depends(_asked_stream)]

@@ -39,6 +39,8 @@ class Services:
     """Checks files aside."""
     open_without_keys: bool
     """Whether everybody is admitted to the default project while no API key was ever made."""
+    own_names: frozenset[str] | None = None
+    """Names, beside loopback's, by which alone it admits them; `None` means any."""
     limits: Limits = field(default_factory=Limits)
     """The limits of a project that has none of its own."""
 

@@ -101,6 +101,7 @@ def _serve_api(settings: Settings, listener: socket.socket, *, store: Store) -> 
         version=__version__,
         checks=FileChecks(TokenizerFolders(settings.data).folder, workers=os.cpu_count() or 1),
         open_without_keys=settings.allow_open or _on_loopback(listener),
+        own_names=None if settings.allow_open else frozenset({settings.host.lower()}),
         limits=settings.project_limits,
     )
     app = create_app(services)

@@ -48,6 +48,9 @@ class SqlJobs(ModelLookup):
         """Add a job, with its first event; see `Store.add_job`."""
         owned = self._owned(job)
         with writing(self._engine) as connection:
+            if key is not None:
+                # The same request may come twice at once, and the second waits for the first.
+                self._hold_project(connection)
             first = self._job_of_key(connection, key, project=owned.project) if key else None
             if first is not None:
                 return first

@@ -17,6 +17,7 @@ from tunesmith.api.app import create_app
 from tunesmith.api.event_stream import EventStreams
 from tunesmith.domain.events import News, Told
 from tunesmith.domain.jobs import JobChange, JobStatus
+from tunesmith.domain.keys import Scope, new_key
 from tunesmith.store.sql import SqlStore
 from unit.api.conftest import World
 
@@ -180,6 +181,31 @@ def test_a_cancelled_jobs_last_steps_are_still_told(
         world.store.change_job(late, JobChange(submission_open=False))
         assert frames(lines) == []
     assert job.status is JobStatus.RUNNING
+
+
+def test_a_stream_ends_with_its_key(live: httpx.Client, world: World, job_id: str) -> None:
+    secret, key = new_key("default", "t", scope=Scope.READ, now=0, expires_at=None)
+    world.store.add_key(key)
+    world.clock.advance(1)
+    with listening(live, job_id, Authorization=f"Bearer {secret}") as lines:
+        frames(lines, most=2)
+        world.store.revoke_key(key.id)
+        world.clock.advance(1)
+        assert all(json.loads(frame["data"]) for frame in frames(lines))
+    assert not world.store.job(job_id).status.terminal
+    assert EventStreams(world.store).patience <= 5
+
+
+def test_a_stream_without_a_key_ends_once_keys_are_asked_for(
+    live: httpx.Client, world: World, job_id: str
+) -> None:
+    with listening(live, job_id) as lines:
+        frames(lines, most=2)
+        _, key = new_key("default", "t", scope=Scope.READ, now=0, expires_at=None)
+        world.store.add_key(key)
+        world.clock.advance(1)
+        frames(lines)
+    assert not world.store.job(job_id).status.terminal
 
 
 def test_a_silent_stream_says_that_it_is_alive(
