@@ -13,6 +13,16 @@ from e2e.service import ENDED, Service, until
 
 MODEL = "smollm2-135m-instruct"
 JSON = ("-H", "Content-Type: application/json")
+FILE_KEYS = ["id", "bytes", "created_at", "filename", "object", "purpose"]
+JOB_KEYS = [
+    "id", "created_at", "error", "fine_tuned_model", "finished_at", "hyperparameters", "model",
+    "object", "organization_id", "result_files", "status", "trained_tokens", "training_file",
+    "validation_file", "integrations", "seed", "estimated_finish",
+]  # fmt: skip
+CHECKPOINT_KEYS = [
+    "id", "created_at", "fine_tuned_model_checkpoint", "fine_tuning_job_id", "metrics", "object",
+    "step_number",
+]  # fmt: skip
 
 
 def curl(*arguments: str) -> str:
@@ -68,16 +78,22 @@ def job(opea: Opea, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A job made as OPEA's README makes it, from upload to success."""
     file = alpaca(tmp_path_factory.mktemp("opea") / "alpaca_data.json", 20)
     answer = opea.upload(file)
+    assert list(answer)[:6] == FILE_KEYS, "others follow behind OPEA's own"
+    assert answer["id"].startswith("file-")
+    assert answer["bytes"] == file.stat().st_size
     assert (answer["purpose"], answer["filename"]) == ("fine-tune", "alpaca_data.json")
     body = {"training_file": "alpaca_data.json", "model": MODEL, "Training": {"batch_size": 4}}
     text = opea.post("/fine_tuning/jobs", body)
     assert text.startswith('{"id":"ft-job')
     created: dict[str, Any] = json.loads(text)
+    assert list(created) == JOB_KEYS
     return opea.wait(created["id"])
 
 
 def test_the_job_succeeds_and_its_fields_are_filled_truthfully(job: dict[str, Any]) -> None:
     assert job["status"] == "succeeded", job["error"]
+    assert list(job) == JOB_KEYS
+    assert (job["object"], job["model"]) == ("fine_tuning.job", MODEL)
     assert job["training_file"] == "alpaca_data.json"
     assert job["hyperparameters"] == {
         "batch_size": 4,
@@ -102,6 +118,9 @@ def test_the_checkpoints_are_a_bare_array_of_places_that_exist(
     text = opea.post("/finetune/list_checkpoints", {"fine_tuning_job_id": job["id"]})
 
     checkpoints = json.loads(text)
+    assert {tuple(checkpoint) for checkpoint in checkpoints} == {tuple(CHECKPOINT_KEYS)}
+    assert {each["object"] for each in checkpoints} == {"fine_tuning.job.checkpoint"}
+    assert checkpoints[0]["step_number"] is None, "the result itself comes first"
     places = [checkpoint["fine_tuned_model_checkpoint"] for checkpoint in checkpoints]
     assert f"output/{job['id']}" in places
     for place in places:
@@ -118,7 +137,9 @@ def test_the_job_is_seen_through_the_other_dialect_too(
 
     assert seen.status == "succeeded"
     assert seen.training_file.startswith("file-")
-    assert job["id"] in [each["id"] for each in listed["data"]]
+    assert list(listed) == ["object", "data", "has_more"]
+    assert listed["object"] == "list"
+    assert job in listed["data"]
 
 
 def test_of_two_files_with_one_name_the_newest_is_used(
@@ -145,6 +166,7 @@ def test_a_job_is_cancelled_by_opeas_route(opea: Opea, tmp_path: Path) -> None:
         opea.post("/fine_tuning/jobs/cancel", {"fine_tuning_job_id": created["id"]})
     )
 
+    assert list(cancelled) == JOB_KEYS
     assert cancelled["status"] == "cancelled"
     assert opea.retrieve(created["id"])["status"] == "cancelled"
 
@@ -158,4 +180,80 @@ def test_unknown_names_and_ids_are_answered_as_opea_answers(opea: Opea) -> None:
     )
 
     assert unknown == {"detail": "Fine-tuning job 'ft-job-x' not found!"}
+    for path in ("/fine_tuning/jobs/cancel", "/finetune/list_checkpoints"):
+        assert json.loads(opea.post(path, {"fine_tuning_job_id": "ft-job-x"})) == unknown
     assert absent["error"]["message"] == "Training file 'absent.json' not found!"
+
+
+def test_a_checkpoint_that_was_listed_is_what_another_job_resumes_from(
+    service: Service, opea: Opea, tmp_path: Path
+) -> None:
+    opea.upload(alpaca(tmp_path / "again.json", 20))
+    body = {"training_file": "again.json", "model": "tiny"}
+    first = opea.wait(json.loads(opea.post("/fine_tuning/jobs", body))["id"])
+    listed = opea.post("/finetune/list_checkpoints", {"fine_tuning_job_id": first["id"]})
+    place = json.loads(listed)[0]["fine_tuned_model_checkpoint"]
+
+    general = {"resume_from_checkpoint": place}
+    again = json.loads(opea.post("/fine_tuning/jobs", body | {"General": general}))
+
+    assert opea.wait(again["id"])["status"] == "succeeded"
+    spec = json.loads((service.data / "runs" / again["id"] / "spec.json").read_text())
+    assert spec["start_from"] == place == f"output/{first['id']}"
+
+
+def test_pairs_are_learnt_by_the_task_dpo(service: Service, opea: Opea, tmp_path: Path) -> None:
+    rows = [
+        {"system": "", "question": f"Double {n}?", "chosen": str(2 * n), "rejected": "No."}
+        for n in range(12)
+    ]
+    (tmp_path / "pairs.json").write_text(json.dumps(rows))
+    opea.upload(tmp_path / "pairs.json")
+    body = {
+        "training_file": "pairs.json",
+        "model": "tiny",
+        "General": {"task": "dpo"},
+        "Training": {"dpo_beta": 0.3, "learning_rate": 1e-3},
+    }
+
+    job = opea.wait(json.loads(opea.post("/fine_tuning/jobs", body))["id"])
+
+    assert job["status"] == "succeeded", job["error"]
+    seen = service.client.fine_tuning.jobs.retrieve(job["id"])
+    assert seen.method is not None
+    assert seen.method.dpo is not None
+    assert seen.method.dpo.hyperparameters is not None
+    assert seen.method.dpo.hyperparameters.beta == 0.3
+
+
+def test_a_key_with_a_wrong_value_is_refused_by_its_name(opea: Opea, tmp_path: Path) -> None:
+    opea.upload(alpaca(tmp_path / "some.json", 10))
+    body = {"training_file": "some.json", "model": "tiny"}
+
+    refused = json.loads(opea.post("/fine_tuning/jobs", body | {"Training": {"device": "tpu"}}))
+    misspelt = json.loads(opea.post("/fine_tuning/jobs", body | {"General": {"lora": {}}}))
+    shapeless = json.loads(opea.post("/fine_tuning/jobs/retrieve", {"id": "ft-job-x"}))
+
+    assert refused["error"]["param"] == "Training.device"
+    assert misspelt["error"]["param"] == "General.lora"
+    assert list(shapeless) == ["detail"]
+    assert "fine_tuning_job_id" in shapeless["detail"]
+
+
+def test_the_health_checks_answer_as_opeas_do(service: Service, opea: Opea) -> None:
+    health = json.loads(curl(f"{opea.url}/health_check"))
+    plain = curl("-w", "%{http_code}", f"{service.url}/health")
+    described = json.loads(curl(f"{service.url}/openapi.json"))
+
+    assert list(health) == ["Service Title", "Version", "Service Description"]
+    assert plain == "200", "an empty body and 200"
+    assert {
+        "/v1/files",
+        "/v1/fine_tuning/jobs",
+        "/v1/fine_tuning/jobs/retrieve",
+        "/v1/fine_tuning/jobs/cancel",
+        "/v1/finetune/list_checkpoints",
+        "/v1/health_check",
+        "/health",
+    } <= set(described["paths"])
+    assert "swagger" in curl(f"{service.url}/docs").lower()

@@ -290,6 +290,8 @@ def _check_keys(settings: Settings, listener: socket.socket, *, store: Store) ->
 
 
 def _announce(settings: Settings, listener: socket.socket, *, store: Store) -> None:
+    # Whoever reads the address may connect at once, and waits for the server to take over.
+    listener.listen()
     host, port = listener.getsockname()[:2]
     address = f"[{host}]" if ":" in host else host
     print(f"Tunesmith {__version__} at http://{address}:{port}/v1, data in {settings.data}")

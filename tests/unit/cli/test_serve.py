@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,17 @@ def test_a_port_that_is_taken_is_refused_with_the_mend(tmp_path: Path) -> None:
         taken = load_settings(given | {"port": listener.getsockname()[1]})
         with pytest.raises(SettingsError, match=r"Cannot listen on .*--port"):
             serve.serve_service(taken)
+
+
+def test_whoever_reads_the_address_can_connect_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = load_settings({"data": tmp_path, "port": 0})
+    with serve._bind(settings) as listener:
+        serve._announce(settings, listener, store=open_store(tmp_path))
+
+        with socket.create_connection(listener.getsockname(), timeout=5) as connection:
+            assert f":{connection.getpeername()[1]}/v1" in capsys.readouterr().out
 
 
 def everywhere(tmp_path: Path, **given: object) -> None:
