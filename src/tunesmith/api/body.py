@@ -48,7 +48,7 @@ class Upload:
     """All of its bytes, which have no key yet and are gone behind the request without one."""
 
 
-async def _json_object(request: Request) -> dict[str, Any]:
+async def _json_bytes(request: Request) -> bytes:
     content_type = _media_type(request)
     if content_type not in ("", "application/json"):
         raise InvalidRequestError(
@@ -56,11 +56,24 @@ async def _json_object(request: Request) -> dict[str, Any]:
             "send JSON with 'Content-Type: application/json'.",
             code=WRONG_CONTENT_TYPE,
         )
-    return read_object(b"".join([chunk async for chunk in _limited(request, _MAX_JSON_BYTES)]))
+    return b"".join([chunk async for chunk in _limited(request, _MAX_JSON_BYTES)])
+
+
+async def _json_object(request: Request) -> dict[str, Any]:
+    return read_object(await _json_bytes(request))
 
 
 JsonBody = Annotated[dict[str, Any], Depends(_json_object)]
 """A handler's parameter that receives the body's JSON object."""
+
+
+async def _json_object_if_any(request: Request) -> dict[str, Any]:
+    raw = await _json_bytes(request)
+    return read_object(raw) if raw else {}
+
+
+OptionalJsonBody = Annotated[dict[str, Any], Depends(_json_object_if_any)]
+"""The same, empty where there is no body."""
 
 
 async def _upload(request: Request, services: Serviced) -> AsyncGenerator[Upload]:

@@ -75,12 +75,12 @@ BYTES: dict[int | str, dict[str, Any]] = {
 """Describes an answer of plain bytes, for a route's `responses`."""
 
 
-def json_body(*shapes: type[Wire]) -> dict[str, Any]:
+def json_body(*shapes: type[Wire], required: bool = True) -> dict[str, Any]:
     """Return the description of a JSON body in one of `shapes`, for a route's `openapi_extra`."""
     schemas = [{"$ref": _REF.format(model=shape.__name__)} for shape in shapes]
     examples = {key: shown for shape in shapes for key, shown in request_examples(shape).items()}
     content = {"application/json": {"schema": {"anyOf": schemas}, "examples": examples}}
-    return {"requestBody": {"required": True, "content": content}}
+    return {"requestBody": {"required": required, "content": content}}
 
 
 def operation_id(route: APIRoute) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, BinaryIO
 from fastapi import APIRouter, Depends, Request
 
 from tunesmith.api.answers import WireRoute
-from tunesmith.api.body import JsonBody
+from tunesmith.api.body import OptionalJsonBody
 from tunesmith.api.openapi import json_body
 from tunesmith.api.services import Serviced, Services
 from tunesmith.domain.errors import (
@@ -46,7 +46,7 @@ class Asked:
     """The base model whose tokens are counted."""
 
 
-def _asked(services: Serviced, file_id: str, *, body: JsonBody) -> Iterator[Asked]:
+def _asked(services: Serviced, file_id: str, *, body: OptionalJsonBody) -> Iterator[Asked]:
     wanted = read_shape(ValidateFile, body)
     entry = _entry(services, wanted.model) if wanted.model else None
     with ExitStack() as opened:
@@ -58,7 +58,7 @@ def _asked(services: Serviced, file_id: str, *, body: JsonBody) -> Iterator[Aske
         yield Asked(wanted, file, held_out, entry)
 
 
-@router.post("/{file_id}/validate", openapi_extra=json_body(ValidateFile))
+@router.post("/{file_id}/validate", openapi_extra=json_body(ValidateFile, required=False))
 async def validate_file(
     services: Serviced,
     request: Request,
@@ -110,6 +110,8 @@ def _entry(services: Services, model: str) -> CatalogueEntry:
 def _content(services: Services, file_id: str, *, param: str) -> BinaryIO:
     try:
         return services.artifacts.open(services.store.file(file_id).key)
+    except NotFoundError as error:
+        raise NotFoundError(error.message, param=param) from None
     except ArtifactMissingError:
         raise NotFoundError(
             f"The content of file '{shortened(file_id)}' is gone, since its deletion was begun.",

@@ -9,7 +9,11 @@ from tunesmith.domain.values import Value
 
 
 class Purpose(StrEnum):
-    """What a file is for. The last group is written by the service, never uploaded."""
+    """What a file is for, in OpenAI's words.
+
+    The last three are never uploaded: the service writes `fine-tune-results`, and has no file of
+    the others.
+    """
 
     ASSISTANTS = "assistants"
     BATCH = "batch"
@@ -17,10 +21,14 @@ class Purpose(StrEnum):
     VISION = "vision"
     USER_DATA = "user_data"
     EVALS = "evals"
+    ASSISTANTS_OUTPUT = "assistants_output"
+    BATCH_OUTPUT = "batch_output"
     FINE_TUNE_RESULTS = "fine-tune-results"
 
 
-UPLOADABLE = tuple(p for p in Purpose if p is not Purpose.FINE_TUNE_RESULTS)
+_OUTPUTS = (Purpose.ASSISTANTS_OUTPUT, Purpose.BATCH_OUTPUT, Purpose.FINE_TUNE_RESULTS)
+
+UPLOADABLE = tuple(purpose for purpose in Purpose if purpose not in _OUTPUTS)
 """The purposes that an upload may name."""
 
 

@@ -14,9 +14,17 @@ from tunesmith.protocol.reading import complaint
 from tunesmith.protocol.wire import Wire
 
 FilePurpose = Literal[
-    "assistants", "batch", "fine-tune", "vision", "user_data", "evals", "fine-tune-results"
+    "assistants",
+    "batch",
+    "fine-tune",
+    "vision",
+    "user_data",
+    "evals",
+    "assistants_output",
+    "batch_output",
+    "fine-tune-results",
 ]
-"""The purposes that files here have."""
+"""The purposes that OpenAI's files have; here, none has one of the two other outputs."""
 
 EXPIRY_PARTS = {"anchor": "expires_after[anchor]", "seconds": "expires_after[seconds]"}
 """The parts of a form that say when its file expires, by the keys that they have in JSON."""

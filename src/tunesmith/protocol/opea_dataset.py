@@ -10,10 +10,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tunesmith.protocol.hyperparameters import agreed
+from tunesmith.protocol.tuning import Length
 from tunesmith.protocol.wire import Only, Wire, expecting
-
-Length = Annotated[int, Field(ge=8, le=1_048_576)]
-"""A length in tokens, 8 to 1048576."""
 
 Switch = Annotated[bool | str, expecting("true, false or a string")]
 """A switch that some clients give as a strategy's name."""

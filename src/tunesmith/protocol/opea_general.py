@@ -11,6 +11,7 @@ from pydantic import Field
 
 from tunesmith.domain.spec import LoraSpec
 from tunesmith.protocol.adapters import check_same
+from tunesmith.protocol.tuning import Alpha, Dropout, Rank, Targets
 from tunesmith.protocol.wire import Only, Wire, expecting, not_null
 
 CHECKPOINT_PATH = r"^output/(ft-?job-[A-Za-z0-9-]{1,64})(?:/checkpoint-([0-9]{1,18}))?$"
@@ -41,19 +42,13 @@ class LoraConfig(Wire):
         str, Only("CAUSAL_LM", mend="this version tunes models of type 'CAUSAL_LM' only")
     ] = "CAUSAL_LM"
     """`CAUSAL_LM` only."""
-    r: Annotated[int, Field(ge=1, le=1024)] = 8
+    r: Rank = 8
     """Inner dimension of the two factors, 1 to 1024."""
-    lora_alpha: Annotated[float, Field(gt=0)] = 32
-    """The product is scaled by `lora_alpha / r`."""
-    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    lora_alpha: Alpha = 32
+    """The product is scaled by `lora_alpha / r`; above 0, at most a million."""
+    lora_dropout: Dropout = 0.1
     """Share of the adapter's inputs zeroed while training, from 0 to below 1."""
-    target_modules: (
-        Annotated[
-            list[Annotated[str, Field(min_length=1, max_length=200)]],
-            Field(min_length=1, max_length=100),
-        ]
-        | None
-    ) = None
+    target_modules: Targets | None = None
     """Names of the modules that are adapted; null means every linear layer but the head."""
 
     def to_spec(self, source: LoraSpec | None) -> LoraSpec:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from tunesmith.domain.spec import LEARNING_RATES, Precision
+from tunesmith.protocol.tuning import WeightDecay
 from tunesmith.protocol.wire import Only, Wire
 
 _CPU_ONLY = "this version trains on processors only"
@@ -65,8 +66,8 @@ class TrainingSection(Wire):
     """The highest learning rate of the schedule, from 1e-8 to 1."""
     lr_scheduler: Literal["linear", "cosine", "constant"] = "linear"
     """Course of the learning rate after warm-up."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """AdamW's decoupled weight decay."""
+    weight_decay: WeightDecay = 0.0
+    """AdamW's decoupled weight decay, 0 to 10."""
     device: Annotated[
         Literal["cpu", "gpu", "hpu", "cuda"],
         Only("cpu", mend=_CPU_ONLY),

@@ -34,6 +34,12 @@ Targets = Annotated[
 ]
 """Names of modules that are adapted."""
 
+Length = Annotated[int, Field(ge=8, le=1_048_576)]
+"""A length in tokens, 8 to 1048576."""
+
+WeightDecay = Annotated[float, Field(ge=0, le=10)]
+"""AdamW's decoupled weight decay."""
+
 Kind = Literal["lora", "rslora", "dora"]
 """Kinds of adapters."""
 
@@ -93,7 +99,7 @@ class TuningRequest(Wire):
 
     adapter: AdapterRequest = AdapterRequest()
     """The adapter's shape."""
-    max_length: Annotated[int, Field(ge=8, le=1_048_576)] | None = None
+    max_length: Length | None = None
     """Tokens of the longest example; null means 1024, or the model's context where that is less."""
     over_length: Literal["cut", "refuse", "set_aside"] = "cut"
     """What becomes of longer examples: cut at their end, a reason to fail, or left out."""
@@ -109,7 +115,7 @@ class TuningRequest(Wire):
     """Course of the learning rate after warm-up."""
     warmup_ratio: Annotated[float, Field(ge=0, le=1)] | None = None
     """Share of the steps over which the learning rate rises from 0; null means 0.05."""
-    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
+    weight_decay: WeightDecay = 0.0
     """AdamW's decoupled weight decay."""
     max_grad_norm: Annotated[float, Field(gt=0, le=1000)] | None = None
     """Gradients are scaled down to this norm; null means 1."""

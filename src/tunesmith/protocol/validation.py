@@ -8,6 +8,7 @@ from pydantic import Field
 
 from tunesmith.domain.spec import Method, Policy
 from tunesmith.domain.validation import ValidationOptions, ValidationReport
+from tunesmith.protocol.tuning import Length
 from tunesmith.protocol.wire import Wire
 
 
@@ -20,7 +21,7 @@ class ValidateFile(Wire):
     """The method that the file is for; null takes the files of any."""
     validation_file: str | None = None
     """Id of the validation file that goes with it; what both have is reported."""
-    max_length: Annotated[int, Field(ge=8, le=1_048_576)] | None = None
+    max_length: Length | None = None
     """Tokens of the longest example; null means what a job would take."""
     over_length: Literal["cut", "refuse", "set_aside"] = "cut"
     """What a job would do with longer examples."""

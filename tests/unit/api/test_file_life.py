@@ -177,3 +177,11 @@ def test_a_list_of_files_is_paged_with_the_ids_of_its_ends(
         "last_id": None,
         "has_more": False,
     }
+
+
+@pytest.mark.parametrize("purpose", ["assistants_output", "batch_output"])
+def test_no_file_has_a_purpose_of_what_other_services_write(http: TestClient, purpose: str) -> None:
+    assert http.get("/v1/files", params={"purpose": purpose}).json()["data"] == []
+    answer = http.post("/v1/files", files={"file": ("a.jsonl", b"x")}, data={"purpose": purpose})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "purpose"

@@ -119,7 +119,7 @@ def test_with_a_model_tokens_are_counted(world: World, upload: Upload, tmp_path:
         ({"max_length": 1}, 400, "max_length", "at least 8"),
         ({"method": "reinforcement"}, 400, "method", "supervised"),
         ({"model": "no-such"}, 404, "model", "does not exist"),
-        ({"validation_file": "file-none"}, 404, None, "file-none"),
+        ({"validation_file": "file-none"}, 404, "validation_file", "file-none"),
         ({"model": "org/tiny-llama"}, 400, "model", "tokenizer.json"),
     ],
 )
@@ -128,7 +128,7 @@ def test_a_wrong_request_is_refused_by_its_key(
     upload: Upload,
     body: dict[str, Any],
     status: int,
-    param: str | None,
+    param: str,
     says: str,
 ) -> None:
     file = upload(content=GOOD)
@@ -138,7 +138,14 @@ def test_a_wrong_request_is_refused_by_its_key(
     assert answer.status_code == status, answer.text
     error = answer.json()["error"]
     assert says in error["message"]
-    assert param is None or error["param"] == param
+    assert error["param"] == param
+
+
+def test_a_file_is_checked_without_a_body_as_with_an_empty_object(
+    http: TestClient, upload: Upload
+) -> None:
+    path = f"/v1/files/{upload(content=GOOD)['id']}/validate"
+    assert http.post(path).json() == http.post(path, json={}).json()
 
 
 def test_a_file_that_is_not_there_is_404(http: TestClient) -> None:
