@@ -13,7 +13,7 @@ else
 TORCH_FROM := --torch-backend $(TORCH_BACKEND)
 endif
 
-.PHONY: setup check test demo docs clean lock
+.PHONY: setup check test demo bench-api docs clean lock
 
 setup: $(VENV)/.installed
 
@@ -42,6 +42,10 @@ test: check
 
 demo: setup
 	$(BIN)/python examples/demo/main.py
+
+# Uploads, checks of training files and lists beside their peers; about a quarter of an hour.
+bench-api: setup
+	$(BIN)/python benchmarks/api.py
 
 # Rewrites the pages of docs/reference that are made from the code.
 docs: setup
