@@ -100,6 +100,15 @@ class Pair(_Placed):
     """The tools that may be called, each `{"type": "function", "function": {…}}`."""
 
     @property
+    def undecided(self) -> bool:
+        """Whether both answers say and call the same."""
+        chosen, rejected = (
+            (said.content, [(call.name, call.arguments) for call in said.tool_calls])
+            for said in (self.chosen, self.rejected)
+        )
+        return chosen == rejected
+
+    @property
     def answered(self) -> bool:
         """Whether there is something in both answers."""
         return self.chosen.said and self.rejected.said

@@ -9,7 +9,7 @@ from itertools import groupby
 
 from tunesmith.dataset.blocks import Block
 from tunesmith.dataset.content import content_problems
-from tunesmith.dataset.examples import AnyExample
+from tunesmith.dataset.examples import AnyExample, Pair
 from tunesmith.dataset.findings import Findings
 from tunesmith.dataset.fingerprints import Fingerprints
 from tunesmith.dataset.formats import Format, Parser
@@ -20,6 +20,9 @@ from tunesmith.dataset.rows import Row, read_lines
 from tunesmith.dataset.wording import wording
 from tunesmith.domain.spec import Method
 from tunesmith.domain.validation import ValidationOptions
+
+_UNANSWERED = "the answer is empty, so that the example is left out. Fill it in, or remove it."
+_UNDECIDED = "both answers are the same, so that neither is preferred. Mend one, or remove it."
 
 
 @dataclass(slots=True)
@@ -127,20 +130,21 @@ class Inspector:
             part.findings.add(problem)
         if not example.answered:
             part.unanswered += 1
-            part.findings.add(_unanswered(example))
+            part.findings.add(_of_answers(example, Rule.EMPTY_ANSWER, fault=_UNANSWERED))
             return
         part.examples += 1
+        if isinstance(example, Pair) and example.undecided:
+            part.findings.add(_of_answers(example, Rule.SAME_ANSWERS, fault=_UNDECIDED))
         if self._measurer is not None:
             for problem in self._measurer.add(example, part.tally):
                 part.findings.add(problem)
 
 
-def _unanswered(example: AnyExample) -> Problem:
-    fault = "the answer is empty, so that the example is left out. Fill it in, or remove it."
+def _of_answers(example: AnyExample, rule: Rule, *, fault: str) -> Problem:
     return Problem(
         line=example.line,
         element=example.element,
         pointer="",
-        rule=Rule.EMPTY_ANSWER,
+        rule=rule,
         message=f"{example.place}: {fault}",
     )

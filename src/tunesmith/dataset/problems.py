@@ -85,6 +85,8 @@ class Rule(StrEnum):
     """An earlier example says the same, letter by letter."""
     NEAR_DUPLICATE = "near_duplicate"
     """An earlier example says the same but for case, blanks and punctuation."""
+    SAME_ANSWERS = "same_answers"
+    """Both answers of a pair are the same, so that neither can be preferred."""
     OVERLAP = "overlap"
     """The validation file has the same example, but for case, blanks and punctuation."""
     CONTROL_CHARACTERS = "control_characters"
@@ -117,6 +119,7 @@ _WARNINGS = frozenset(
         Rule.EMPTY_ANSWER,
         Rule.DUPLICATE,
         Rule.NEAR_DUPLICATE,
+        Rule.SAME_ANSWERS,
         Rule.OVERLAP,
         Rule.CONTROL_CHARACTERS,
         Rule.BROKEN_CHARACTERS,

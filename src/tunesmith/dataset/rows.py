@@ -312,7 +312,11 @@ def _not_utf8(line: int, column: int, *, byte: int) -> Problem:
 
 
 def _invalid_json(line: int, column: int, *, complaint: str) -> Problem:
-    message = f"Line {line}, column {column}: not valid JSON. {complaint}."
+    message = f"Line {line}, column {column}: not valid JSON. {complaint}. "
+    if (line, column) == (1, 1):
+        message += "Begin with an object or an array, or in CSV with a line of a format's keys."
+    else:
+        message += "Mend it here, or have a JSON library write the file."
     return _problem(line, Rule.INVALID_JSON, message=message)
 
 

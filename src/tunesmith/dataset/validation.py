@@ -141,6 +141,10 @@ def _taken(whole: Part, options: ValidationOptions) -> bool:
     if taken and whole.examples < options.minimum:
         findings.add(_too_few(whole, options.minimum))
         taken = False
+    elif taken and whole.tally.set_aside and not whole.tally.units:
+        message = "Nothing remains to learn: each example would be set aside. Mend what is told."
+        findings.add(Problem(line=0, pointer="", rule=Rule.NOTHING_LEARNT, message=message))
+        taken = False
     return taken
 
 

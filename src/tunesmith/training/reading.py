@@ -68,7 +68,7 @@ def read_file(
         rows = read_examples(file, method=spec.method, limit=limit, bad_rows=spec.bad_rows)
         for row in rows:
             encoded = _encode(row, tokenizer, max_length=spec.max_length)
-            if not isinstance(encoded, SetAside) and spec.over_length is not Policy.CUT:
+            if spec.over_length is not Policy.CUT:
                 encoded = _none_cut(encoded, max_length=spec.max_length)
             if isinstance(encoded, SetAside):
                 set_aside.append(encoded)
@@ -109,32 +109,44 @@ def _encode_pair(
     row: Pair, tokenizer: PreTrainedTokenizerBase, *, max_length: int
 ) -> list[Texts] | SetAside:
     pair: list[Encoded] = []
+    aside: list[SetAside] = []
     for answer in (row.chosen, row.rejected):
         side = Example(row.line, (*row.prompt, answer), row.element, row.tools)
         encoded = encode(side, tokenizer, max_length=max_length)
         if isinstance(encoded, SetAside):
-            return encoded
-        pair.extend(encoded)
-    return [tuple(pair)]
+            aside.append(encoded)
+        else:
+            pair.extend(encoded)
+    # Another length would mend an answer that is cut away, but nothing else.
+    return min(aside, key=_is_of_length) if aside else [tuple(pair)]
 
 
-def _none_cut(texts: list[Texts], *, max_length: int) -> list[Texts] | SetAside:
-    """Return `texts`, or in their place that they were cut."""
-    if not any(text.cut for example in texts for text in example):
+def _is_of_length(one: SetAside) -> bool:
+    return one.rule is SetAsideRule.ANSWER_CUT_AWAY
+
+
+def _none_cut(texts: list[Texts] | SetAside, *, max_length: int) -> list[Texts] | SetAside:
+    """Return `texts`, or in their place that something of them was cut, or all."""
+    if isinstance(texts, SetAside):
+        if not _is_of_length(texts):
+            return texts
+        line, element = texts.line, texts.element
+    elif any(text.cut for example in texts for text in example):
+        line, element = texts[0][0].line, texts[0][0].element
+    else:
         return texts
-    first = texts[0][0]
-    where = place(first.line, first.element)
+    where = place(line, element)
     return SetAside(
-        line=first.line,
-        element=first.element,
+        line=line,
+        element=element,
         rule=SetAsideRule.OVER_LENGTH,
         reason=f"{where}: it has more than {max_length} tokens. Shorten it, or raise max_length.",
     )
 
 
 def _refuse_long(set_aside: Sequence[SetAside], *, max_length: int) -> None:
-    rules = (SetAsideRule.OVER_LENGTH, SetAsideRule.ANSWER_CUT_AWAY)
-    places = [place(one.line, one.element) for one in set_aside if one.rule in rules]
+    long = [one for one in set_aside if one.rule is SetAsideRule.OVER_LENGTH]
+    places = [place(one.line, one.element) for one in long]
     if places:
         named = ", ".join(places[:_PLACES_NAMED])
         more = f" and {len(places) - _PLACES_NAMED} more" if len(places) > _PLACES_NAMED else ""

@@ -117,7 +117,8 @@ def test_what_is_too_long_is_cut_set_aside_or_refused_by_the_policy(
 def test_an_answer_that_is_cut_away_entirely_is_set_aside_and_told(folder: Path) -> None:
     report, tokens = measured([row("x" * 100, "y")], folder, max_length=50)
 
-    assert report.counts == {"over_length": 1, "answer_cut_away": 1}
+    assert report.counts == {"over_length": 1, "answer_cut_away": 1, "nothing_learnt": 1}
+    assert not report.ok, "a job would find nothing to learn"
     assert (tokens.set_aside, tokens.total, report.estimate) == (1, 0, None)
 
 

@@ -221,3 +221,14 @@ def test_published_files_of_other_methods_are_ok(
     assert report.ok, report.refusal
     assert (report.format, report.examples, report.unanswered) == (format, examples, 0)
     assert len(kinds) == 1
+
+
+def test_a_pair_whose_answers_are_the_same_is_told_and_taken() -> None:
+    rows = [
+        {"prompt": "Capital?", "chosen": "Paris.", "rejected": "Paris."},
+        {"prompt": "River?", "chosen": "Seine.", "rejected": "Tiber."},
+    ]
+    file = io.BytesIO(b"\n".join(json.dumps(row).encode() for row in rows))
+    report = check(file, method=Method.DPO, minimum=1).report
+    assert (report.ok, report.examples, report.counts) == (True, 2, {"same_answers": 1})
+    assert report.findings[0].line == 1

@@ -302,3 +302,10 @@ def test_a_long_file_is_read_in_constant_memory(as_array: bool) -> None:
     tracemalloc.stop()
     assert count == rows_wanted
     assert peak < 4 * 2**20, "20 MB of rows must not be held"
+
+
+@pytest.mark.parametrize("content", [b"question;answer\na;b\n", b"Plain text.\n", b"PK\x03\x04"])
+def test_a_file_that_is_no_json_at_all_is_told_what_it_may_be(content: bytes) -> None:
+    found = next(iter(read_rows(io.BytesIO(content))))
+    assert isinstance(found, Problem)
+    assert "Begin with an object or an array, or in CSV with" in found.message

@@ -1,0 +1,82 @@
+"""The report before a job says what the job's receipt says afterwards."""
+
+from __future__ import annotations
+
+import json
+from io import BytesIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from transformers import AutoTokenizer
+
+from tunesmith.dataset.tokenizer import FolderTokenizer
+from tunesmith.dataset.validation import Sources, validate
+from tunesmith.domain.errors import InvalidRequestError
+from tunesmith.domain.spec import Method, Policy, TrainSpec
+from tunesmith.domain.validation import ValidationOptions, ValidationReport
+from tunesmith.training.reading import FileReport, read_file
+
+SIZES = [(asked, said) for asked in (1, 30, 90) for said in (0, 1, 30, 90)]
+ALPACA = [{"instruction": "i" * asked, "output": "é" * said} for asked, said in SIZES]
+CHAT = [
+    {
+        "messages": [
+            {"role": "user", "content": "q" * asked},
+            {"role": "assistant", "content": "a" * (said + 1)},
+            {"role": "user", "content": "More?"},
+            {"role": "assistant", "content": "b" * asked},
+        ]
+    }
+    for asked, said in SIZES
+]
+PAIRS = [
+    {"prompt": "i" * asked, "chosen": "c" * (90 - said), "rejected": "r" * said}
+    for asked, said in SIZES
+]
+FILES = {Method.SUPERVISED: (ALPACA, CHAT), Method.DPO: (PAIRS,)}
+CASES = [
+    (method, rows, max_length)
+    for method, files in FILES.items()
+    for rows in files
+    for max_length in (70, 120, 500)
+]
+
+
+def report_on(content: bytes, folder: Path, **options: Any) -> ValidationReport:
+    wanted = ValidationOptions.model_validate({"model": "tiny", **options})
+    return validate(Sources(BytesIO(content)), wanted, tokenizer=FolderTokenizer(folder))
+
+
+def receipt_of(content: bytes, folder: Path, **options: Any) -> FileReport:
+    spec = cast("TrainSpec", SimpleNamespace(bad_rows=Policy.REFUSE, **options))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    return read_file(BytesIO(content), tokenizer, spec=spec, limit=None).report
+
+
+@pytest.mark.parametrize(("method", "rows", "max_length"), CASES)
+@pytest.mark.parametrize("policy", Policy)
+def test_tokens_and_what_is_set_aside_are_those_of_the_receipt(
+    method: Method, rows: list[Any], max_length: int, policy: Policy, base_folder: Path
+) -> None:
+    content = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+    options = {"method": method, "max_length": max_length, "over_length": policy}
+
+    report = report_on(content, base_folder, minimum=1, **options)
+
+    assert report.tokens is not None
+    if policy is Policy.REFUSE and not report.ok:
+        with pytest.raises(InvalidRequestError) as refused:
+            receipt_of(content, base_folder, **options)
+        assert refused.value.code == "over_length"
+        return
+    receipt = receipt_of(content, base_folder, **options)
+    assert (report.tokens.total, report.tokens.learnt, report.tokens.cut) == (
+        receipt.tokens,
+        receipt.learnt_tokens,
+        receipt.cut,
+    )
+    told = {rule: count for rule, count in report.counts.items() if rule in receipt.set_aside}
+    assert told == receipt.set_aside
+    assert report.tokens.set_aside == sum(told.values()) - told.get("empty_answer", 0)
