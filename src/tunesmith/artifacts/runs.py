@@ -88,6 +88,15 @@ class RunDirectory:
         lines = self._artifacts.tail(f"{self.prefix}/events", 0).split(b"\n")[:-1]
         return list(_whole_events(lines[after:], first=after + 1))
 
+    def events_from(self, offset: int, *, first: int) -> tuple[list[RunEvent], int]:
+        """Return the whole events from the byte `offset` on, and the offset behind them.
+
+        The next event there has the number `first`; `mend_events` leaves whole ones in their place.
+        """
+        lines = self._artifacts.tail(f"{self.prefix}/events", offset).split(b"\n")[:-1]
+        found = list(_whole_events(lines, first=first))
+        return found, offset + sum(len(line) + 1 for line in lines[: len(found)])
+
     def append_event(self, event: RunEvent) -> None:
         """Write one event behind the others; its number must be the next one."""
         line = event.model_dump_json(exclude_none=True).encode() + b"\n"

@@ -144,16 +144,12 @@ class ControllerProcess:
             pass
         pause = RESTART_PAUSE
         while not self._leaving.is_set():
-            with self._lock:
-                if self._leaving.is_set():
-                    return
-                child = self._child = self._start()
             began = time.monotonic()
-            code = child.wait()
+            end = self._run_one()
             lived = time.monotonic() - began
             pause = RESTART_PAUSE if lived > LONGEST_PAUSE else min(pause * 2, LONGEST_PAUSE)
             if not self._leaving.wait(pause):
-                logger.error("The controller ended with code %d; it is started again.", code)
+                logger.error("The controller %s; it is started again.", end)
 
     def end(self) -> None:
         """Ask the child to end its jobs and Ray, and wait for it."""
@@ -169,6 +165,18 @@ class ControllerProcess:
             logger.warning("The controller did not end in %.0f s; killing it.", LEAVE_PATIENCE)
             child.kill()
             child.wait()
+
+    def _run_one(self) -> str:
+        """Start the child and wait for its end; return what became of it."""
+        try:
+            with self._lock:
+                if self._leaving.is_set():
+                    return "is needed no more"
+                child = self._child = self._start()
+        except OSError as error:
+            # There is no memory or process for it now, or it died before it had its settings.
+            return f"could not be started: {error}"
+        return f"ended with code {child.wait()}"
 
     def _start(self) -> subprocess.Popen[bytes]:
         # A session of its own: a terminal's Ctrl-C reaches the API alone, which then ends the rest.

@@ -107,6 +107,22 @@ def test_an_event_that_is_still_being_written_is_left_for_later(
     assert run.events(after=1) == [event(2)]
 
 
+def test_a_reader_goes_on_where_it_was_though_the_log_was_mended_meanwhile(
+    run: RunDirectory, artifacts: Artifacts
+) -> None:
+    run.append_event(event(1))
+    artifacts.append("runs/ftjob-1/events", b'{"number": 2, "mess')
+    found, offset = run.events_from(0, first=1)
+    assert found == [event(1)]
+    assert run.events_from(offset, first=2) == ([], offset)
+    run.mend_events()
+    run.append_event(event(2))
+    found, end = run.events_from(offset, first=2)
+    assert found == [event(2)]
+    assert run.events_from(end, first=3) == ([], end)
+    assert end == len(artifacts.get("runs/ftjob-1/events"))
+
+
 @pytest.mark.parametrize("whole", [0, 1, 2])
 @pytest.mark.parametrize("torn", [b"", b'{"number": 9, "mess'])
 def test_mending_drops_a_torn_line_and_numbering_goes_on(

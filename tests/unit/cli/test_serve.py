@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import socket
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -50,6 +52,48 @@ def test_whoever_reads_the_address_can_connect_at_once(
 
         with socket.create_connection(listener.getsockname(), timeout=5) as connection:
             assert f":{connection.getpeername()[1]}/v1" in capsys.readouterr().out
+
+
+class Child:
+    """A controller that lives until it is asked to end."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+
+    def wait(self, timeout: float | None = None) -> int:
+        assert self.asked.wait(timeout or 20)
+        return 0
+
+    def terminate(self) -> None:
+        self.asked.set()
+
+
+def test_a_controller_that_cannot_be_started_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    controller = serve.ControllerProcess(load_settings({"data": tmp_path}))
+    child, begun = Child(), threading.Event()
+    answers: list[OSError | Child] = [OSError("no memory"), BrokenPipeError("died"), child]
+
+    def start() -> Child:
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        begun.set()
+        return answer
+
+    monkeypatch.setattr(serve, "RESTART_PAUSE", 0.01)
+    monkeypatch.setattr(controller, "_start", start)
+    server = SimpleNamespace(started=True)
+    watch = threading.Thread(target=controller.keep_alive, args=(server,))
+    watch.start()
+
+    assert begun.wait(20)
+    controller.end()
+    watch.join(20)
+    assert child.asked.is_set()
+    assert not watch.is_alive()
+    assert "could not be started: no memory" in caplog.text
 
 
 def everywhere(tmp_path: Path, **given: object) -> None:
