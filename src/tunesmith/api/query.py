@@ -18,10 +18,16 @@ _LABEL = re.compile(r"(metadata)\[(.*)\]", re.DOTALL)
 
 
 async def check_query(request: Request) -> None:
-    """Raise `InvalidRequestError` for a key of the query that the route does not know."""
+    """Raise `InvalidRequestError` for a key of the query that the route does not know, or twice."""
     route: APIRoute = request.scope["route"]
     known = set(_keys(route.dependant))
-    for key in request.query_params:
+    seen: set[str] = set()
+    for key, _ in request.query_params.multi_items():
+        if key in seen:
+            raise InvalidRequestError(
+                f"'{shortened(key)}' is given more than once; give it once.", param=key
+            )
+        seen.add(key)
         label = _LABEL.fullmatch(key)
         if (label[1] if label else key) not in known:
             shown = ", ".join(f"'{name}'" for name in sorted(known)) or "none"
@@ -48,13 +54,8 @@ async def _labels(
     ] = None,
 ) -> Mapping[str, str] | None:
     """Return the labels that listed jobs must carry: none of them at all if empty, any if null."""
-    labels: dict[str, str] = {}
-    for key, value in request.query_params.multi_items():
-        label = _LABEL.fullmatch(key)
-        if label and labels.setdefault(label[2], value) != value:
-            raise InvalidRequestError(
-                f"'{shortened(key)}' is given with two values; give one.", param=key
-            )
+    found = ((_LABEL.fullmatch(key), value) for key, value in request.query_params.items())
+    labels = {label[2]: value for label, value in found if label}
     if metadata and labels:
         raise InvalidRequestError(
             "'metadata' is null, and labels are given as well; give one.", param="metadata"

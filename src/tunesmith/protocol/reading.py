@@ -59,7 +59,8 @@ def read_object(raw: bytes) -> dict[str, Any]:
     """Return the JSON object that `raw` holds, UTF-8 without a byte order mark.
 
     Raises `InvalidRequestError` that names the place. NaN and infinities, which
-    JSON (RFC 8259) does not have, are refused.
+    JSON (RFC 8259) does not have, are refused, and so is a key that an object has
+    twice: one of its values would be passed over.
     """
     if not raw:
         raise InvalidRequestError("The request has no body; send a JSON object.")
@@ -70,7 +71,20 @@ def read_object(raw: bytes) -> dict[str, Any]:
         raise InvalidRequestError(f"The body is not JSON: {error}. Correct it there.") from None
     if not isinstance(value, dict):
         raise InvalidRequestError(f"The body must be a JSON object; found {describe(value)}.")
+    # Only the keys matter here, so no number is made.
+    json.loads(raw, object_pairs_hook=_check_once, parse_int=str, parse_float=str)
     return {key: _whole(item) for key, item in value.items()}
+
+
+def _check_once(pairs: list[tuple[str, Any]]) -> None:
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            raise InvalidRequestError(
+                f"The body has the key '{shortened(key)}' twice in one object; give it once.",
+                param=key,
+            )
+        seen.add(key)
 
 
 def _whole(value: Any) -> Any:

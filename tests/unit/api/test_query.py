@@ -57,6 +57,7 @@ def test_jobs_without_labels_are_listed(http: TestClient, labelled: dict[str, st
     [
         ("metadata=blue", "metadata"),
         ("metadata[team]=blue&metadata[team]=red", "metadata[team]"),
+        ("limit=5&limit=6", "limit"),
         ("metadata=null&metadata[team]=red", "metadata"),
         ("metadata[team", "metadata[team"),
         ("status=running", "status"),

@@ -39,6 +39,13 @@ def test_every_link_between_the_documents_leads_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+def test_every_page_is_found_from_the_first_one() -> None:
+    first = (ROOT / "README.md").read_text(encoding="utf-8")
+    for folder in ("explanation", "how-to", "reference"):
+        for page in sorted((ROOT / "docs" / folder).glob("*.md")):
+            assert f"]({page.relative_to(ROOT).as_posix()})" in first, page
+
+
 def test_every_code_of_a_refused_request_is_explained() -> None:
     found = {vars(codes)[name] for name in dir(codes) if name.isupper()}
     sources = [path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py")]
