@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -23,6 +24,8 @@ from tunesmith.domain.values import Value
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
+
+logger = logging.getLogger(__name__)
 
 
 class Verdict(Value):
@@ -60,7 +63,15 @@ class FileChecks:
         try:
             return future.result()
         except ArtifactMissingError as error:
-            return Verdict(error=JobError(code=FailureCode.INTERNAL_ERROR, message=error.message))
+            return _fault(error.message)
+        except OSError:
+            # The machine's fault, such as a full disk: the next pass begins again.
+            raise
+        # The check's edge: a file on which it breaks would be read again for ever.
+        except Exception as error:
+            logger.exception("The check of the files of job %s broke.", job.id)
+            kind = type(error).__name__
+            return _fault(f"The check of the files broke ({kind}), which is no fault of theirs.")
 
     def drop_but(self, job_ids: set[str]) -> None:
         """End the checks for all jobs but `job_ids`, and forget them."""
@@ -133,6 +144,10 @@ class _Watched(RawIOBase):
         chunk = b"" if self._dropped.is_set() else self._stream.read(len(view))
         view[: len(chunk)] = chunk
         return len(chunk)
+
+
+def _fault(message: str) -> Verdict:
+    return Verdict(error=JobError(code=FailureCode.INTERNAL_ERROR, message=message))
 
 
 def _warning(file: File, report: ValidationReport) -> str | None:

@@ -20,7 +20,8 @@ class ValidateFile(Wire):
     method: Literal["supervised", "dpo"] | None = None
     """The method that the file is for; null takes the files of any."""
     validation_file: str | None = None
-    """Id of the validation file that goes with it; what both have is reported."""
+    """Id of the validation file that goes with it; what both have is reported.
+    Its own faults are not: check it by itself (of it, a job takes even a single example)."""
     max_length: Length | None = None
     """Tokens of the longest example; null means what a job would take."""
     over_length: Literal["cut", "refuse", "set_aside"] = "cut"

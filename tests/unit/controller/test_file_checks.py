@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
+from tunesmith.controller import validate
+from tunesmith.dataset.validation import validate as whole_check
 from tunesmith.domain.events import EventLevel
+from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.jobs import JobStatus
 from tunesmith.domain.spec import JobRequest, Method, Policy
 from unit.controller.world import World, good_rows
@@ -58,3 +65,35 @@ def test_sound_files_raise_no_warning(world: World) -> None:
 
     events = world.store.list_events(job.id, after=None, limit=10).items
     assert {event.level for event in events} == {EventLevel.INFO}
+
+
+def test_a_file_on_which_the_check_breaks_fails_its_job_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def breaks(*_: object) -> None:
+        raise KeyError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(validate, "validate", breaks)
+        failed = world.step_until(world.add_job(), JobStatus.FAILED)
+
+    assert failed.error is not None
+    assert failed.error.code is FailureCode.INTERNAL_ERROR
+    assert "KeyError" in failed.error.message
+    assert failed.id in caplog.text
+    world.step_until(world.add_job(), JobStatus.QUEUED)
+
+
+def test_a_check_that_met_a_fault_of_the_machine_is_begun_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked, tries = whole_check, iter([OSError("No space left on device")])
+
+    def fails_once(*given: Any) -> Any:
+        for error in tries:
+            raise error
+        return checked(*given)
+
+    monkeypatch.setattr(validate, "validate", fails_once)
+
+    world.step_until(world.add_job(), JobStatus.QUEUED)
