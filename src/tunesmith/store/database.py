@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pydantic_core import from_json
 from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event
 
-from tunesmith.domain.errors import DiskFullError
+from tunesmith.domain.errors import BusyError, DiskFullError
 
 _WRITES = "tunesmith_writes"
 """Execution option of a connection whose transactions write."""
@@ -17,17 +17,25 @@ _CONNECTIONS = 40
 """Connections that stay open: as many as the API has threads, since opening one takes long."""
 
 
+_PATIENCE = 10_000
+"""Milliseconds that a writer waits for the one before it."""
+
+_RETRY_AFTER = 5
+"""Seconds after which a writer that waited in vain is told to try again."""
+
+
 def open_database(url: str) -> Engine:
     """Return the engine for `url`, such as `sqlite:////srv/tunesmith.db`; it connects on use.
 
-    Where the disk is full, its statements raise `DiskFullError`.
+    Where the disk is full, its statements raise `DiskFullError`; where another process keeps the
+    database to itself, `BusyError`.
     """
     # Four times as fast as the standard library, which lists of jobs feel.
     engine = create_engine(url, json_deserializer=from_json, pool_size=_CONNECTIONS)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
-        event.listen(engine, "handle_error", _name_full_disk)
+        event.listen(engine, "handle_error", _name_fault)
     return engine
 
 
@@ -44,7 +52,7 @@ def writing(engine: Engine) -> AbstractContextManager[Connection]:
 def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     # The driver would begin transactions late, at the first write; `_begin_sqlite` does it.
     connection.isolation_level = None
-    connection.execute("PRAGMA busy_timeout = 10000")
+    connection.execute(f"PRAGMA busy_timeout = {_PATIENCE}")
     connection.execute("PRAGMA journal_mode = WAL")
     # Every commit reaches the disk before the answer goes out.
     connection.execute("PRAGMA synchronous = FULL")
@@ -57,7 +65,16 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _name_full_disk(context: ExceptionContext) -> None:
+def _name_fault(context: ExceptionContext) -> None:
     fault = context.original_exception
-    if isinstance(fault, sqlite3.Error) and fault.sqlite_errorcode == sqlite3.SQLITE_FULL:
+    # Some errors of the driver's own have no code.
+    code = getattr(fault, "sqlite_errorcode", None)
+    if code == sqlite3.SQLITE_FULL:
         raise DiskFullError from fault
+    if code == sqlite3.SQLITE_BUSY:
+        raise BusyError(
+            f"The database has been kept busy by another process for {_PATIENCE // 1000} s, such "
+            "as a backup. Nothing was changed; try again later.",
+            code="database_busy",
+            retry_after=_RETRY_AFTER,
+        ) from fault
