@@ -212,11 +212,15 @@ def _values(schema: dict[str, Any]) -> str:
     if "$ref" in schema:
         return "an object"
     if "enum" in schema:
-        return ", ".join(f"`{choice}`" for choice in schema["enum"])
+        return ", ".join(f"`{_literal(choice)}`" for choice in schema["enum"])
     if schema["type"] == "array":
         return f"a list of {schema['minItems']} to {schema['maxItems']} names"
     words = {"boolean": "`true`, `false`", "null": "`null`", "string": "a string"}
     return words.get(schema["type"]) or f"{schema['type']}{_bounds(schema)}"
+
+
+def _literal(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _bounds(schema: dict[str, Any]) -> str:
@@ -226,7 +230,7 @@ def _bounds(schema: dict[str, Any]) -> str:
         "maximum": "to",
         "exclusiveMaximum": "below",
     }
-    return "".join(f" {word} {schema[key]}" for key, word in words.items() if key in schema)
+    return "".join(f" {word} {schema[key]:.10g}" for key, word in words.items() if key in schema)
 
 
 OPEA = """\

@@ -47,9 +47,9 @@ _EXPECTED = {
     "greater_than_equal": "must be at least {ge}",
     "less_than": "must be less than {lt}",
     "less_than_equal": "must be at most {le}",
-    "string_too_short": "must have at least {min_length} characters",
+    "string_too_short": "must have {min_length} or more characters",
     "string_too_long": "must have at most {max_length} characters",
-    "too_short": "must have at least {min_length} entries",
+    "too_short": "must have {min_length} or more entries",
     "too_long": "must have at most {max_length} entries",
 }
 """Our words for pydantic's error types; see https://docs.pydantic.dev/latest/errors/."""
@@ -131,8 +131,8 @@ def complaint(
     elif error["type"] == "unsupported":
         found = "its value" if _secret(parts) else describe(error["input"])
         message, code = f"{name} does not support {found}: {error['msg']}.", "unsupported_value"
-    elif not _secret(parts):
-        message += f"; found {describe(error['input'])}."
+    else:
+        message += "." if _secret(parts) else f"; found {describe(error['input'])}."
     return InvalidRequestError(message, param=path or None, code=code)
 
 

@@ -100,7 +100,8 @@ class TuningRequest(Wire):
     adapter: AdapterRequest = AdapterRequest()
     """The adapter's shape."""
     max_length: Length | None = None
-    """Tokens of the longest example; null means 1024, or the model's context where that is less."""
+    """Tokens of the longest example; null means 1024. A model whose context is shorter takes no
+    more than that, and an event tells so."""
     over_length: Literal["cut", "refuse", "set_aside"] = "cut"
     """What becomes of longer examples: cut at their end, a reason to fail, or left out."""
     bad_rows: Literal["refuse", "set_aside"] = "refuse"
@@ -235,7 +236,7 @@ class TuningObject(Wire):
     adapter: AdapterObject
     """The adapter's shape."""
     max_length: int | None
-    """Tokens of the longest example."""
+    """Tokens of the longest example, where the model's context is no shorter."""
     over_length: str
     """What becomes of longer examples."""
     bad_rows: str

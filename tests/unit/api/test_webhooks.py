@@ -170,7 +170,7 @@ def test_an_endpoint_that_was_gone_is_enabled_again_by_an_update(
         ("https://x.example/#part", "fragment"),
         ("https://x.example/a b", "printable ASCII"),
         ("https://x.example/é", "printable ASCII"),
-        ("http://169.254.169.254/latest", "metadata address"),
+        ("http://169.254.169.254/latest", "metadata address."),
         ("http://[::ffff:169.254.169.254]/", "metadata address"),
         ("https://x.example/" + "a" * 2048, "at most 2048"),
     ],
