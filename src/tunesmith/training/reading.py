@@ -31,7 +31,8 @@ class FileReport(Value):
     """What became of a data file."""
 
     examples: int
-    """Examples that can be used."""
+    """Examples that can be used; of a line that is learnt as several texts, each (but a pair's
+    two are one)."""
     tokens: int
     """Their tokens."""
     learnt_tokens: int
