@@ -59,8 +59,9 @@ class FileChecks:
             )
         self._waiting += 1
         try:
+            # A tokenizer may have to come from afar, which is no reason for others to wait.
+            folder = await asyncio.to_thread(self._tokenizer_folder, entry) if entry else None
             async with self._turns:
-                folder = await asyncio.to_thread(self._tokenizer_folder, entry) if entry else None
                 with ExitStack() as opened:
                     task = FileTask(
                         file=_descriptor(file, opened),

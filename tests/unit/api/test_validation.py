@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
@@ -17,8 +18,8 @@ from starlette.testclient import TestClient
 from models.tiny import byte_tokenizer
 from tunesmith.api import checks
 from tunesmith.api.app import create_app
-from tunesmith.api.checks import FileChecks
-from tunesmith.domain.errors import RateLimitError
+from tunesmith.api.checks import AT_ONCE, FileChecks
+from tunesmith.domain.errors import RateLimitError, TokenizerMissingError
 from tunesmith.domain.models import CatalogueEntry, FolderSource
 from tunesmith.domain.validation import ValidationOptions
 
@@ -187,3 +188,28 @@ def test_beyond_those_that_may_wait_a_check_is_refused(monkeypatch: pytest.Monke
 
     with pytest.raises(RateLimitError, match="Too many files wait"):
         asyncio.run(door.validate(BytesIO(GOOD), ValidationOptions()))
+
+
+def test_a_tokenizer_that_takes_its_time_holds_up_no_other_file() -> None:
+    arrived = threading.Event()
+
+    def slow_folder(_: CatalogueEntry) -> Path:
+        assert arrived.wait(60)
+        raise TokenizerMissingError
+
+    async def ask() -> bool:
+        door = FileChecks(slow_folder, workers=1)
+        entry = CatalogueEntry(name="m", source=FolderSource(path=Path("/models")))
+        waiting = [
+            asyncio.create_task(door.validate(BytesIO(GOOD), ValidationOptions(), entry=entry))
+            for _ in range(AT_ONCE)
+        ]
+        # They have begun by the next turn of the loop, and wait for their tokenizer.
+        await asyncio.sleep(0)
+        try:
+            return (await door.validate(BytesIO(GOOD), ValidationOptions())).ok
+        finally:
+            arrived.set()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+    assert asyncio.run(asyncio.wait_for(ask(), 30))
