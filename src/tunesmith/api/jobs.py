@@ -61,18 +61,19 @@ def create_job(
 
 
 @router.get("", response_model=JobList)
-def list_jobs(
+async def list_jobs(
     services: Serviced, labels: Labels, *, limit: Limit = 20, after: str | None = None
 ) -> Response:
     """List jobs, newest first, each in the shape of its own dialect."""
-    page = services.store.list_jobs(after=after, limit=limit, metadata=labels)
+    store = services.store
+    page = await services.read(lambda: store.list_jobs(after=after, limit=limit, metadata=labels))
     return Response(jobs_to_json(page), media_type="application/json")
 
 
 @router.get("/{job_id:job}")
-def retrieve_job(services: Serviced, job_id: str) -> JobObject:
+async def retrieve_job(services: Serviced, job_id: str) -> JobObject:
     """Retrieve a job in OpenAI's shape."""
-    return JobObject.to_wire(services.store.job(job_id))
+    return JobObject.to_wire(await services.read(lambda: services.store.job(job_id)))
 
 
 @router.post("/{job_id}/cancel")
@@ -94,7 +95,7 @@ def resume_job(services: Serviced, job_id: str) -> JobObject:
 
 
 @router.get("/{job_id}/events", response_model=EventList, responses=STREAM_ANSWERS)
-def list_events(
+async def list_events(
     services: Serviced,
     stream: AskedStream,
     *,
@@ -109,12 +110,16 @@ def list_events(
     """
     if stream is not None:
         return stream
-    return EventList.to_wire(services.store.list_events(job_id, after=after, limit=limit))
+    store = services.store
+    page = await services.read(lambda: store.list_events(job_id, after=after, limit=limit))
+    return EventList.to_wire(page)
 
 
 @router.get("/{job_id}/checkpoints")
-def list_checkpoints(
+async def list_checkpoints(
     services: Serviced, job_id: str, *, limit: Limit = 10, after: str | None = None
 ) -> CheckpointList:
     """List a job's checkpoints, newest first."""
-    return CheckpointList.to_wire(services.store.list_checkpoints(job_id, after=after, limit=limit))
+    store = services.store
+    page = await services.read(lambda: store.list_checkpoints(job_id, after=after, limit=limit))
+    return CheckpointList.to_wire(page)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
 
 from tunesmith.api.access import Admitted
 from tunesmith.api.checks import FileChecks
@@ -15,6 +16,8 @@ from tunesmith.domain.clock import Clock
 from tunesmith.domain.models import CatalogueEntry
 from tunesmith.domain.projects import Limits
 from tunesmith.store.protocol import Store
+
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,16 @@ class Services:
     """Names, beside loopback's, by which alone it admits them; `None` means any."""
     limits: Limits = field(default_factory=Limits)
     """The limits of a project that has none of its own."""
+
+    async def read(self, question: Callable[[], _Answer]) -> _Answer:
+        """Return the answer of a short `question` to the store, such as a page of a list.
+
+        A database in a local file answers sooner than a thread could be asked to
+        ask it, and threads that ask at once stand in each other's way.
+        """
+        if self.store.local:
+            return question()
+        return await run_in_threadpool(question)
 
     def now(self) -> int:
         """Return the time in whole unix seconds."""

@@ -345,6 +345,10 @@ class Store(
     `NotFoundError`.
     """
 
+    @property
+    def local(self) -> bool:
+        """Whether short questions are answered at once, since the database is a local file."""
+
     def within(self, project: str, limits: Limits | None = None) -> Self:
         """Return this store as `project` sees it, where it may have as much as `limits` say.
 

@@ -44,6 +44,11 @@ class SqlStore(
             self._engine, self._clock, project=project, limits=limits, ended=self._ended
         )
 
+    @property
+    def local(self) -> bool:
+        """Whether the database is a file of this machine's; see `Store.local`."""
+        return self._engine.dialect.name == "sqlite"
+
     def close(self) -> None:
         """Close the connections that are not in use."""
         self._engine.dispose()
