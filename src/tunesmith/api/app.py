@@ -49,8 +49,14 @@ from tunesmith.domain.errors import (
     UnknownKeyError,
     UserError,
 )
+from tunesmith.domain.ids import Dialect
 from tunesmith.domain.log_context import masked
-from tunesmith.protocol.errors import ErrorBody, ErrorDetail, ErrorType, OpeaErrorBody
+from tunesmith.protocol.errors import (
+    ErrorBody,
+    ErrorDetail,
+    ErrorType,
+    OpeaErrorBody,
+)
 from tunesmith.protocol.reading import complaint, shortened
 
 _log = logging.getLogger(__name__)
@@ -247,4 +253,5 @@ def _body(request: Request, detail: ErrorDetail) -> dict[str, Any]:
     """Return the error in the dialect of the path."""
     if request.url.path in opea.PATHS:
         return OpeaErrorBody(detail=detail.message).model_dump()
-    return ErrorBody(error=detail).model_dump()
+    opeas = request.scope["state"].get("dialect") is Dialect.OPEA
+    return ErrorBody(error=detail, detail=detail.message if opeas else None).model_dump()

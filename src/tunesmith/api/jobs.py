@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.convertors import StringConvertor, register_url_convertor
 
 from tunesmith.api.answers import WireRoute
@@ -15,7 +15,7 @@ from tunesmith.api.idempotency import REPLAYED, REUSED, Idempotency
 from tunesmith.api.openapi import json_body
 from tunesmith.api.query import Labels
 from tunesmith.api.services import Serviced
-from tunesmith.protocol.dialects import JobList, job_to_wire, jobs_to_json, read_create
+from tunesmith.protocol.dialects import JobList, dialect_of, job_to_wire, jobs_to_json, read_create
 from tunesmith.protocol.events import CheckpointList, EventList
 from tunesmith.protocol.jobs import CreateJob, JobObject
 from tunesmith.protocol.opea import OpeaJobObject
@@ -37,13 +37,23 @@ Limit = Annotated[int, Query(ge=1, le=1000)]
 """Rows of a page, 1 to 1000."""
 
 
+async def _told_apart(request: Request, body: JsonBody) -> dict[str, Any]:
+    """Remember the dialect of a request for a job, in which a refusal is written too."""
+    request.state.dialect = dialect_of(body)
+    return body
+
+
+CreateBody = Annotated[dict[str, Any], Depends(_told_apart)]
+"""A handler's parameter that receives the JSON object which asks for a job."""
+
+
 @router.post(
     "",
     openapi_extra=json_body(CreateJob, OpeaCreateJob),
     responses=REUSED,
 )
 def create_job(
-    services: Serviced, body: JsonBody, *, key: Idempotency, response: Response
+    services: Serviced, body: CreateBody, *, key: Idempotency, response: Response
 ) -> JobObject | OpeaJobObject:
     """Create a job, in either dialect; the answer is in the same one.
 

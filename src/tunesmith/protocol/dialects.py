@@ -65,19 +65,24 @@ def _remembered(job: Job) -> str:
     return text
 
 
-def read_create(body: Mapping[str, Any]) -> CreateJob | OpeaCreateJob:
-    """Return the request for a job in its own dialect.
+def dialect_of(body: Mapping[str, Any]) -> Dialect:
+    """Return the dialect of a request for a job.
 
     It is OPEA's if it has one of OPEA's sections, or gives the training file by
-    name instead of by id. Raises `InvalidRequestError`.
+    name instead of by id.
     """
-    if body.keys() & SECTIONS:
-        return read_shape(OpeaCreateJob, body)
     name = body.get("training_file")
-    if not isinstance(name, str) or is_file_id(name):
+    named = isinstance(name, str) and not is_file_id(name)
+    return Dialect.OPEA if body.keys() & SECTIONS or named else Dialect.OPENAI
+
+
+def read_create(body: Mapping[str, Any]) -> CreateJob | OpeaCreateJob:
+    """Return the request for a job in its own dialect. Raises `InvalidRequestError`."""
+    if dialect_of(body) is Dialect.OPENAI:
         return read_shape(CreateJob, body)
+    name = str(body.get("training_file"))
     for key in ("method", "metadata"):
-        if key in body:
+        if key in body and not body.keys() & SECTIONS:
             raise InvalidRequestError(
                 f"'training_file' is {shortened(name)!r}, which is no file id (file-…), so the "
                 f"request is read in OPEA's dialect, which has no '{key}'. Give a file id, or "

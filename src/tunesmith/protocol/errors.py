@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from tunesmith.protocol.wire import Wire
 
@@ -28,6 +30,8 @@ class ErrorBody(Wire):
 
     error: ErrorDetail
     """The error."""
+    detail: Annotated[str | None, Field(exclude_if=lambda text: text is None)] = None
+    """The message again, where OPEA's clients read it: in refusals of a job in their dialect."""
 
 
 class OpeaErrorBody(Wire):

@@ -33,7 +33,7 @@ def refused(
         body = {"model": "smollm2-135m-instruct", "training_file": file_id} | keys
         answer = http.post(JOBS, json=body)
         assert answer.status_code == status, answer.text
-        assert list(answer.json()) == ["error"]
+        assert next(iter(answer.json())) == "error"
         error: dict[str, Any] = answer.json()["error"]
         assert list(error) == ["message", "type", "param", "code"]
         assert error["type"] == "invalid_request_error"

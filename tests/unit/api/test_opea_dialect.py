@@ -220,3 +220,17 @@ def test_a_paused_job_is_queued_in_opeas_words(
     assert shown["status"] == "queued"
     [listed] = http.get(JOBS).json()["data"]
     assert listed["status"] == "queued"
+
+
+def test_a_refused_job_is_told_in_the_words_that_each_dialects_clients_read(
+    http: TestClient,
+) -> None:
+    asked = {"model": "smollm2-135m-instruct", "training_file": "absent.json"}
+    answer = http.post("/v1/fine_tuning/jobs", json=asked)
+    assert answer.status_code == 404
+    assert answer.json()["detail"] == "Training file 'absent.json' not found!"
+    assert answer.json()["error"]["message"] == answer.json()["detail"]
+    misread = http.post("/v1/fine_tuning/jobs", json={**asked, "Training": {"epochs": 0}})
+    assert "Training.epochs" in misread.json()["detail"]
+    theirs = http.post("/v1/fine_tuning/jobs", json={**asked, "training_file": "file-" + "a" * 24})
+    assert set(theirs.json()) == {"error"}
