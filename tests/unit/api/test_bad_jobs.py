@@ -49,7 +49,7 @@ def refused(
         ({"training_file": 5}, "training_file", "must be a string"),
         ({"training_file": None}, "training_file", "found null"),
         ({"validation_file": ["x"]}, "validation_file", "found a list"),
-        ({"suffix": ""}, "suffix", "at least 1"),
+        ({"suffix": ""}, "suffix", "1 or more"),
         ({"suffix": "x" * 65}, "suffix", "at most 64"),
         ({"suffix": "a:b"}, "suffix", "colon"),
         ({"suffix": "a b"}, "suffix", "whitespace"),
