@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from tunesmith.dataset.findings import Findings
 from tunesmith.dataset.problems import Problem, Rule, place
 
+_LOWER = bytes(range(256)).lower()
 _PASSED_OVER = (string.whitespace + string.punctuation).encode()
 
 
@@ -36,14 +37,14 @@ class Fingerprints:
 
     def add(self, words: bytes, line: int, *, element: int) -> None:
         """Add the example at `line` and `element` that says `words`, in UTF-8."""
-        self._near.frombytes(_near(words.lower().translate(None, _PASSED_OVER), words))
+        self._near.frombytes(_near(words.translate(_LOWER, _PASSED_OVER), words))
         self._exact.append(crc32(words))
         self._lines.append(line)
         self._elements.append(element)
 
     def add_lines(self, wordings: Sequence[bytes], line: int) -> None:
         """Add the examples of the lines from `line` on, which say `wordings` without zero bytes."""
-        whole = b"\0".join(wordings).lower().translate(None, _PASSED_OVER)
+        whole = b"\0".join(wordings).translate(_LOWER, _PASSED_OVER)
         plain = whole.split(b"\0") if wordings else []
         self._near.frombytes(b"".join([_near(*each) for each in zip(plain, wordings, strict=True)]))
         self._exact.extend(map(crc32, wordings))

@@ -112,10 +112,11 @@ class Inspector:
         line = block.line
         for doubtful, run in groupby(wordings, key=lambda words: words is None):
             if doubtful:
-                for _ in run:
-                    rows = read_lines(BytesIO(lines[line - block.line]), number=line)
-                    part.join(self.inspect(rows, settled=Format.CHAT))
-                    line += 1
+                first = line - block.line
+                among = lines[first : first + sum(1 for _ in run)]
+                rows = read_lines(BytesIO(b"\n".join(among)), number=line)
+                part.join(self.inspect(rows, settled=Format.CHAT))
+                line += len(among)
                 continue
             plain = [words for words in run if words is not None]
             part.fingerprints.add_lines(plain, line)

@@ -15,18 +15,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import json as arrow_json
 
+from tunesmith.dataset.sensitive import SENSITIVE
+
 _SCHEMA = pa.schema(
     [("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])))]
 )
 _ROLES = pa.array(["system", "user", "assistant"])
+# A line break that does not end an object, or begins none; within one, "}" and "{" never stand
+# around it.
+_UNFRAMED = re.compile(rb"\n(?:[^{]|(?<!}\n))")
 # Escapes of ASCII characters, which may spell a key in a second way or hide a control character,
 # and of halves of surrogate pairs, which may be without the other half.
 _ODD_ESCAPE = re.compile(rb"\\u(?:00[0-7]|[dD][89a-fA-F])")
 # Whatever may be a finding of the rules for content: broader than they, but quick.
-_SUSPICIOUS = (
-    r"@|-----|[A-Za-z0-9_-]{20}|(?:[0-9][ ().-]*){8}"
-    r"|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x{9f}]|\x{fffd}|[ÃÂ]|â€"
-)
+_SUSPICIOUS = SENSITIVE + r"|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x{9f}]|\x{fffd}|[ÃÂ]|â€"
 
 
 def plain_wordings(block: bytes) -> list[bytes | None] | None:
@@ -42,7 +44,7 @@ def plain_wordings(block: bytes) -> list[bytes | None] | None:
     if turns.null_count or role.null_count or content.null_count:
         return None
     # A key that occurs twice is two quotation marks too many, and Arrow would keep one of both.
-    quoted = pc.sum(pc.count_substring(content, '"')).as_py()
+    quoted = pc.sum(pc.count_substring(content, '"')).as_py() if b'\\"' in block else 0
     if block.count(b'"') != 2 * len(messages) + 8 * len(turns) + quoted:
         return None
     spoken = pc.binary_join_element_wise(role, content, ": ")
@@ -56,9 +58,8 @@ def plain_wordings(block: bytes) -> list[bytes | None] | None:
 def _messages(block: bytes) -> pa.ListArray | None:
     """Return the messages of each line; `None` where a line may be more, or less, than a row."""
     lines = block.count(b"\n") + (not block.endswith(b"\n"))
-    # Within an object a "}" is never followed by a line break and a "{".
-    framed = block.startswith(b"{") and block.rstrip(b"\n").endswith(b"}")
-    if not framed or block.count(b"}\n{") != lines - 1 or not _is_utf8(block):
+    framed = block.startswith(b"{") and block.endswith((b"}", b"}\n"))
+    if not framed or _UNFRAMED.search(block) or not _is_utf8(block):
         return None
     if b"\\u" in block and _ODD_ESCAPE.search(block):
         return None

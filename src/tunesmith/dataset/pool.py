@@ -14,19 +14,21 @@ from tunesmith.dataset.formats import Format
 from tunesmith.dataset.inspection import Inspector, Part
 
 _AHEAD = 2
-"""Blocks for each process that are read before they are asked for."""
+"""Blocks for each other process that are read before it asks for them."""
 
 
 def inspect_aside(
     found: Iterator[Block], inspector: Inspector, *, settled: Format, workers: int
 ) -> Generator[Part]:
-    """Yield the part of each block in order, inspected by `workers` processes.
+    """Yield the part of each block in order, inspected by `workers` processes, of at least two.
 
-    The processes end when the iterator is closed, and when this process dies.
+    This process is one of them: it inspects what the others are too busy for, as they are
+    while they begin. They end when the iterator is closed, and when this process dies.
     """
+    others = workers - 1
     # Forking would copy threads' locks in whatever state they are.
     with ProcessPoolExecutor(
-        workers,
+        others,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_begin,
         initargs=(inspector, settled),
@@ -34,8 +36,12 @@ def inspect_aside(
         waiting: deque[Future[Part]] = deque()
         try:
             for block in found:
-                waiting.append(pool.submit(_inspect, block))
-                if len(waiting) > _AHEAD * workers:
+                if sum(not part.done() for part in waiting) < _AHEAD * others:
+                    waiting.append(pool.submit(_inspect, block))
+                else:
+                    waiting.append(Future())
+                    waiting[-1].set_result(inspector.inspect_block(block, settled=settled))
+                while waiting and waiting[0].done():
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

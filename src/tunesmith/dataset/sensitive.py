@@ -61,6 +61,25 @@ _IBAN = re.compile(
 # Names that RFC 2606 and RFC 6761 keep free for examples are nobody's.
 _NOBODYS = re.compile(r"(?:^|\.)(?:example(?:\.(?:com|net|org))?|test|invalid|localhost)$", re.I)
 
+SENSITIVE = "|".join(
+    (
+        "-----BEGIN",
+        "(?:AKIA|ASIA)[A-Z2-7]{16}",
+        r"gh[pousr]_[A-Za-z0-9]{36}|github_pat_\w{60}|glpat-[A-Za-z0-9_-]{20}",
+        "sk-[A-Za-z0-9_-]{40}|[rs]k_live_[A-Za-z0-9]{24}",
+        "AIza[A-Za-z0-9_-]{35}|hf_[A-Za-z0-9]{34}|xox[abeprs]-[0-9A-Za-z-]{20}",
+        "eyJ[A-Za-z0-9_-]{10}",
+        "@",
+        r"\+[1-9][0-9 ().-]{6}|[2-9][0-9]{2}[) .-]{1,2}[2-9][0-9]{2}[ .-][0-9]{4}",
+        "[0-9]{13}|(?:[0-9]{4}[ -]){3}[0-9]{4}|3[47][0-9]{2}[ -][0-9]{6}[ -][0-9]{5}",
+        "[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2}",
+    )
+)
+"""Finds, and more than they, whatever the patterns above find, in the syntax of RE2.
+
+It looks at nothing around a find and repeats little, so that one automaton reads each letter once.
+"""
+
 _DIGITS_ALONE = bytes(48 if 48 <= byte <= 57 else 120 for byte in range(256))
 _SHORTEST_NUMBER = b"0" * 8
 _WORDS_ALONE = bytes(
@@ -94,7 +113,8 @@ def secrets_in(text: str) -> Iterator[tuple[int, str]]:
 
 def personal_data_in(text: str) -> Iterator[tuple[int, str]]:
     """Yield where something in `text` looks like personal data, and what kind."""
-    for match in _EMAIL.finditer(text):
+    # The search for an address tries each word, so that texts without the sign are spared it.
+    for match in _EMAIL.finditer(text) if "@" in text else ():
         if not _NOBODYS.search(match.group(1)):
             yield match.start(), "an e-mail address"
     for match in _PHONE.finditer(text):

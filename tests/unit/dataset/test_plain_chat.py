@@ -11,6 +11,7 @@ import pytest
 
 from tunesmith.dataset import blocks, inspection
 from tunesmith.dataset.plain_chat import plain_wordings
+from tunesmith.dataset.sensitive import personal_data_in, secrets_in
 from tunesmith.dataset.validation import Sources, validate
 from tunesmith.domain.validation import ValidationOptions
 
@@ -85,6 +86,45 @@ def test_odd_rows_are_in_doubt(line: bytes) -> None:
     assert (plain_wordings(line + b"\n") or [None])[0] is None
     around = plain_wordings(b"\n".join([PLAIN[0], line, PLAIN[1]]))
     assert around is None or around[1] is None
+
+
+# Put together here, so that no scanner of source code takes them for real ones.
+SENSITIVE = [
+    "AKIA" + "QYLPMN5HFIQR7XYA",
+    "github_pat" + "_" + "0aB1cD2eF3" * 6,
+    "glpat" + "-" + "0aB1cD2eF3" * 2,
+    "sk" + "-proj-" + "A1b2C3d4E5" * 4,
+    "sk" + "_live_" + "A1b2C3d4E5" * 3,
+    "AI" + "za" + "A1b2C3d4E5" * 3 + "abcde",
+    "hf" + "_" + "aBcDeFgHiJ" * 3 + "kLmN",
+    "xoxb" + "-" + "123456789012-abcdefghijkl",
+    "eyJ" + "hbGciOiJIUzI1NiJ9" + ".eyJ" + "zdWIiOiIxMjM0NTY3ODkwIn0" + ".dozjgNryP4J3jVmNHl0w5N",
+    "(212) 867-4309",
+    "(212)867-4309",
+    "212.867.4309",
+    "+1 (212) 867-4309",
+    "4111 1111 1111 1111",
+    "4111111111111111",
+    "3782-822463-10005",
+    "DE89 3704 0044 0532 0130 00",
+    "GB82WEST12345698765432",
+]
+
+
+@pytest.mark.parametrize("found", SENSITIVE)
+def test_whatever_the_search_finds_is_in_doubt(found: str) -> None:
+    text = f"Is it {found} or not?"
+
+    assert [*secrets_in(text), *personal_data_in(text)]
+    assert plain_wordings(row(("user", text), A) + b"\n") == [None]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["On 2019-01-02 and 2020-01-02 at 10:00", "A_name_that_is_really_quite_long", "1900 1950"],
+)
+def test_dates_and_long_names_are_beyond_doubt(text: str) -> None:
+    assert plain_wordings(row(("user", text), A) + b"\n") != [None]
 
 
 @pytest.mark.parametrize("seed", range(40))
