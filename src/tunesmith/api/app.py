@@ -23,6 +23,7 @@ from tunesmith.api import (
     opea,
     permissions,
     receipts,
+    repair,
     uploads,
     validation,
     webhooks,
@@ -121,6 +122,7 @@ def create_app(services: Services) -> FastAPI:
     for resource in (
         files,
         validation,
+        repair,
         uploads,
         jobs,
         receipts,

@@ -1,4 +1,4 @@
-"""Has files checked by processes of their own, so that the API goes on answering meanwhile."""
+"""Has files checked and repaired by processes of their own; the API goes on answering meanwhile."""
 
 from __future__ import annotations
 
@@ -6,13 +6,20 @@ import asyncio
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from tunesmith.domain.errors import RateLimitError, SystemFaultError, TokenizerMissingError
+from tunesmith.domain.errors import (
+    DiskFullError,
+    InvalidRequestError,
+    RateLimitError,
+    SystemFaultError,
+    TokenizerMissingError,
+)
 from tunesmith.domain.models import CatalogueEntry
+from tunesmith.domain.repair import RepairReport
 from tunesmith.domain.validation import FileTask, ValidationOptions, ValidationReport
 
 AT_ONCE = 2
@@ -23,6 +30,8 @@ MOST_WAITING = 16
 _RETRY_AFTER = 10
 _REFUSED = 3
 """Exit code with which the process says on standard output why it cannot do it."""
+_DISK_FULL = 4
+"""Exit code with which it says that there is no room for what it writes."""
 _COMMAND = (sys.executable, "-m", "tunesmith.dataset")
 
 
@@ -52,13 +61,7 @@ class FileChecks:
         Cancelled, it ends the process. Raises `RateLimitError` where too many wait,
         `TokenizerMissingError` where tokens cannot be counted.
         """
-        if self._waiting >= MOST_WAITING:
-            raise RateLimitError(
-                "Too many files wait to be checked. Try again in a moment.",
-                retry_after=_RETRY_AFTER,
-            )
-        self._waiting += 1
-        try:
+        with self._place():
             # A tokenizer may have to come from afar, which is no reason for others to wait.
             folder = await asyncio.to_thread(self._tokenizer_folder, entry) if entry else None
             async with self._turns:
@@ -70,14 +73,58 @@ class FileChecks:
                         workers=self._workers,
                         options=options,
                     )
-                    return ValidationReport.model_validate_json(await _done(task))
+                    try:
+                        return ValidationReport.model_validate_json(await _done(task))
+                    except _RefusedError as error:
+                        raise TokenizerMissingError(str(error)) from None
+
+    async def repair(
+        self, file: BinaryIO, copy: BinaryIO, *, diff: BinaryIO | None = None
+    ) -> RepairReport:
+        """Write the repaired copy of `file` to `copy` and its unified diff to `diff`.
+
+        Both are empty files. Cancelled, it ends the process. Raises `RateLimitError`
+        where too many wait, `InvalidRequestError` for a file that cannot be repaired,
+        and `DiskFullError`.
+        """
+        with self._place():
+            async with self._turns:
+                with ExitStack() as opened:
+                    task = FileTask(
+                        file=_descriptor(file, opened),
+                        repaired=copy.fileno(),
+                        diff=diff.fileno() if diff else None,
+                    )
+                    try:
+                        return RepairReport.model_validate_json(await _done(task))
+                    except _RefusedError as error:
+                        raise InvalidRequestError(
+                            str(error), param="file_id", code="file_not_repairable"
+                        ) from None
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """Take a place among those who wait; raises `RateLimitError` where there is none."""
+        if self._waiting >= MOST_WAITING:
+            raise RateLimitError(
+                "Too many files wait to be checked. Try again in a moment.",
+                retry_after=_RETRY_AFTER,
+            )
+        self._waiting += 1
+        try:
+            yield
         finally:
             self._waiting -= 1
 
 
+class _RefusedError(Exception):
+    """The process cannot do its task; the text says why."""
+
+
 async def _done(task: FileTask) -> bytes:
     """Return what the process that does `task` answers."""
-    inherited = [number for number in (task.file, task.held_out) if number is not None]
+    named = (task.file, task.held_out, task.repaired, task.diff)
+    inherited = [number for number in named if number is not None]
     child = await asyncio.create_subprocess_exec(
         *_COMMAND,
         stdin=asyncio.subprocess.PIPE,
@@ -96,7 +143,9 @@ async def _done(task: FileTask) -> bytes:
             child.kill()
             await child.wait()
     if code == _REFUSED:
-        raise TokenizerMissingError(answer.decode())
+        raise _RefusedError(answer.decode())
+    if code == _DISK_FULL:
+        raise DiskFullError
     if code:
         raise SystemFaultError(f"The check of a file ended with code {code}.")
     return answer

@@ -27,6 +27,7 @@ from tunesmith.protocol.opea import OpeaCheckpoint, OpeaHealth, OpeaJobId, OpeaJ
 from tunesmith.protocol.opea_create import OpeaCreateJob
 from tunesmith.protocol.permissions import CreatePermissions, PermissionDeleted, PermissionList
 from tunesmith.protocol.receipts import ReceiptLineObject, ReceiptTextObject, TokenObject
+from tunesmith.protocol.repair import FileChange, FileRepair
 from tunesmith.protocol.uploads import CompleteUpload, CreateUpload, UploadObject, UploadPartObject
 from tunesmith.protocol.validation import (
     FileEstimate,
@@ -53,6 +54,7 @@ from tunesmith.protocol.webhooks import (
 from tunesmith.protocol.wire import Wire
 
 _FILE_ID = "file-4ZlX0vT8bQm2Yc6RkP1sWd9n"
+_ORIGINAL_ID = "file-8bQm2Yc6RkP1sWd9n4ZlX0vT"
 _JOB_ID = "ftjob-b3K7tQx9LmZ2pV5cR8yH1dNw"
 _OPEA_ID = "ft-job-0b9c7f0e-6a1d-4f43-9d0e-2f6f1f1c5a7b"
 _BASE = "smollm2-135m-instruct"
@@ -173,6 +175,7 @@ def _files() -> list[Wire]:
         UploadObject.to_wire(upload, _file()),
         UploadPartObject.to_wire(part),
         _validation(),
+        _repair(),
     ]
 
 
@@ -208,6 +211,17 @@ def _validation() -> FileValidation:
             set_aside=0,
         ),
         estimate=FileEstimate(n_epochs=3, batch_size=4, steps=90, trained_tokens=27_846),
+    )
+
+
+def _repair() -> FileRepair:
+    what = "The row was dropped: an earlier one is the same example."
+    return FileRepair(
+        file=FileObject.to_wire(_file()),
+        original=_ORIGINAL_ID,
+        mended={"duplicate": 1},
+        unmended={"wrong_type": 2},
+        changes=[FileChange(line=40, rule="duplicate", what=what)],
     )
 
 

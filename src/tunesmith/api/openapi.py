@@ -75,6 +75,15 @@ BYTES: dict[int | str, dict[str, Any]] = {
 """Describes an answer of plain bytes, for a route's `responses`."""
 
 
+DIFF: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The unified diff, without context; empty where nothing is mended.",
+        "content": {"text/x-diff": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+"""Describes an answer of a diff, for a route's `responses`."""
+
+
 def json_body(*shapes: type[Wire], required: bool = True) -> dict[str, Any]:
     """Return the description of a JSON body in one of `shapes`, for a route's `openapi_extra`."""
     schemas = [{"$ref": _REF.format(model=shape.__name__)} for shape in shapes]

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Annotated, BinaryIO
+from typing import Annotated, BinaryIO, TypeVar
 
 from fastapi import APIRouter, Depends, Request
 
@@ -21,12 +21,14 @@ from tunesmith.domain.errors import (
     TokenizerMissingError,
 )
 from tunesmith.domain.models import CatalogueEntry
-from tunesmith.domain.validation import ValidationReport
 from tunesmith.protocol.reading import read_shape, shortened
 from tunesmith.protocol.validation import FileValidation, ValidateFile
 
 router = APIRouter(route_class=WireRoute, prefix="/v1/files", tags=["files"])
 """The routes of this resource."""
+
+Report = TypeVar("Report")
+"""What a process of its own reports on a file."""
 
 _ASK_AGAIN = 0.5
 """Seconds after which it is asked again whether the client is still there."""
@@ -50,10 +52,10 @@ def _asked(services: Serviced, file_id: str, *, body: OptionalJsonBody) -> Itera
     wanted = read_shape(ValidateFile, body)
     entry = _entry(services, wanted.model) if wanted.model else None
     with ExitStack() as opened:
-        file = opened.enter_context(_content(services, file_id, param="file_id"))
+        file = opened.enter_context(open_content(services, file_id, param="file_id"))
         held_out = None
         if wanted.validation_file is not None:
-            content = _content(services, wanted.validation_file, param="validation_file")
+            content = open_content(services, wanted.validation_file, param="validation_file")
             held_out = opened.enter_context(content)
         yield Asked(wanted, file, held_out, entry)
 
@@ -70,13 +72,11 @@ async def validate_file(
     check = services.checks.validate(
         asked.file, asked.wanted.to_options(), held_out=asked.held_out, entry=asked.entry
     )
-    report = await _while_connected(request, asyncio.ensure_future(check))
+    report = await while_connected(request, asyncio.ensure_future(check))
     return FileValidation.to_wire(report, file_id=file_id, asked=asked.wanted)
 
 
-async def _while_connected(
-    request: Request, check: asyncio.Future[ValidationReport]
-) -> ValidationReport:
+async def while_connected(request: Request, check: asyncio.Future[Report]) -> Report:
     """Return the report, or end the check if the client leaves before."""
     try:
         while not check.done():
@@ -107,7 +107,8 @@ def _entry(services: Services, model: str) -> CatalogueEntry:
     return services.catalogue[base]
 
 
-def _content(services: Services, file_id: str, *, param: str) -> BinaryIO:
+def open_content(services: Services, file_id: str, *, param: str) -> BinaryIO:
+    """Return a file's content; raises `NotFoundError` for `param` where it is gone."""
     try:
         return services.artifacts.open(services.store.file(file_id).key)
     except NotFoundError as error:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from tunesmith.cli.folder import open_folder
+from tunesmith.cli.repair import shown_repair, write_repaired
 from tunesmith.cli.tokenizers import TokenizerFolders
 from tunesmith.domain.errors import TunesmithError
 from tunesmith.domain.hyperparameters import MAX_LENGTH
@@ -54,6 +55,10 @@ def validate_file(
     batch_size: Annotated[
         int | None, typer.Option(min=1, max=256, help="Examples behind one step.")
     ] = None,
+    repair: Annotated[
+        Path | None,
+        typer.Option(exists=False, dir_okay=False, help="Where a repaired copy is written to."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Report all that is wrong or dubious in a training file; no service is needed.
@@ -75,10 +80,14 @@ def validate_file(
     )
     try:
         report = _report(file, validation_file, options=options)
+        repaired = write_repaired(file, repair) if repair else None
     except TunesmithError as error:
         typer.echo(f"tunesmith: {error.message}", err=True)
         raise typer.Exit(_USAGE) from None
     typer.echo(report.model_dump_json(indent=2) if json else shown(report))
+    if repaired and repair:
+        # Beside a report in JSON, which is for programs, the copy is told to the person.
+        typer.echo(shown_repair(repaired, repair), err=json)
     raise typer.Exit(0 if report.ok else 1)
 
 

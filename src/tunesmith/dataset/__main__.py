@@ -1,7 +1,7 @@
 """Checks or repairs one file in a process of its own: `python -m tunesmith.dataset`.
 
 The first line of standard input is a `FileTask`; the open files that it names
-by number are inherited. A report is written to standard output as JSON. When
+by number are inherited. The report is written to standard output as JSON. When
 standard input closes before that, nobody waits any longer, and the process ends.
 """
 
@@ -10,14 +10,19 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from contextlib import ExitStack
 
+from tunesmith.dataset.repair import repair
 from tunesmith.dataset.tokenizer import FolderTokenizer
 from tunesmith.dataset.validation import Sources, validate
+from tunesmith.domain.disk import disk_is_full
 from tunesmith.domain.errors import TunesmithError
 from tunesmith.domain.validation import FileTask
 
 EXIT_REFUSED = 3
 """Exit code where the task cannot be done; standard output says why."""
+EXIT_DISK_FULL = 4
+"""Exit code where there is no room for the copy."""
 
 
 def main() -> int:
@@ -27,10 +32,14 @@ def main() -> int:
     task = FileTask.model_validate_json(sys.stdin.buffer.readline())
     threading.Thread(target=_follow_parent, daemon=True).start()
     try:
-        answer = _validate(task)
+        answer = _validate(task) if task.repaired is None else _repair(task, task.repaired)
     except TunesmithError as error:
         sys.stdout.write(error.message)
         return EXIT_REFUSED
+    except OSError as error:
+        if disk_is_full(error):
+            return EXIT_DISK_FULL
+        raise
     sys.stdout.write(answer)
     return 0
 
@@ -44,6 +53,14 @@ def _validate(task: FileTask) -> str:
         workers=task.workers,
     )
     return report.model_dump_json()
+
+
+def _repair(task: FileTask, repaired: int) -> str:
+    with ExitStack() as opened:
+        file = opened.enter_context(os.fdopen(task.file, "rb"))
+        copy = opened.enter_context(os.fdopen(repaired, "r+b"))
+        diff = opened.enter_context(os.fdopen(task.diff, "r+b")) if task.diff is not None else None
+        return repair(file, copy, diff=diff).model_dump_json()
 
 
 def _follow_parent() -> None:

@@ -27,9 +27,10 @@ _MAX_DIGITS = 4000
 # A literal, number or \u escape that the end of a window cuts is complained of at its beginning,
 # which is never further than this from the end.
 _LONGEST_CUT = 16
-_BLANK = " \t\r\n"
-_SEPARATORS = (",", "]", *_BLANK)
-_BLANKS = re.compile(f"[{_BLANK}]*")
+BLANK = " \t\r\n"
+"""The blanks of JSON (RFC 8259, section 2)."""
+_SEPARATORS = (",", "]", *BLANK)
+_BLANKS = re.compile(f"[{BLANK}]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +62,18 @@ def text_rows(file: BinaryIO, line: bytes) -> Iterator[Row | Problem]:
     while line and not head.strip():
         head = line = file.readline(MAX_ROW_SIZE + 1)
         number += 1
-    encoding = _other_encoding(line)
+    encoding = other_encoding(line)
     if encoding:
         message = f"The file is in {encoding}. Save it as UTF-8."
         yield _problem(0, Rule.NOT_UTF8, message=message, last=True)
     elif head.lstrip().startswith(b"["):
-        yield from _array_rows(_Window(file, head, line=number))
+        for row, _ in array_rows(file, head, number=number):
+            yield row
     else:
         yield from _line_rows(file, head, number=number)
 
 
-def _other_encoding(head: bytes) -> str | None:
+def other_encoding(head: bytes) -> str | None:
     """Return the encoding that `head`, where a file's text begins, has instead of UTF-8.
 
     It is known by its byte order mark, or else by its zeros: JSON begins with
@@ -136,7 +138,7 @@ def _line_rows(file: BinaryIO, line: bytes, *, number: int) -> Iterator[Row | Pr
             yield too_long(number)
             while line and not line.endswith(b"\n"):
                 line = file.readline(MAX_ROW_SIZE)
-        elif line := line.strip(_BLANK.encode()):
+        elif line := line.strip(BLANK.encode()):
             row = line_row(decoder, line, number=number)
             yield row
             if isinstance(row, Problem) and row.last:
@@ -246,14 +248,19 @@ class _BrokenArrayError(Exception):
         self.problem = problem
 
 
-def _array_rows(window: _Window) -> Iterator[Row | Problem]:
+def array_rows(file: BinaryIO, head: bytes, *, number: int) -> Iterator[tuple[Row | Problem, str]]:
+    """Yield each element of an array, or what is wrong with it, and its text.
+
+    The array begins in `head`, line `number`, which was read from `file` already. A
+    problem beyond which it cannot be read has no text.
+    """
     try:
-        yield from _elements(window)
+        yield from _elements(_Window(file, head, line=number))
     except _BrokenArrayError as error:
-        yield error.problem.model_copy(update={"last": True})
+        yield error.problem.model_copy(update={"last": True}), ""
 
 
-def _elements(window: _Window) -> Iterator[Row | Problem]:
+def _elements(window: _Window) -> Iterator[tuple[Row | Problem, str]]:
     decoder = Decoder()
     window.peek()
     window.at += 1
@@ -274,7 +281,7 @@ def _elements(window: _Window) -> Iterator[Row | Problem]:
         raise window.broken(complaint, window.at, cut=True)
 
 
-def _element(window: _Window, decoder: Decoder, *, number: int) -> Row | Problem:
+def _element(window: _Window, decoder: Decoder, *, number: int) -> tuple[Row | Problem, str]:
     """Decode the element at the window's position, growing the window until it is whole."""
     while True:
         line = window.mark()
@@ -291,10 +298,10 @@ def _element(window: _Window, decoder: Decoder, *, number: int) -> Row | Problem
             # A number near the window's end may go on behind it: "0." decodes as 0 and a rest.
             far = end < len(window.text) - _LONGEST_CUT
             if far or window.ended or window.text.startswith(_SEPARATORS, end):
-                size, window.at = end - window.at, end
-                if size > MAX_ROW_SIZE:
-                    return too_long(line, number)
-                return decoder.row(line, value, element=number)
+                text, window.at = window.text[window.at : end], end
+                if len(text) > MAX_ROW_SIZE:
+                    return too_long(line, number), text
+                return decoder.row(line, value, element=number), text
         if len(window.text) - window.at > MAX_ROW_SIZE:
             raise _BrokenArrayError(too_long(line, number))
         window.grow()

@@ -150,5 +150,9 @@ class FileTask(Value):
     """Folder of the tokenizer that counts tokens; `None` counts none."""
     workers: Annotated[int, Field(ge=1)] = 1
     """Processes that inspect a long file."""
-    options: ValidationOptions
+    options: ValidationOptions = ValidationOptions()
     """What the file is checked for."""
+    repaired: int | None = None
+    """Descriptor of an empty file for a repaired copy, which is made instead of a check."""
+    diff: int | None = None
+    """Descriptor of an empty file for the copy's unified diff."""

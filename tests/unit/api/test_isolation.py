@@ -78,6 +78,8 @@ CASES = {
     "DELETE /v1/files/{file_id}": hidden(),
     "GET /v1/files/{file_id}/content": hidden(),
     "POST /v1/files/{file_id}/validate": hidden(json={}),
+    "POST /v1/files/{file_id}/repair": hidden(),
+    "GET /v1/files/{file_id}/repair/diff": hidden(),
     "POST /v1/uploads": own(json=UPLOAD),
     "POST /v1/uploads/{upload_id}/parts": hidden(files={"data": b"abc"}),
     "POST /v1/uploads/{upload_id}/complete": hidden(json={"part_ids": ["<part_id>"]}),

@@ -119,3 +119,32 @@ def test_an_install_without_transformers_says_what_to_install(
 
     with pytest.raises(TokenizerMissingError, match=r"Install 'tunesmith\[train\]'"):
         TokenizerFolders(tmp_path / "data").folder(entry)
+
+
+def test_with_repair_a_mended_copy_is_written_and_told(tmp_path: Path) -> None:
+    copy = tmp_path / "mended.jsonl"
+    first = GOOD.splitlines(keepends=True)[0]
+
+    result = run(tmp_path, GOOD + "\n" + first + "7\n", "--repair", str(copy))
+
+    assert result.exit_code == 1
+    assert copy.read_text(encoding="utf-8") == GOOD + "7\n"
+    assert "line 21: The line was dropped: it is blank." in result.output
+    assert "duplicate      1 mended" in result.output
+    assert "not_an_object  1 left" in result.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mended.jsonl", "train.jsonl"]
+
+
+def test_a_copy_never_replaces_a_file_and_is_not_written_without_need(tmp_path: Path) -> None:
+    taken, new = tmp_path / "taken.jsonl", tmp_path / "new.jsonl"
+    taken.write_text("mine")
+
+    refused = run(tmp_path, GOOD + "\n", "--repair", str(taken))
+    sound = run(tmp_path, GOOD, "--repair", str(new))
+    lost = run(tmp_path, GOOD + "\n", "--repair", str(tmp_path / "none" / "new.jsonl"))
+
+    assert (refused.exit_code, taken.read_text()) == (2, "mine")
+    assert "is there already" in refused.output
+    assert (sound.exit_code, new.exists()) == (0, False)
+    assert "There is nothing to mend" in sound.output
+    assert (lost.exit_code, "cannot be written" in lost.output) == (2, True)
