@@ -10,6 +10,8 @@ from tunesmith.domain.validation import Finding
 
 KEPT = 20
 """Problems of one rule that are kept with their place, unless said otherwise."""
+_RANKS = {rule: rank for rank, rule in enumerate(Rule)}
+"""In which order the problems of one example are listed: as the rules are declared."""
 
 
 class Findings:
@@ -63,7 +65,8 @@ class Findings:
     def problems(self) -> tuple[Problem, ...]:
         """Return the kept problems in the file's order; those of the whole file come first."""
         kept = [problem for first in self._first.values() for problem in first]
-        return tuple(sorted(kept, key=lambda problem: (problem.line, problem.element)))
+        # Which rule was broken first depends on how the file was cut, and must not show.
+        return tuple(sorted(kept, key=lambda each: (each.line, each.element, _RANKS[each.rule])))
 
     def listed(self) -> tuple[Finding, ...]:
         """Return the kept problems as the report has them."""

@@ -14,7 +14,7 @@ from tunesmith.dataset.findings import Findings
 from tunesmith.dataset.fingerprints import Fingerprints
 from tunesmith.dataset.formats import Format, Parser
 from tunesmith.dataset.measuring import Measurer, Tally
-from tunesmith.dataset.plain_chat import plain_wordings
+from tunesmith.dataset.plain_chat import PlainRows, plain_rows
 from tunesmith.dataset.problems import Problem, Rule
 from tunesmith.dataset.rows import Row, read_lines
 from tunesmith.dataset.wording import wording
@@ -74,12 +74,10 @@ class Inspector:
 
     def inspect_block(self, block: Block, *, settled: Format | None) -> Part:
         """Return what is found in the lines of `block`; see `inspect`."""
-        # To count tokens, the examples themselves are needed.
-        plain = settled is Format.CHAT and self._options.method in (None, Method.SUPERVISED)
-        if plain and self._measurer is None:
-            wordings = plain_wordings(block.data)
-            if wordings is not None:
-                return self._inspect_wordings(block, wordings)
+        if settled is Format.CHAT and self._options.method in (None, Method.SUPERVISED):
+            plain = plain_rows(block.data)
+            if plain is not None:
+                return self._inspect_plain(block, plain)
         rows = read_lines(BytesIO(block.data), number=block.line)
         return self.inspect(rows, settled=settled)
 
@@ -99,30 +97,41 @@ class Inspector:
                     break
             elif isinstance(row, Row):
                 self._example(part, row, example=item)
-        if self._measurer is not None:
-            for problem in self._measurer.flush(part.tally):
-                part.findings.add(problem)
+        self._measure((), part)
         part.format = parser.format
         return part
 
-    def _inspect_wordings(self, block: Block, wordings: list[bytes | None]) -> Part:
-        """Return what is found in the lines of `block`, of which those without wording are read."""
+    def _inspect_plain(self, block: Block, rows: PlainRows) -> Part:
+        """Return what is found in the `rows` of `block`, of which those in doubt are read."""
         part = Part(Findings(self._kept), format=Format.CHAT)
+        wordings = rows.wordings
+        examples = rows.examples(block.line) if self._measurer is not None else []
         lines = block.data.split(b"\n") if None in wordings else []
         line = block.line
         for doubtful, run in groupby(wordings, key=lambda words: words is None):
             if doubtful:
                 first = line - block.line
                 among = lines[first : first + sum(1 for _ in run)]
-                rows = read_lines(BytesIO(b"\n".join(among)), number=line)
-                part.join(self.inspect(rows, settled=Format.CHAT))
+                careful = read_lines(BytesIO(b"\n".join(among)), number=line)
+                part.join(self.inspect(careful, settled=Format.CHAT))
                 line += len(among)
                 continue
             plain = [words for words in run if words is not None]
             part.fingerprints.add_lines(plain, line)
             part.examples += len(plain)
+            self._measure(examples[line - block.line :][: len(plain)], part)
             line += len(plain)
         return part
+
+    def _measure(self, examples: Iterable[AnyExample], part: Part) -> None:
+        """Count the tokens of `examples`, and of those that wait to be counted with others."""
+        if self._measurer is None:
+            return
+        for example in examples:
+            for problem in self._measurer.add(example, part.tally):
+                part.findings.add(problem)
+        for problem in self._measurer.flush(part.tally):
+            part.findings.add(problem)
 
     def _example(self, part: Part, row: Row, *, example: AnyExample) -> None:
         words = wording(example)

@@ -10,11 +10,14 @@ finds and names faults; so is a whole block of which anything is unusual.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from itertools import pairwise
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import json as arrow_json
 
+from tunesmith.dataset.examples import Example, Message
 from tunesmith.dataset.sensitive import SENSITIVE
 
 _SCHEMA = pa.schema(
@@ -31,11 +34,29 @@ _ODD_ESCAPE = re.compile(rb"\\u(?:00[0-7]|[dD][89a-fA-F])")
 _SUSPICIOUS = SENSITIVE + r"|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x{9f}]|\x{fffd}|[ÃÂ]|â€"
 
 
-def plain_wordings(block: bytes) -> list[bytes | None] | None:
-    """Return for each line of `block` its example's wording in UTF-8, or `None` if in doubt.
+@dataclass(frozen=True, slots=True)
+class PlainRows:
+    """The rows of a block, one in each line."""
 
-    `None` for all of them means that the block must be read carefully.
-    """
+    wordings: list[bytes | None]
+    """For each line its example's wording in UTF-8, or `None` if the line is in doubt."""
+    messages: pa.ListArray
+    """The turns of each line."""
+
+    def examples(self, line: int) -> list[Example]:
+        """Return the example of each line, the first of which is the file's `line`.
+
+        Those of lines in doubt mean nothing.
+        """
+        turns = self.messages.flatten()
+        said = zip(*(turns.field(key).to_pylist() for key in ("role", "content")), strict=True)
+        found = [Message(role, content, role == "assistant") for role, content in said]
+        bounds = enumerate(pairwise(self.messages.offsets.to_pylist()), line)
+        return [Example(at, tuple(found[begin:end])) for at, (begin, end) in bounds]
+
+
+def plain_rows(block: bytes) -> PlainRows | None:
+    """Return the rows of `block`; `None` if all of it must be read carefully."""
     messages = _messages(block)
     if messages is None:
         return None
@@ -52,7 +73,7 @@ def plain_wordings(block: bytes) -> list[bytes | None] | None:
     found: list[bytes | None] = wordings.cast(pa.binary()).to_pylist()
     for row in _in_doubt(messages, role, content=content):
         found[row] = None
-    return found
+    return PlainRows(found, messages)
 
 
 def _messages(block: bytes) -> pa.ListArray | None:

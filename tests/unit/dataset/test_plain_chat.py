@@ -5,15 +5,23 @@ from __future__ import annotations
 import json
 import random
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from models.tiny import byte_tokenizer
 from tunesmith.dataset import blocks, inspection
-from tunesmith.dataset.plain_chat import plain_wordings
+from tunesmith.dataset.plain_chat import plain_rows
 from tunesmith.dataset.sensitive import personal_data_in, secrets_in
+from tunesmith.dataset.tokenizer import FolderTokenizer
 from tunesmith.dataset.validation import Sources, validate
-from tunesmith.domain.validation import ValidationOptions
+from tunesmith.domain.validation import ValidationOptions, ValidationReport
+
+
+def plain_wordings(block: bytes) -> list[bytes | None] | None:
+    rows = plain_rows(block)
+    return rows.wordings if rows is not None else None
 
 
 def row(*turns: tuple[str, Any], **more: Any) -> bytes:
@@ -139,7 +147,31 @@ def test_the_report_is_the_same_as_by_careful_reading(
     content = b"\n".join([PLAIN[0], *lines]) + b"\n" * drawn.randrange(2)
 
     quick = validate(Sources(BytesIO(content)), ValidationOptions(minimum=1))
-    monkeypatch.setattr(inspection, "plain_wordings", lambda _: None)
+    monkeypatch.setattr(inspection, "plain_rows", lambda _: None)
     careful = validate(Sources(BytesIO(content)), ValidationOptions(minimum=1))
 
     assert quick == careful
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_tokens_are_the_same_as_by_careful_reading(
+    seed: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(blocks, "FIRST_BLOCK", 64)
+    monkeypatch.setattr(blocks, "BLOCK", 2000)
+    byte_tokenizer().save_pretrained(tmp_path)
+    drawn = random.Random(seed)
+    lines = [*drawn.choices(PLAIN, k=60), *(row(("user", text), A) for text in SENSITIVE)]
+    drawn.shuffle(lines)
+    content = b"\n".join([PLAIN[0], *lines])
+    options = ValidationOptions(minimum=1, model="tiny", max_length=90)
+
+    def report() -> ValidationReport:
+        return validate(Sources(BytesIO(content)), options, tokenizer=FolderTokenizer(tmp_path))
+
+    quick = report()
+    monkeypatch.setattr(inspection, "plain_rows", lambda _: None)
+
+    assert quick == report()
+    assert quick.tokens is not None
+    assert quick.tokens.cut, "some are longer than the longest length"
