@@ -153,7 +153,7 @@ def test_the_parts_are_put_together_a_chunk_at_a_time(
         ({"bytes": MAX_UPLOAD_BYTES + 1}, "bytes", "at most 8589934592"),
         ({"purpose": "evals"}, "purpose", "'vision'"),
         ({"filename": "a/b"}, "filename", "path parts"),
-        ({"mime_type": ""}, "mime_type", "at least 1 character"),
+        ({"mime_type": ""}, "mime_type", "1 or more characters"),
         ({"expires_after": {"seconds": 3600}}, "expires_after.anchor", "missing"),
         (
             {"expires_after": {"anchor": "created_at", "seconds": 3599}},
