@@ -16,7 +16,7 @@ from tunesmith.protocol.wire import Wire
 class WireRoute(APIRoute):
     """A route whose handler's wire object is serialised as it is.
 
-    The framework would validate it a second time, which takes longer than all the rest of a list.
+    The framework would validate it a second time.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:

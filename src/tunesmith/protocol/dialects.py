@@ -38,7 +38,7 @@ def jobs_to_json(page: Page[Job]) -> str:
     """Return the `JobList` of `page` as JSON.
 
     The JSON of ended jobs is remembered: the store hands out the same values again, and to write
-    a page of them anew would take most of a list's time.
+    a page of them anew is a good part of a list's work.
     """
     jobs = ",".join(_remembered(job) if job.status.terminal else _json(job) for job in page.items)
     return f'{{"object":"list","data":[{jobs}],"has_more":{"true" if page.has_more else "false"}}}'

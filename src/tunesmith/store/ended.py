@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from tunesmith.domain.jobs import Job
 
 _MOST = 5_000
-"""Jobs that are kept, some 50 MB; reading one from its row takes ten times as long."""
+"""Jobs that are kept, some 50 MB at 10 kB each."""
 
 
 class EndedJobs:
