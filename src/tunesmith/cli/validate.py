@@ -93,6 +93,7 @@ def validate_file(
 
 def _report(file: Path, held_out: Path | None, *, options: ValidationOptions) -> ValidationReport:
     # Other commands need not wait for the import of what reads Parquet and counts tokens.
+    from tunesmith.dataset.pool import Workers
     from tunesmith.dataset.tokenizer import FolderTokenizer
     from tunesmith.dataset.validation import Sources, validate
 
@@ -106,7 +107,7 @@ def _report(file: Path, held_out: Path | None, *, options: ValidationOptions) ->
             sources,
             options,
             tokenizer=FolderTokenizer(folder) if folder else None,
-            workers=os.cpu_count() or 1,
+            workers=Workers(os.cpu_count() or 1, fork=True),
         )
 
 

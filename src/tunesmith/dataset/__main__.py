@@ -12,6 +12,7 @@ import sys
 import threading
 from contextlib import ExitStack
 
+from tunesmith.dataset.pool import Workers
 from tunesmith.dataset.repair import repair
 from tunesmith.dataset.tokenizer import FolderTokenizer
 from tunesmith.dataset.validation import Sources, validate
@@ -50,7 +51,8 @@ def _validate(task: FileTask) -> str:
         Sources(os.fdopen(task.file, "rb"), held_out),
         task.options,
         tokenizer=FolderTokenizer(task.tokenizer) if task.tokenizer else None,
-        workers=task.workers,
+        # The thread of this process only waits, and holds no lock.
+        workers=Workers(task.workers, fork=True),
     )
     return report.model_dump_json()
 

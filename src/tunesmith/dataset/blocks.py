@@ -23,6 +23,8 @@ class Block:
     """The file's line that it begins with, from 1."""
     data: bytes
     """Its bytes; of a line that is longer than any that is read, the beginning alone."""
+    breaks: int
+    """The line breaks in them."""
 
 
 def is_json_lines(head: bytes) -> bool:
@@ -37,8 +39,9 @@ def blocks(file: BinaryIO) -> Iterator[Block]:
     while data := file.read(size):
         last = b"" if data.endswith(b"\n") else file.readline(MAX_ROW_SIZE + 1)
         data += last
-        yield Block(line, data.removeprefix(codecs.BOM_UTF8) if line == 1 else data)
-        line += data.count(b"\n")
+        breaks = data.count(b"\n")
+        yield Block(line, data.removeprefix(codecs.BOM_UTF8) if line == 1 else data, breaks)
+        line += breaks
         while last and not last.endswith(b"\n"):
             last = file.readline(MAX_ROW_SIZE)
             line += last.endswith(b"\n")

@@ -10,6 +10,7 @@ finds and names faults; so is a whole block of which anything is unusual.
 from __future__ import annotations
 
 import re
+import struct
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -23,7 +24,20 @@ from tunesmith.dataset.sensitive import SENSITIVE
 _SCHEMA = pa.schema(
     [("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])))]
 )
-_ROLES = pa.array(["system", "user", "assistant"])
+
+
+def _text(value: str) -> pa.StringScalar:
+    """Return `value` for Arrow, which imports pandas, where that is installed, for any of Python's.
+
+    Each process that checks files would wait for it.
+    """
+    ends = struct.pack("=2i", 0, len(value))
+    return pa.StringArray.from_buffers(1, pa.py_buffer(ends), pa.py_buffer(value.encode()))[0]
+
+
+_SYSTEM, _ASSISTANT, _NOTHING, _SAYS, _BREAK = map(_text, ("system", "assistant", "", ": ", "\n"))
+_NO_ROW = pa.Array.from_buffers(pa.int64(), 1, [None, pa.py_buffer(struct.pack("=q", -1))])
+_ROLE = "^(?:system|user|assistant)$"
 # A line break that does not end an object, or begins none; within one, "}" and "{" never stand
 # around it.
 _UNFRAMED = re.compile(rb"\n(?:[^{]|(?<!}\n))")
@@ -55,9 +69,12 @@ class PlainRows:
         return [Example(at, tuple(found[begin:end])) for at, (begin, end) in bounds]
 
 
-def plain_rows(block: bytes) -> PlainRows | None:
-    """Return the rows of `block`; `None` if all of it must be read carefully."""
-    messages = _messages(block)
+def plain_rows(block: bytes, *, breaks: int) -> PlainRows | None:
+    """Return the rows of `block`, which has `breaks` line breaks.
+
+    Returns `None` if all of it must be read carefully.
+    """
+    messages = _messages(block, lines=breaks + (not block.endswith(b"\n")))
     if messages is None:
         return None
     turns = messages.flatten()
@@ -65,24 +82,23 @@ def plain_rows(block: bytes) -> PlainRows | None:
     if turns.null_count or role.null_count or content.null_count:
         return None
     # A key that occurs twice is two quotation marks too many, and Arrow would keep one of both.
-    quoted = pc.sum(pc.count_substring(content, '"')).as_py() if b'\\"' in block else 0
+    quoted = pc.sum(pc.count_substring(content, '"')).as_py() if b"\\" in block else 0
     if block.count(b'"') != 2 * len(messages) + 8 * len(turns) + quoted:
         return None
-    spoken = pc.binary_join_element_wise(role, content, ": ")
-    wordings = pc.binary_join(pa.ListArray.from_arrays(messages.offsets, spoken), "\n")
+    spoken = pc.binary_join_element_wise(role, content, _SAYS)
+    wordings = pc.binary_join(pa.ListArray.from_arrays(messages.offsets, spoken), _BREAK)
     found: list[bytes | None] = wordings.cast(pa.binary()).to_pylist()
     for row in _in_doubt(messages, role, content=content):
         found[row] = None
     return PlainRows(found, messages)
 
 
-def _messages(block: bytes) -> pa.ListArray | None:
+def _messages(block: bytes, *, lines: int) -> pa.ListArray | None:
     """Return the messages of each line; `None` where a line may be more, or less, than a row."""
-    lines = block.count(b"\n") + (not block.endswith(b"\n"))
     framed = block.startswith(b"{") and block.endswith((b"}", b"}\n"))
     if not framed or _UNFRAMED.search(block) or not _is_utf8(block):
         return None
-    if b"\\u" in block and _ODD_ESCAPE.search(block):
+    if b"\\" in block and _ODD_ESCAPE.search(block):
         return None
     try:
         table = arrow_json.read_json(
@@ -113,19 +129,17 @@ def _is_utf8(block: bytes) -> bool:
 def _in_doubt(messages: pa.ListArray, role: pa.Array, *, content: pa.Array) -> set[int]:
     """Return the rows that are to be read carefully."""
     row = pc.list_parent_indices(messages)
-    follows = pa.concat_arrays(
-        [pa.array([False]), pc.equal(row.slice(1), row.slice(0, len(row) - 1))]
-    )
+    before = pa.concat_arrays([_NO_ROW, row.slice(0, len(row) - 1)])
     odd = pc.or_(
         pc.or_(
-            pc.invert(pc.is_in(role, _ROLES)),
-            pc.and_(pc.equal(role, "system"), follows),
+            pc.invert(pc.match_substring_regex(role, _ROLE)),
+            pc.and_(pc.equal(role, _SYSTEM), pc.equal(row, before)),
         ),
         pc.or_(
-            pc.or_(pc.equal(content, ""), pc.utf8_is_space(content)),
+            pc.or_(pc.equal(content, _NOTHING), pc.utf8_is_space(content)),
             pc.match_substring_regex(content, _SUSPICIOUS),
         ),
     )
     last = role.take(pc.subtract(messages.offsets.slice(1), 1))
-    unanswered = pc.indices_nonzero(pc.not_equal(last, "assistant"))
+    unanswered = pc.indices_nonzero(pc.not_equal(last, _ASSISTANT))
     return {*row.filter(odd).to_pylist(), *unanswered.to_pylist()}

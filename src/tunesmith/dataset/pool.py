@@ -8,8 +8,9 @@ import threading
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
 
-from tunesmith.dataset.blocks import Block
+from tunesmith.dataset.blocks import BLOCK, Block
 from tunesmith.dataset.formats import Format
 from tunesmith.dataset.inspection import Inspector, Part
 
@@ -17,30 +18,49 @@ _AHEAD = 2
 """Blocks for each other process that are read before it asks for them."""
 
 
-def inspect_aside(
-    found: Iterator[Block], inspector: Inspector, *, settled: Format, workers: int
-) -> Generator[Part]:
-    """Yield the part of each block in order, inspected by `workers` processes, of at least two.
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """The processes that inspect one file."""
 
-    This process is one of them: it inspects what the others are too busy for, as they are
-    while they begin. They end when the iterator is closed, and when this process dies.
+    count: int = 1
+    """How many they are, with the one that asks."""
+    fork: bool = False
+    """Whether they are copies of the one that asks, which begin at once.
+
+    For a process that has no thread of its own or of a library which could hold a lock.
     """
-    others = workers - 1
-    # Forking would copy threads' locks in whatever state they are.
+
+
+def inspect_together(
+    found: Iterator[Block], inspector: Inspector, *, workers: Workers
+) -> Generator[Part]:
+    """Yield the part of each block in order, inspected by `workers`, of at least two.
+
+    This process is one of them: it inspects the first blocks, which tell the format, and what
+    the others are too busy for. They end when the iterator is closed, and when this process dies.
+    """
+    others = workers.count - 1
     with ProcessPoolExecutor(
         others,
-        mp_context=multiprocessing.get_context("spawn"),
+        mp_context=multiprocessing.get_context("fork" if workers.fork else "spawn"),
         initializer=_begin,
-        initargs=(inspector, settled),
+        initargs=(inspector,),
     ) as pool:
+        if workers.fork:
+            # Before this process reads anything, and has more that would be copied.
+            pool.submit(int).result()
+        settled: Format | None = None
         waiting: deque[Future[Part]] = deque()
         try:
             for block in found:
-                if sum(not part.done() for part in waiting) < _AHEAD * others:
-                    waiting.append(pool.submit(_inspect, block))
+                busy = sum(not part.done() for part in waiting) >= _AHEAD * others
+                if settled is not None and not busy and len(block.data) >= BLOCK:
+                    waiting.append(pool.submit(_inspect, block, settled))
                 else:
+                    part = inspector.inspect_block(block, settled=settled)
+                    settled = settled or part.format
                     waiting.append(Future())
-                    waiting[-1].set_result(inspector.inspect_block(block, settled=settled))
+                    waiting[-1].set_result(part)
                 while waiting and waiting[0].done():
                     yield waiting.popleft().result()
             while waiting:
@@ -53,13 +73,12 @@ class _Worker:
     """What a worker process inspects with, set once when it begins."""
 
     inspector: Inspector
-    settled: Format
 
 
-def _begin(inspector: Inspector, settled: Format) -> None:
+def _begin(inspector: Inspector) -> None:
     # Each process has a processor to itself; threads in each would contend for them.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    _Worker.inspector, _Worker.settled = inspector, settled
+    _Worker.inspector = inspector
     threading.Thread(target=_follow_parent, daemon=True).start()
 
 
@@ -71,5 +90,5 @@ def _follow_parent() -> None:
         os._exit(1)
 
 
-def _inspect(block: Block) -> Part:
-    return _Worker.inspector.inspect_block(block, settled=_Worker.settled)
+def _inspect(block: Block, settled: Format) -> Part:
+    return _Worker.inspector.inspect_block(block, settled=settled)

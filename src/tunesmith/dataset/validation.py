@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BufferedReader, RawIOBase
+from itertools import chain
 from typing import BinaryIO, cast
 
-from tunesmith.dataset.blocks import BLOCK, Block, blocks, is_json_lines
+from tunesmith.dataset.blocks import FIRST_BLOCK, Block, blocks, is_json_lines
 from tunesmith.dataset.containers import read_rows
 from tunesmith.dataset.findings import KEPT, Findings
 from tunesmith.dataset.formats import Format
 from tunesmith.dataset.inspection import Inspector, Part
 from tunesmith.dataset.measuring import Measurer
-from tunesmith.dataset.pool import inspect_aside
+from tunesmith.dataset.pool import Workers, inspect_together
 from tunesmith.dataset.problems import Problem, Rule, Severity
 from tunesmith.dataset.tokenizer import FolderTokenizer
 from tunesmith.domain.hyperparameters import optimizer_steps, resolve_hyperparameters
@@ -31,6 +32,7 @@ from tunesmith.domain.validation import (
     ValidationReport,
 )
 
+_ALONE = Workers()
 _HEAD = 2**12
 """Bytes from which the container is told."""
 
@@ -50,15 +52,14 @@ def validate(
     options: ValidationOptions,
     *,
     tokenizer: FolderTokenizer | None = None,
-    workers: int = 1,
+    workers: Workers = _ALONE,
     kept: int = KEPT,
 ) -> ValidationReport:
     """Read the sources once and report on the file.
 
     Tokens are counted by `tokenizer`, the one of `options.model`, where it is
-    given. `workers` processes inspect a file that is long enough to gain by it;
-    of each rule, the first `kept` places are listed. Nothing is raised for bad
-    content.
+    given. `workers` inspect a file that is long enough to gain by it; of each
+    rule, the first `kept` places are listed. Nothing is raised for bad content.
     """
     measurer = Measurer(tokenizer, options) if tokenizer is not None else None
     inspector = Inspector(options, kept=kept, measurer=measurer)
@@ -67,7 +68,9 @@ def validate(
     whole.fingerprints.find_duplicates(findings)
     if sources.held_out is not None:
         plain = Inspector(ValidationOptions(), kept=0)
-        held_out = _inspect(sources.held_out, plain, findings=Findings(0), workers=workers)
+        # By now this process has threads of libraries, which must not be copied.
+        anew = replace(workers, fork=False)
+        held_out = _inspect(sources.held_out, plain, findings=Findings(0), workers=anew)
         whole.fingerprints.find_overlap(held_out.fingerprints, findings)
     return ValidationReport(
         ok=_taken(whole, options),
@@ -88,7 +91,7 @@ def _findings(options: ValidationOptions, kept: int) -> Findings:
     return Findings(kept, severities={Rule.OVER_LENGTH: Severity.ERROR} if refused else {})
 
 
-def _inspect(file: BinaryIO, inspector: Inspector, *, findings: Findings, workers: int) -> Part:
+def _inspect(file: BinaryIO, inspector: Inspector, *, findings: Findings, workers: Workers) -> Part:
     whole = Part(findings)
     buffered = BufferedReader(cast("RawIOBase", file), 2**20)
     try:
@@ -104,7 +107,7 @@ def _inspect(file: BinaryIO, inspector: Inspector, *, findings: Findings, worker
 
 
 def _inspected(
-    file: BufferedReader[RawIOBase], inspector: Inspector, *, workers: int
+    file: BufferedReader[RawIOBase], inspector: Inspector, *, workers: Workers
 ) -> Generator[Part]:
     """Yield the parts of `file` in order; only of JSON Lines there is more than one."""
     if is_json_lines(file.peek(_HEAD)):
@@ -113,18 +116,20 @@ def _inspected(
         yield inspector.inspect(read_rows(file), settled=None)
 
 
-def _parts(found: Iterator[Block], inspector: Inspector, *, workers: int) -> Generator[Part]:
-    """Yield the part of each block, in order: the first from here, those behind from workers.
-
-    The first blocks tell the format, which the workers need to know.
-    """
+def _parts(found: Iterator[Block], inspector: Inspector, *, workers: Workers) -> Generator[Part]:
+    """Yield the part of each block, in order."""
+    first = next(found, None)
+    if first is None:
+        return
+    whole = chain((first,), found)
+    if workers.count > 1 and len(first.data) >= FIRST_BLOCK:
+        yield from inspect_together(whole, inspector, workers=workers)
+        return
     settled: Format | None = None
-    for block in found:
+    for block in whole:
         part = inspector.inspect_block(block, settled=settled)
         settled = part.format
         yield part
-        if settled is not None and workers > 1 and len(block.data) >= BLOCK:
-            yield from inspect_aside(found, inspector, settled=settled, workers=workers)
 
 
 def _taken(whole: Part, options: ValidationOptions) -> bool:

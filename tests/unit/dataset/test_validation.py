@@ -9,7 +9,8 @@ from typing import Any
 import orjson
 import pytest
 
-from tunesmith.dataset import blocks
+from tunesmith.dataset import blocks, pool
+from tunesmith.dataset.pool import Workers
 from tunesmith.dataset.validation import Sources, validate
 from tunesmith.domain.validation import ValidationOptions, ValidationReport
 
@@ -132,11 +133,12 @@ def test_many_problems_of_one_kind_are_counted_in_full_and_listed_in_part() -> N
     assert report.truncated
 
 
+@pytest.mark.parametrize("fork", [True, False])
 def test_several_processes_report_exactly_what_one_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, fork: bool
 ) -> None:
     monkeypatch.setattr(blocks, "BLOCK", 2**15)
-    monkeypatch.setattr("tunesmith.dataset.validation.BLOCK", 2**15)
+    monkeypatch.setattr(pool, "BLOCK", 2**15)
     rows: list[object] = [row(f"Is {n} even?", "It is. " * 20) for n in range(3000)]
     rows[700], rows[2500], rows[2900] = b"{]", b"", rows[100]
     rows[2999] = {"messages": []}
@@ -144,8 +146,8 @@ def test_several_processes_report_exactly_what_one_does(
     path.write_bytes(b"\xef\xbb\xbf" + lines(*rows))
 
     with path.open("rb") as alone, path.open("rb") as shared:
-        one = validate(Sources(alone), OPTIONS, workers=1)
-        two = validate(Sources(shared), OPTIONS, workers=2)
+        one = validate(Sources(alone), OPTIONS, workers=Workers(1))
+        two = validate(Sources(shared), OPTIONS, workers=Workers(2, fork=fork))
 
     assert one == two
     assert {found.line: found.rule for found in two.findings} == {
