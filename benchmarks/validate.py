@@ -190,7 +190,7 @@ def _is_sound(row: dict[str, Any]) -> bool:
             return False
         if message.get("weight", 1) not in (0, 1):
             return False
-    return messages[-1]["role"] == "assistant"
+    return bool(messages[-1]["role"] == "assistant")
 
 
 def _tokenizers(file: Path, tokenizer: Path) -> float:

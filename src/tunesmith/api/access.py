@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -45,6 +45,9 @@ _ASKING = frozenset(
 
 KNOWN_FOR = 1.0
 """Seconds for which keys and limits are remembered; so long a revoked key may still be taken."""
+
+_READ_AFTER = KNOWN_FOR / 2
+"""Seconds after which they are read again, beside the requests that still go by what is known."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ class Doorkeeper:
         self._open_without_keys = open_without_keys
         self._names = names
         self._defaults = defaults
-        self._reading = threading.Lock()
+        self._reading: asyncio.Task[_Known] | None = None
         self._known: _Known | None = None
         # Counted in memory: a service that starts again begins a new minute.
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
@@ -131,31 +134,30 @@ class Doorkeeper:
         )
 
     async def _known_now(self) -> _Known:
-        known = self._fresh()
-        if known is None:
-            # Everybody who comes meanwhile waits for the same look.
-            known = await run_in_threadpool(self._read)
-        return known
-
-    def _fresh(self) -> _Known | None:
-        known = self._known
-        # A clock that was set back must not make what is known last longer.
-        if known is not None and 0 <= self._clock.now() - known.read_at < KNOWN_FOR:
+        """Return what is known, which is read anew before it is too old; requests do not wait."""
+        known, age = self._known, self._age()
+        if known is not None and age < _READ_AFTER:
             return known
-        return None
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(run_in_threadpool(self._read))
+        if known is not None and age < KNOWN_FOR:
+            return known
+        # Everybody who comes meanwhile waits for the same look, whoever of them leaves.
+        return await asyncio.shield(self._reading)
+
+    def _age(self) -> float:
+        """Return how many seconds ago was read what is known."""
+        age = self._clock.now() - self._known.read_at if self._known else math.inf
+        # A clock that was set back must not make what is known last longer.
+        return age if age >= 0 else math.inf
 
     def _read(self) -> _Known:
-        with self._reading:
-            if known := self._fresh():
-                return known
-            read_at, keys = self._clock.now(), defaultdict[str, list[ApiKey]](list)
-            for key in self._store.list_keys():
-                keys[key.prefix].append(key)
-            limits = {
-                each.name: each.limits(self._defaults) for each in self._store.list_projects()
-            }
-            self._known = _Known(read_at, dict(keys), limits)
-            return self._known
+        read_at, keys = self._clock.now(), defaultdict[str, list[ApiKey]](list)
+        for key in self._store.list_keys():
+            keys[key.prefix].append(key)
+        limits = {each.name: each.limits(self._defaults) for each in self._store.list_projects()}
+        self._known = known = _Known(read_at, dict(keys), limits)
+        return known
 
     def _key(self, known: _Known, header: str) -> ApiKey:
         """Return the usable key that the `Authorization` header shows."""

@@ -118,13 +118,14 @@ def create_app(services: Services) -> FastAPI:
         defaults=services.limits,
     )
     app.state.streams = EventStreams(services.store)
+    # Routes are tried in their order, so that those which are asked most come first.
+    app.include_router(jobs.router, responses=_ERROR_OPENAI)
     app.include_router(opea.router, responses=_ERROR_OPEA)
     for resource in (
         files,
         validation,
         repair,
         uploads,
-        jobs,
         receipts,
         permissions,
         graders,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, insert, select
@@ -26,10 +27,18 @@ def read_all(connection: Connection, query: Select[Any], *, kind: type[_Value]) 
 
 
 def read_one(
-    connection: Connection, query: Select[Any], *, kind: type[_Value], missing: NotFoundError
+    connection: Connection,
+    query: Select[Any],
+    *,
+    kind: type[_Value],
+    missing: NotFoundError,
+    given: Mapping[str, Any] | None = None,
 ) -> _Value:
-    """Return the first value of type `kind` that `query` finds; raises `missing` for none."""
-    row = connection.execute(query).mappings().first()
+    """Return the first value of type `kind` that `query` finds; raises `missing` for none.
+
+    `given` are the values that `query` takes by name.
+    """
+    row = connection.execute(query, given).mappings().first()
     if row is None:
         raise missing
     return from_row(kind, row)

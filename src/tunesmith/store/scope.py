@@ -19,7 +19,7 @@ from tunesmith.domain.clock import Clock
 from tunesmith.domain.jobs import Job
 from tunesmith.domain.projects import Limits
 from tunesmith.domain.values import Value
-from tunesmith.store import rules
+from tunesmith.store import rules, statements
 from tunesmith.store.ended import EndedJobs
 from tunesmith.store.queries import read_one
 from tunesmith.store.tables import FILES, JOBS, PROJECTS
@@ -85,8 +85,20 @@ class Scope:
         return int(self._clock.now())
 
     def _job(self, connection: Connection, job_id: str, *, lock: bool = False) -> Job:
-        query = JOBS.select().where(JOBS.c.id == job_id, self._mine(JOBS))
+        query = statements.job_by_id(scoped=self._project is not None)
         if lock:
             # SQLite's writers have locked the whole database already and ignore this.
             query = query.with_for_update()
-        return read_one(connection, query, kind=Job, missing=rules.no_job(job_id))
+        given = self._identified(job_id)
+        return read_one(connection, query, kind=Job, missing=rules.no_job(job_id), given=given)
+
+    def _job_number(self, connection: Connection, job_id: str) -> int:
+        """Return the number of the job's row, which costs less than the job."""
+        query = statements.job_place(scoped=self._project is not None)
+        number = connection.scalar(query, self._identified(job_id))
+        if number is None:
+            raise rules.no_job(job_id)
+        return int(number)
+
+    def _identified(self, job_id: str) -> dict[str, str]:
+        return {"id": job_id} | ({"project": self._project} if self._project is not None else {})

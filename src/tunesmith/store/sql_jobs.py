@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
-    FromClause,
     Select,
     Table,
     delete,
-    exists,
     func,
     insert,
-    literal,
     or_,
     select,
     update,
@@ -28,7 +24,7 @@ from tunesmith.domain.jobs import Job, JobChange, JobStatus
 from tunesmith.domain.models import TunedModel
 from tunesmith.domain.projects import DEFAULT_PROJECT
 from tunesmith.domain.values import Page
-from tunesmith.store import rules
+from tunesmith.store import rules, statements
 from tunesmith.store.database import reading, writing
 from tunesmith.store.queries import behind, insert_values, place_of, read_all, read_page
 from tunesmith.store.rows import from_row, to_row
@@ -37,8 +33,7 @@ from tunesmith.store.sql_lookup import ModelLookup
 from tunesmith.store.sql_webhooks import announce_end
 from tunesmith.store.tables import CHECKPOINTS, EVENTS, FILES, JOB_LABELS, JOBS, TUNED_MODELS
 
-_MANY = 1000
-"""Up to this many jobs with a label are counted, to find out which label is the rarest."""
+_Told = TypeVar("_Told", Event, Checkpoint)
 
 
 class SqlJobs(ModelLookup):
@@ -84,11 +79,18 @@ class SqlJobs(ModelLookup):
         self, *, after: str | None, limit: int, metadata: Mapping[str, str] | None = None
     ) -> Page[Job]:
         """Return jobs, newest first; see `Store.list_jobs`."""
+        scoped = self._project is not None
+        given: dict[str, Any] = {"project": self._project} if scoped else {}
         with reading(self._engine) as connection:
-            place = place_of(connection, JOBS, after=after, seen=self._mine(JOBS))
-            query, sequence = self._labelled(connection, metadata)
-            query = behind(query, sequence, place=place)
-            numbers = connection.scalars(query.limit(limit + 1)).all()
+            if after is not None:
+                place = connection.scalar(
+                    statements.job_place(scoped=scoped), given | {"id": after}
+                )
+                if place is None:
+                    raise rules.unknown_cursor(after)
+                given |= {"place": place}
+            query, labels = self._listing(connection, metadata, placed=after is not None)
+            numbers = connection.scalars(query, given | labels | {"most": limit + 1}).all()
             jobs = self._numbered(connection, numbers[:limit])
         return Page(items=tuple(jobs), has_more=len(numbers) > limit)
 
@@ -158,8 +160,9 @@ class SqlJobs(ModelLookup):
     def list_events(self, job_id: str, *, after: str | None, limit: int) -> Page[Event]:
         """Return the job's events, newest first; see `Store.list_events`."""
         with reading(self._engine) as connection:
-            query = self._of_job(connection, EVENTS, job_id=job_id, after=after)
-            return read_page(connection, query, kind=Event, limit=limit)
+            return self._page_of_job(
+                connection, EVENTS, kind=Event, job_id=job_id, after=after, limit=limit
+            )
 
     def events_behind(self, job_id: str, *, after: str | None, limit: int) -> Told:
         """Return the job's events behind `after`, oldest first; see `Store.events_behind`."""
@@ -184,8 +187,9 @@ class SqlJobs(ModelLookup):
     def list_checkpoints(self, job_id: str, *, after: str | None, limit: int) -> Page[Checkpoint]:
         """Return the job's checkpoints, newest first; see `Store.list_checkpoints`."""
         with reading(self._engine) as connection:
-            query = self._of_job(connection, CHECKPOINTS, job_id=job_id, after=after)
-            return read_page(connection, query, kind=Checkpoint, limit=limit)
+            return self._page_of_job(
+                connection, CHECKPOINTS, kind=Checkpoint, job_id=job_id, after=after, limit=limit
+            )
 
     def drop_checkpoints(self, job_id: str, *, keep: Sequence[int]) -> None:
         """Forget the job's checkpoints but for `keep`; see `Store.drop_checkpoints`."""
@@ -208,26 +212,27 @@ class SqlJobs(ModelLookup):
         count = select(func.count()).select_from(JOBS).where(unfinished)
         rules.check_job_limit(connection.scalar(count) or 0, limit=self._limits.max_jobs)
 
-    def _labelled(
-        self, connection: Connection, metadata: Mapping[str, str] | None
-    ) -> tuple[Select[Any], ColumnElement[Any]]:
-        """Return the query of the numbers of jobs with `metadata`, and by what to sort it.
-
-        It goes along the rarest label, whose index has its jobs in their order already.
-        """
-        query = select(JOBS.c.seq).where(self._mine(JOBS))
+    def _listing(
+        self, connection: Connection, metadata: Mapping[str, str] | None, *, placed: bool
+    ) -> tuple[Select[Any], dict[str, str]]:
+        """Return the statement of the numbers of jobs with `metadata`, and its labels by name."""
+        scoped = self._project is not None
         if metadata is None:
-            return query, JOBS.c.seq
+            return statements.job_numbers(scoped=scoped, placed=placed), {}
         if not metadata:
-            return query.where(~exists().where(JOB_LABELS.c.job_seq == JOBS.c.seq)), JOBS.c.seq
-        labels = [self._label(key, value) for key, value in metadata.items()]
+            return statements.unlabelled_numbers(scoped=scoped, placed=placed), {}
+        labels = list(metadata.items())
         if len(labels) > 1:
-            labels.sort(key=lambda label: _some(connection, label[1]))
-        (rarest, is_rarest), *others = labels
-        query = select(rarest.c.job_seq).where(is_rarest)
-        for label, is_label in others:
-            query = query.where(exists().where(label.c.job_seq == rarest.c.job_seq, is_label))
-        return query, rarest.c.job_seq
+            labels.sort(key=lambda label: self._some(connection, label))
+        query = statements.labelled_numbers(len(labels), scoped=scoped, placed=placed)
+        return query, _named(labels)
+
+    def _some(self, connection: Connection, label: tuple[str, str]) -> int:
+        """Return how many jobs carry `label`, or `statements.MANY` where it is more."""
+        scoped = self._project is not None
+        given: dict[str, Any] = {"project": self._project} if scoped else {}
+        counted = statements.label_count(scoped=scoped)
+        return int(connection.scalar(counted, given | _named([label])) or 0)
 
     def _numbered(self, connection: Connection, numbers: Sequence[int]) -> list[Job]:
         """Return the jobs of the rows `numbers`, in that order."""
@@ -240,17 +245,26 @@ class SqlJobs(ModelLookup):
             jobs |= read
         return [jobs[number] for number in numbers]
 
-    def _label(self, key: str, value: str) -> tuple[FromClause, ColumnElement[bool]]:
-        label = JOB_LABELS.alias()
-        return label, self._mine(label) & (label.c.key == key) & (label.c.value == value)
-
-    def _of_job(
-        self, connection: Connection, table: Table, *, job_id: str, after: str | None
-    ) -> Select[Any]:
-        self._job(connection, job_id)
-        ours = table.c.job_id == job_id
-        place = place_of(connection, table, after=after, seen=ours)
-        return behind(select(table).where(ours), table.c.seq, place=place)
+    def _page_of_job(
+        self,
+        connection: Connection,
+        table: Table,
+        *,
+        kind: type[_Told],
+        job_id: str,
+        after: str | None,
+        limit: int,
+    ) -> Page[_Told]:
+        """Return the newest values of the job, of type `kind`, that `table` keeps."""
+        self._job_number(connection, job_id)
+        given: dict[str, Any] = {"job_id": job_id}
+        if after is not None:
+            found = statements.place_in_job(table)
+            given |= {"place": _place(connection, found, given=given | {"id": after})}
+        query = statements.page_of_job(table, placed=after is not None)
+        rows = connection.execute(query, given | {"most": limit + 1}).mappings()
+        values = [from_row(kind, row) for row in rows]
+        return Page(items=tuple(values[:limit]), has_more=len(values) > limit)
 
     def _move(
         self, job_id: str, change: Callable[[Job], JobChange], *, told: Callable[..., Event]
@@ -291,10 +305,18 @@ class SqlJobs(ModelLookup):
         return after
 
 
-def _some(connection: Connection, label: ColumnElement[bool]) -> int:
-    """Return how many jobs carry `label`, or `_MANY` where it is more."""
-    some = select(literal(1)).where(label).limit(_MANY).subquery()
-    return int(connection.scalar(select(func.count()).select_from(some)) or 0)
+def _place(connection: Connection, query: Select[Any], *, given: dict[str, Any]) -> int:
+    """Return what `query` finds by `given`; raises `InvalidRequestError` for an unknown cursor."""
+    place = connection.scalar(query, given)
+    if place is None:
+        raise rules.unknown_cursor(given["id"])
+    return int(place)
+
+
+def _named(labels: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Return `labels` as `statements` names them."""
+    keys = {f"key_{number}": key for number, (key, _) in enumerate(labels)}
+    return keys | {f"value_{number}": value for number, (_, value) in enumerate(labels)}
 
 
 def _insert_labels(connection: Connection, job: Job) -> None:
