@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import re
 import struct
+from bisect import bisect_left
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 
+import hyperscan
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import json as arrow_json
@@ -44,8 +47,15 @@ _UNFRAMED = re.compile(rb"\n(?:[^{]|(?<!}\n))")
 # Escapes of ASCII characters, which may spell a key in a second way or hide a control character,
 # and of halves of surrogate pairs, which may be without the other half.
 _ODD_ESCAPE = re.compile(rb"\\u(?:00[0-7]|[dD][89a-fA-F])")
-# Whatever may be a finding of the rules for content: broader than they, but quick.
-_SUSPICIOUS = SENSITIVE + r"|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x{9f}]|\x{fffd}|[ÃÂ]|â€"
+# Whatever may be a finding of the rules for content, as JSON writes it in UTF-8: broader than they,
+# but quick. Control characters are DEL, what only escapes can write, and those beyond ASCII.
+_SUSPICIOUS = (
+    *SENSITIVE,
+    r"\x7f|\\[bf]|\xc2[\x80-\x9f]|\\u00[89]",
+    r"\xef\xbf\xbd|\\u[fF]{3}[dD]",
+    r"\xc3[\x82\x83]|\\u00[cC][23]",
+    r"\xc3\xa2|\\u00[eE]2",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +98,7 @@ def plain_rows(block: bytes, *, breaks: int) -> PlainRows | None:
     spoken = pc.binary_join_element_wise(role, content, _SAYS)
     wordings = pc.binary_join(pa.ListArray.from_arrays(messages.offsets, spoken), _BREAK)
     found: list[bytes | None] = wordings.cast(pa.binary()).to_pylist()
-    for row in _in_doubt(messages, role, content=content):
+    for row in _in_doubt(messages, role, content=content) | _suspicious(block):
         found[row] = None
     return PlainRows(found, messages)
 
@@ -127,7 +137,7 @@ def _is_utf8(block: bytes) -> bool:
 
 
 def _in_doubt(messages: pa.ListArray, role: pa.Array, *, content: pa.Array) -> set[int]:
-    """Return the rows that are to be read carefully."""
+    """Return the rows whose structure is to be read carefully."""
     row = pc.list_parent_indices(messages)
     before = pa.concat_arrays([_NO_ROW, row.slice(0, len(row) - 1)])
     odd = pc.or_(
@@ -135,11 +145,26 @@ def _in_doubt(messages: pa.ListArray, role: pa.Array, *, content: pa.Array) -> s
             pc.invert(pc.match_substring_regex(role, _ROLE)),
             pc.and_(pc.equal(role, _SYSTEM), pc.equal(row, before)),
         ),
-        pc.or_(
-            pc.or_(pc.equal(content, _NOTHING), pc.utf8_is_space(content)),
-            pc.match_substring_regex(content, _SUSPICIOUS),
-        ),
+        pc.or_(pc.equal(content, _NOTHING), pc.utf8_is_space(content)),
     )
     last = role.take(pc.subtract(messages.offsets.slice(1), 1))
     unanswered = pc.indices_nonzero(pc.not_equal(last, _ASSISTANT))
     return {*row.filter(odd).to_pylist(), *unanswered.to_pylist()}
+
+
+def _suspicious(block: bytes) -> set[int]:
+    """Return the rows of `block` whose content is to be read carefully."""
+    ends: list[int] = []
+    _database().scan(block, match_event_handler=lambda _id, _begin, end, *_: ends.append(end))
+    if not ends:
+        return set()
+    breaks = [found.start() for found in re.finditer(b"\n", block)]
+    return {bisect_left(breaks, end) for end in ends}
+
+
+@cache
+def _database() -> hyperscan.Database:
+    database = hyperscan.Database()
+    patterns = [pattern.encode() for pattern in _SUSPICIOUS]
+    database.compile(expressions=patterns, ids=range(len(patterns)), elements=len(patterns))
+    return database
