@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 
 import torch
@@ -17,6 +18,7 @@ from tunesmith.domain.events import StepMetrics
 from tunesmith.domain.failures import FailureCode
 from tunesmith.training.early_stopping import Standing
 from tunesmith.training.failures import RunFailedError
+from tunesmith.training.network import Network
 
 STATE = "training_state.pt"
 """The one file of a checkpoint that is not handed out."""
@@ -51,6 +53,11 @@ class Learner:
     """The optimizer of the adapter's weights."""
     progress: Progress
     """How far it has come."""
+
+    @functools.cached_property
+    def network(self) -> Network:
+        """The model as objectives see it."""
+        return Network(self.model)
 
 
 def save(run: RunDirectory, learner: Learner) -> None:

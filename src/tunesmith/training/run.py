@@ -30,6 +30,7 @@ from tunesmith.training.dpo import Dpo, with_reference
 from tunesmith.training.examples import learnt_by
 from tunesmith.training.failures import explain, naming_memory
 from tunesmith.training.loop import Course, make_optimizer, result_step, run_loop, total_steps
+from tunesmith.training.network import Network
 from tunesmith.training.objective import Objective
 from tunesmith.training.receipt import FileReceipt, Receipt, libraries, sha256
 from tunesmith.training.receipt_lines import write_lines
@@ -103,7 +104,7 @@ def _train(
             chosen = learnt_by(
                 total, count=len(data.learnt), batch_size=spec.batch_size, seed=spec.seed
             )
-            data = with_reference(data, run, model=model, events=events, chosen=chosen)
+            data = with_reference(data, run, network=Network(model), events=events, chosen=chosen)
         learner = Learner(model, tokenizer, make_optimizer(model, spec), Progress())
         _restore(run, artifacts, learner=learner, events=events, total=total)
         course = Course(
@@ -158,6 +159,8 @@ def _objective(spec: TrainSpec) -> Objective:
         case Method.DPO:
             assert spec.beta is not None  # noqa: S101  the spec is frozen with it
             return Dpo(spec.beta)
+        case _:
+            raise ValueError(f"No objective learns by the method '{spec.method}'.")
 
 
 def _restore(
