@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, field
 
 import torch
@@ -45,8 +44,8 @@ class Progress:
 class Learner:
     """What learns: all that a checkpoint is made of."""
 
-    model: PeftModel
-    """The frozen model with its adapter."""
+    network: Network
+    """The frozen model with its adapter, as objectives see it."""
     tokenizer: PreTrainedTokenizerBase
     """The model's tokenizer."""
     optimizer: torch.optim.Optimizer
@@ -54,10 +53,11 @@ class Learner:
     progress: Progress
     """How far it has come."""
 
-    @functools.cached_property
-    def network(self) -> Network:
-        """The model as objectives see it."""
-        return Network(self.model)
+    @property
+    def model(self) -> PeftModel:
+        """The frozen model with its adapter."""
+        assert isinstance(self.network.model, PeftModel)  # noqa: S101
+        return self.network.model
 
 
 def save(run: RunDirectory, learner: Learner) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -173,6 +173,28 @@ def micro_batches(examples: Examples, chosen: Indices) -> Iterator[MicroBatch]:
         count = max(MICRO_BATCH_TOKENS // (longest * texts), 1)
         yield _joined(examples, by_length[:count])
         by_length = by_length[count:]
+
+
+def micro_batch_of(texts: Sequence[torch.Tensor]) -> MicroBatch:
+    """Return `texts`, the token ids of each, (tokens,), int64, as a micro-batch; all is learnt."""
+    ends = np.cumsum([len(text) for text in texts])
+    starts = ends - [len(text) for text in texts]
+    learn = np.ones(int(ends[-1]), dtype=np.bool_)
+    learn[starts] = False
+    tokens = torch.cat(list(texts)).numpy().astype(np.int32)
+    places = np.arange(len(texts))
+    return _joined(
+        Examples(
+            tokens=tokens,
+            learn=learn,
+            starts=starts[:, None],
+            ends=ends[:, None],
+            cut=np.zeros((len(texts), 1), dtype=np.bool_),
+            lines=places + 1,
+            elements=np.zeros_like(places),
+        ),
+        places,
+    )
 
 
 def _joined(examples: Examples, chosen: Indices) -> MicroBatch:

@@ -1,11 +1,10 @@
-"""How likely a model finds each token that is learnt: what every objective is made of."""
+"""How likely a model finds each token that is learnt: what objectives of language are made of."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
-from torch.nn import functional
 
 from tunesmith.training.examples import MicroBatch
 from tunesmith.training.network import Network
@@ -24,15 +23,10 @@ class LearntTokens:
 
 
 def learnt_tokens(network: Network, batch: MicroBatch) -> LearntTokens:
-    """Send `batch` through `network`, a causal language model; the loss is taken in fp32.
+    """Send `batch` through `network`, a causal language model.
 
     Logits are made only where they predict a learnt token.
     """
     places = batch.learn.nonzero().squeeze(1)
-    logits = network.logits(batch, places - 1).float()
-    wanted = batch.input_ids[places]
-    return LearntTokens(
-        texts=batch.texts[places],
-        losses=functional.cross_entropy(logits, wanted, reduction="none"),
-        foreseen=logits.detach().argmax(dim=-1) == wanted,
-    )
+    losses, foreseen = network.losses(batch, places)
+    return LearntTokens(batch.texts[places], losses, foreseen)
