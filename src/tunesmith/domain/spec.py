@@ -24,12 +24,20 @@ MULTIPLIERS = (1e-4, 1e3)
 
 
 class Method(StrEnum):
-    """How is tuned, in OpenAI's words."""
+    """What is learnt: the first two in OpenAI's words, the others ours and OPEA's."""
 
     SUPERVISED = "supervised"
     """From conversations, whose answers are learnt."""
     DPO = "dpo"
     """From pairs of a preferred and another answer. Rafailov et al. 2023, arXiv:2305.18290."""
+    REASONING = "reasoning"
+    """From questions, thoughts about them, and answers; thought and answer are learnt."""
+    PRETRAINING = "pretraining"
+    """From plain texts, each token of which is learnt."""
+    EMBEDDING = "embedding"
+    """From queries and passages: a text's vector comes to lie near those of its answers."""
+    RERANK = "rerank"
+    """From queries and passages: the passage that answers comes to score highest."""
 
 
 class Policy(StrEnum):

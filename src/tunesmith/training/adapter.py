@@ -23,6 +23,10 @@ _ADAPTABLE = (torch.nn.Linear, torch.nn.Embedding, Conv1D)
 """Kinds of modules that take an adapter; GPT-2 calls its linear layers convolutions."""
 
 
+DTYPES = {Precision.BF16: torch.bfloat16, Precision.FP32: torch.float32}
+"""torch's name of each precision that `precision_here` returns."""
+
+
 def precision_here(asked: Precision) -> Precision:
     """Return what `asked` means on this processor: never `auto`."""
     if asked is not Precision.AUTO:
@@ -90,18 +94,32 @@ def load_model(spec: TrainSpec, base: BaseModel, *, precision: Precision) -> Pef
     try:
         frozen = AutoModelForCausalLM.from_pretrained(
             base.folder,
-            dtype=torch.bfloat16 if precision is Precision.BF16 else torch.float32,
+            dtype=DTYPES[precision],
             trust_remote_code=entry.trust_remote_code,
         )
     except (OSError, ValueError, KeyError) as error:
         raise unavailable(entry, f"its weights cannot be loaded. ({error})") from error
     if spec.gradient_checkpointing:
         frozen.gradient_checkpointing_enable({"use_reentrant": False})
+    leave_out_dropout(frozen)
     model = _with_adapter(frozen, spec)
     model.peft_config["default"].base_model_name_or_path = base.reference
     model.peft_config["default"].revision = base.revision
     model.train()
     return model
+
+
+def leave_out_dropout(frozen: torch.nn.Module) -> None:
+    """Let the frozen model drop nothing: the adapter has a dropout of its own, which is asked for.
+
+    Some architectures would drop a tenth of everything, and attention by numbers of their own.
+    """
+    for module in frozen.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        for name, value in vars(module).items():
+            if name.endswith("dropout") and isinstance(value, float):
+                setattr(module, name, 0.0)
 
 
 def _with_adapter(frozen: torch.nn.Module, spec: TrainSpec) -> PeftModel:

@@ -17,6 +17,7 @@ from tunesmith.domain.events import StepMetrics
 from tunesmith.domain.failures import FailureCode
 from tunesmith.training.early_stopping import Standing
 from tunesmith.training.failures import RunFailedError
+from tunesmith.training.network import Network
 
 STATE = "training_state.pt"
 """The one file of a checkpoint that is not handed out."""
@@ -43,14 +44,20 @@ class Progress:
 class Learner:
     """What learns: all that a checkpoint is made of."""
 
-    model: PeftModel
-    """The frozen model with its adapter."""
+    network: Network
+    """The frozen model with its adapter, as objectives see it."""
     tokenizer: PreTrainedTokenizerBase
     """The model's tokenizer."""
     optimizer: torch.optim.Optimizer
     """The optimizer of the adapter's weights."""
     progress: Progress
     """How far it has come."""
+
+    @property
+    def model(self) -> PeftModel:
+        """The frozen model with its adapter."""
+        assert isinstance(self.network.model, PeftModel)  # noqa: S101
+        return self.network.model
 
 
 def save(run: RunDirectory, learner: Learner) -> None:

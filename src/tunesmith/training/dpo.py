@@ -25,6 +25,7 @@ from tunesmith.training.examples import (
     MicroBatch,
     micro_batches,
 )
+from tunesmith.training.network import Network
 from tunesmith.training.objective import Measured
 from tunesmith.training.telemetry import EventLog
 from tunesmith.training.tokens import learnt_tokens
@@ -39,15 +40,15 @@ class Dpo:
 
     def count(self, batch: MicroBatch) -> int:
         """Return the pairs of `batch`."""
-        return len(batch.input_ids) // 2
+        return len(batch.lengths) // 2
 
-    def measure(self, model: torch.nn.Module, batch: MicroBatch) -> Measured:
+    def measure(self, network: Network, batch: MicroBatch) -> Measured:
         """Return the sums of the losses and rewards, and the pairs whose chosen is rewarded more.
 
-        `batch` has its reference; its rows are chosen and rejected in turn.
+        `batch` has its reference; its texts are chosen and rejected in turn.
         """
         assert batch.reference is not None  # noqa: S101  see `with_reference`
-        gained = log_probabilities(model, batch) - batch.reference
+        gained = log_probabilities(network, batch) - batch.reference
         rewards = self.beta * gained.reshape(-1, 2)
         margins = rewards[:, 0] - rewards[:, 1]
         chosen, rejected = rewards.detach().sum(dim=0).tolist()
@@ -62,21 +63,21 @@ class Dpo:
         )
 
 
-def log_probabilities(model: torch.nn.Module, batch: MicroBatch) -> torch.Tensor:
-    """Return the sum over each row's learnt tokens, in nats, (rows,), fp64.
+def log_probabilities(network: Network, batch: MicroBatch) -> torch.Tensor:
+    """Return the sum over each text's learnt tokens, in nats, (texts,), fp64.
 
     Summed in fp64, since long answers come to thousands of nats, of which the
     loss is the difference of differences.
     """
-    tokens = learnt_tokens(model, batch)
-    sums = torch.zeros(len(batch.input_ids), dtype=torch.float64)
-    return sums.index_add(0, tokens.rows, -tokens.losses.double())
+    tokens = learnt_tokens(network, batch)
+    sums = torch.zeros(len(batch.lengths), dtype=torch.float64)
+    return sums.index_add(0, tokens.texts, -tokens.losses.double())
 
 
 def with_reference(
-    data: Data, run: RunDirectory, *, model: torch.nn.Module, events: EventLog, chosen: Indices
+    data: Data, run: RunDirectory, *, network: Network, events: EventLog, chosen: Indices
 ) -> Data:
-    """Return `data` with its log-probabilities under `model`, which has taken no step yet.
+    """Return `data` with its log-probabilities under `network`, which has taken no step yet.
 
     Of what is learnt, those of the `chosen` pairs alone. They are measured once
     and kept in the run directory, so that the model is held to the same reference
@@ -87,8 +88,8 @@ def with_reference(
         pairs = len(chosen) + len(data.held_out)
         events.message(f"Measuring the model on {pairs} pairs before it is tuned")
         found = {
-            "learnt": _reference(model, data.learnt, chosen=chosen),
-            "held_out": _reference(model, data.held_out, chosen=data.held_out.all),
+            "learnt": _reference(network, data.learnt, chosen=chosen),
+            "held_out": _reference(network, data.held_out, chosen=data.held_out.all),
         }
         kept = safetensors.save(found)
         events.check_claim()
@@ -101,17 +102,15 @@ def with_reference(
     )
 
 
-def _reference(
-    model: torch.nn.Module, examples: Examples, *, chosen: Indices
-) -> npt.NDArray[np.float64]:
+def _reference(network: Network, examples: Examples, *, chosen: Indices) -> npt.NDArray[np.float64]:
     """Return the log-probabilities of the `chosen` pairs without dropout, (examples, 2).
 
     Those of the other pairs are NaN.
     """
     found = np.full(examples.starts.shape, np.nan)
-    model.eval()
+    network.model.eval()
     with torch.no_grad():
         for batch in micro_batches(examples, chosen):
-            found[batch.examples] = log_probabilities(model, batch).reshape(-1, 2).numpy()
-    model.train()
+            found[batch.examples] = log_probabilities(network, batch).reshape(-1, 2).numpy()
+    network.model.train()
     return found

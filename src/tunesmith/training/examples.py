@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -89,29 +89,32 @@ class Examples:
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Examples that go through the model together, padded on the right; each row is a text."""
+    """Texts that go through the model together, one behind the other; none sees another."""
 
     examples: Indices
     """Positions of the examples; the texts of each stand one behind the other."""
-
     input_ids: torch.Tensor
-    """Token ids, (rows, length), int64; 0 where padded."""
-    attention_mask: torch.Tensor
-    """1 at tokens, 0 at padding, (rows, length), int64."""
+    """Token ids of all texts, (tokens,), int64."""
+    positions: torch.Tensor
+    """Place of each token in its text, from 0, (tokens,), int64."""
+    texts: torch.Tensor
+    """Number of the text that each token is of, from 0, (tokens,), int64."""
+    lengths: tuple[int, ...]
+    """Tokens of each text."""
     learn: torch.Tensor
-    """Whether the loss is taken on the token, (rows, length), bool; never at padding."""
+    """Whether the loss is taken on the token, (tokens,), bool; never on a text's first."""
     reference: torch.Tensor | None
-    """Log-probability of each row before the first step, (rows,), fp64, where it is known."""
+    """Log-probability of each text before the first step, (texts,), fp64, where it is known."""
 
     @property
     def learnt_tokens(self) -> int:
-        """Tokens that the loss is taken on; the first of a row is predicted by nothing."""
-        return int(self.learn[:, 1:].sum())
+        """Tokens that the loss is taken on."""
+        return int(self.learn.sum())
 
     @property
     def tokens(self) -> int:
-        """Tokens without padding."""
-        return int(self.attention_mask.sum())
+        """Tokens of all texts."""
+        return len(self.input_ids)
 
 
 def hold_out(examples: Examples, *, percent: float, seed: int) -> tuple[Examples, Examples]:
@@ -168,26 +171,46 @@ def micro_batches(examples: Examples, chosen: Indices) -> Iterator[MicroBatch]:
     while len(by_length):
         longest = int(examples.lengths[by_length[0]])
         count = max(MICRO_BATCH_TOKENS // (longest * texts), 1)
-        yield _pad(examples, by_length[:count])
+        yield _joined(examples, by_length[:count])
         by_length = by_length[count:]
 
 
-def _pad(examples: Examples, chosen: Indices) -> MicroBatch:
+def micro_batch_of(texts: Sequence[torch.Tensor]) -> MicroBatch:
+    """Return `texts`, the token ids of each, (tokens,), int64, as a micro-batch; all is learnt."""
+    ends = np.cumsum([len(text) for text in texts])
+    starts = ends - [len(text) for text in texts]
+    learn = np.ones(int(ends[-1]), dtype=np.bool_)
+    learn[starts] = False
+    tokens = torch.cat(list(texts)).numpy().astype(np.int32)
+    places = np.arange(len(texts))
+    return _joined(
+        Examples(
+            tokens=tokens,
+            learn=learn,
+            starts=starts[:, None],
+            ends=ends[:, None],
+            cut=np.zeros((len(texts), 1), dtype=np.bool_),
+            lines=places + 1,
+            elements=np.zeros_like(places),
+        ),
+        places,
+    )
+
+
+def _joined(examples: Examples, chosen: Indices) -> MicroBatch:
     starts, ends = examples.starts[chosen].ravel(), examples.ends[chosen].ravel()
-    shape = (len(starts), int((ends - starts).max()))
-    input_ids = np.zeros(shape, dtype=np.int64)
-    attention_mask = np.zeros(shape, dtype=np.int64)
-    learn = np.zeros(shape, dtype=np.bool_)
-    for row, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
-        input_ids[row, : end - start] = examples.tokens[start:end]
-        attention_mask[row, : end - start] = 1
-        learn[row, : end - start] = examples.learn[start:end]
+    lengths = ends - starts
+    texts = np.repeat(np.arange(len(lengths)), lengths)
+    positions = np.arange(len(texts)) - (np.cumsum(lengths) - lengths)[texts]
+    places = starts[texts] + positions
     known = examples.reference
     return MicroBatch(
         examples=chosen,
-        input_ids=torch.from_numpy(input_ids),
-        attention_mask=torch.from_numpy(attention_mask),
-        learn=torch.from_numpy(learn),
+        input_ids=torch.from_numpy(examples.tokens[places].astype(np.int64)),
+        positions=torch.from_numpy(positions),
+        texts=torch.from_numpy(texts),
+        lengths=tuple(lengths.tolist()),
+        learn=torch.from_numpy(examples.learn[places]),
         reference=None if known is None else torch.from_numpy(known[chosen].ravel()),
     )
 

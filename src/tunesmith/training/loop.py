@@ -152,7 +152,7 @@ def settle(course: Course) -> None:
     if step not in events.steps:
         metrics = _metrics(course)
         if len(course.held_out) and (last or step % spec.evaluate_every == 0):
-            score = evaluate(course.objective, course.learner.model, held_out=course.held_out)
+            score = evaluate(course.objective, course.learner.network, held_out=course.held_out)
             metrics = metrics.model_copy(
                 update={"valid_loss": score.loss, "valid_mean_token_accuracy": score.accuracy}
             )
@@ -226,7 +226,7 @@ def _accumulate(
     further: dict[str, float] = {}
     torch.manual_seed(seed_of_step(step, seed=spec.seed))
     for batch in batches:
-        measured = objective.measure(learner.model, batch)
+        measured = objective.measure(learner.network, batch)
         loss += measured.loss.item() / count
         correct += measured.correct
         for name, total in measured.further.items():

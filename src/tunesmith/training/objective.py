@@ -14,6 +14,7 @@ from typing import Protocol
 import torch
 
 from tunesmith.training.examples import Examples, MicroBatch, micro_batches
+from tunesmith.training.network import Network
 
 
 @dataclass(frozen=True)
@@ -44,19 +45,19 @@ class Objective(Protocol):
     def count(self, batch: MicroBatch) -> int:
         """Return how many losses `batch` has, of which the mean is taken."""
 
-    def measure(self, model: torch.nn.Module, batch: MicroBatch) -> Measured:
-        """Send `batch` through `model`, a causal language model with or without adapter."""
+    def measure(self, network: Network, batch: MicroBatch) -> Measured:
+        """Send `batch` through `network`, a causal language model with or without adapter."""
 
 
-def evaluate(objective: Objective, model: torch.nn.Module, *, held_out: Examples) -> Score:
-    """Measure `model` on all `held_out` examples without dropout, learning nothing."""
+def evaluate(objective: Objective, network: Network, *, held_out: Examples) -> Score:
+    """Measure `network` on all `held_out` examples without dropout, learning nothing."""
     loss, correct, count = 0.0, 0, 0
-    model.eval()
+    network.model.eval()
     with torch.no_grad():
         for batch in micro_batches(held_out, held_out.all):
-            measured = objective.measure(model, batch)
+            measured = objective.measure(network, batch)
             loss += measured.loss.item()
             correct += measured.correct
             count += objective.count(batch)
-    model.train()
+    network.model.train()
     return Score(loss=loss / count, accuracy=correct / count)

@@ -16,6 +16,7 @@ from tunesmith.domain.events import EventLevel, RunOutcome
 from tunesmith.domain.spec import Method, Precision, TrainSpec
 from tunesmith.training import base_model, checkpoints
 from tunesmith.training.adapter import (
+    DTYPES,
     check_targets,
     context_length,
     load_config,
@@ -30,7 +31,9 @@ from tunesmith.training.dpo import Dpo, with_reference
 from tunesmith.training.examples import learnt_by
 from tunesmith.training.failures import explain, naming_memory
 from tunesmith.training.loop import Course, make_optimizer, result_step, run_loop, total_steps
+from tunesmith.training.network import Network
 from tunesmith.training.objective import Objective
+from tunesmith.training.packed import NotPackableError, pack
 from tunesmith.training.receipt import FileReceipt, Receipt, libraries, sha256
 from tunesmith.training.receipt_lines import write_lines
 from tunesmith.training.stopping import StopFlag
@@ -95,7 +98,8 @@ def _train(
     write_lines(run, tokenizer, files=data.lines)
 
     with boards(spec, run, events=events) as shown, naming_memory(spec):
-        model = load_model(spec, base, precision=precision)
+        network = _network(spec, base, precision=precision, events=events)
+        model = network.model
         if spec.start_from is not None and not run.checkpoint_steps():
             checkpoints.start_from(spec.start_from, artifacts, model=model)
         total = total_steps(spec, len(data.learnt))
@@ -103,8 +107,8 @@ def _train(
             chosen = learnt_by(
                 total, count=len(data.learnt), batch_size=spec.batch_size, seed=spec.seed
             )
-            data = with_reference(data, run, model=model, events=events, chosen=chosen)
-        learner = Learner(model, tokenizer, make_optimizer(model, spec), Progress())
+            data = with_reference(data, run, network=network, events=events, chosen=chosen)
+        learner = Learner(network, tokenizer, make_optimizer(model, spec), Progress())
         _restore(run, artifacts, learner=learner, events=events, total=total)
         course = Course(
             spec=spec,
@@ -138,6 +142,17 @@ def _bring(
     return base
 
 
+def _network(
+    spec: TrainSpec, base: BaseModel, *, precision: Precision, events: EventLog
+) -> Network:
+    """Load the model, ready for packed texts where it can be used so."""
+    try:
+        return pack(load_model(spec, base, precision=precision), DTYPES[precision])
+    except NotPackableError as error:
+        events.message(f"Texts are padded, which is slower: packed, {error}", level=EventLevel.WARN)
+        return Network(load_model(spec, base, precision=precision))
+
+
 def _within_context(spec: TrainSpec, config: PretrainedConfig, *, events: EventLog) -> TrainSpec:
     context = context_length(config)
     if context is None or context >= spec.max_length:
@@ -158,6 +173,8 @@ def _objective(spec: TrainSpec) -> Objective:
         case Method.DPO:
             assert spec.beta is not None  # noqa: S101  the spec is frozen with it
             return Dpo(spec.beta)
+        case _:
+            raise ValueError(f"No objective learns by the method '{spec.method}'.")
 
 
 def _restore(

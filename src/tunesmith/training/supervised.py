@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import torch
-
 from tunesmith.training.examples import MicroBatch
+from tunesmith.training.network import Network
 from tunesmith.training.objective import Measured
 from tunesmith.training.tokens import learnt_tokens
 
@@ -16,7 +15,7 @@ class Supervised:
         """Return the learnt tokens of `batch`."""
         return batch.learnt_tokens
 
-    def measure(self, model: torch.nn.Module, batch: MicroBatch) -> Measured:
+    def measure(self, network: Network, batch: MicroBatch) -> Measured:
         """Return the sum of the cross-entropies, and the tokens that were the first choice."""
-        tokens = learnt_tokens(model, batch)
+        tokens = learnt_tokens(network, batch)
         return Measured(loss=tokens.losses.sum(), correct=int(tokens.foreseen.sum()))

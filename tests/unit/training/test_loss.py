@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tunesmith.training import examples as examples_module
 from tunesmith.training.examples import Examples, MicroBatch, micro_batches
+from tunesmith.training.network import Network
 from tunesmith.training.objective import Measured, evaluate
 from tunesmith.training.reading import read_file
 from tunesmith.training.supervised import Supervised
@@ -39,7 +40,7 @@ def examples(bench: Bench, rows: Callable[[int], Rows]) -> Examples:
 
 
 def measure(model: torch.nn.Module, batch: MicroBatch) -> Measured:
-    return Supervised().measure(model, batch)
+    return Supervised().measure(Network(model), batch)
 
 
 def reference(model: torch.nn.Module, examples: Examples) -> tuple[float, float]:
@@ -110,18 +111,35 @@ def test_a_model_that_cannot_keep_some_logits_gives_the_same_loss(
     )
 
 
-def test_padding_is_neither_attended_nor_learnt_nor_counted(
+def test_a_text_is_neither_changed_nor_counted_by_its_neighbours(
     model: torch.nn.Module, examples: Examples
 ) -> None:
     [together] = micro_batches(examples, examples.all)
     alone = [next(micro_batches(examples, np.array([at]))) for at in range(len(examples))]
 
-    assert together.attention_mask.shape[1] > min(batch.tokens for batch in alone)
+    assert len(set(together.lengths)) > 1
     assert together.tokens == sum(batch.tokens for batch in alone) == len(examples.tokens)
-    assert not together.learn[together.attention_mask == 0].any()
     assert measure(model, together).loss.item() == pytest.approx(
         sum(measure(model, batch).loss.item() for batch in alone), rel=1e-6
     )
+
+
+def test_hidden_states_are_those_of_each_text_alone(
+    model: torch.nn.Module, examples: Examples
+) -> None:
+    [together] = micro_batches(examples, examples.all)
+
+    states = Network(model).hidden_states(together)
+
+    for at, (found, ids) in enumerate(
+        zip(
+            torch.split(states, list(together.lengths)),
+            torch.split(together.input_ids, list(together.lengths)),
+            strict=True,
+        )
+    ):
+        alone = model.get_submodule("model")(ids[None]).last_hidden_state[0]
+        assert torch.allclose(found, alone, atol=1e-5), at
 
 
 def test_evaluation_is_right_and_leaves_no_gradient(
@@ -129,7 +147,7 @@ def test_evaluation_is_right_and_leaves_no_gradient(
 ) -> None:
     loss, accuracy = reference(model.eval(), examples)
 
-    score = evaluate(Supervised(), model, held_out=examples)
+    score = evaluate(Supervised(), Network(model), held_out=examples)
 
     assert score.loss == pytest.approx(loss, abs=1e-5)
     assert score.accuracy == pytest.approx(accuracy)

@@ -113,11 +113,12 @@ def test_the_adapter_loads_in_plain_peft_and_gives_the_same_logits(
     base = AutoModelForCausalLM.from_pretrained(bench.base)
     loaded = PeftModel.from_pretrained(base, bench.output)
 
+    trained[-1].get_base_model().set_attn_implementation("sdpa")
     with torch.no_grad():
         here, there = trained[-1].eval()(prompt).logits, loaded.eval()(prompt).logits
         with loaded.disable_adapter():
             before = loaded(prompt).logits
-    assert torch.equal(here, there)
+    assert torch.allclose(here, there, atol=1e-5)
     assert not torch.allclose(here, before, atol=1e-3)
 
 

@@ -1,0 +1,214 @@
+"""Attention among the tokens of each text of a micro-batch, and among no others.
+
+The texts stand one behind the other. For attention alone they are laid side by side, padded to
+the longest, so that few large products do the work of many small ones; no other layer sees padding.
+Rows of a text are taken in blocks, each with the keys up to its own end. Products are taken in the
+precision of the run, all between them in fp32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch.nn import functional
+from transformers import AttentionInterface, AttentionMaskInterface
+
+PACKED_ATTENTION = "tunesmith_packed"
+"""What transformers knows this attention by."""
+
+_BLOCK = 128
+"""Queries of a text that are taken together; none is multiplied with keys behind its block."""
+
+_LONGEST_KEPT = 512
+"""Tokens of the longest text up to which weights are kept for the backward pass.
+
+Beyond, they would take more memory than all else, and are computed a second time.
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Where the tokens of packed texts stand, and in what precision they are multiplied."""
+
+    lengths: tuple[int, ...]
+    """Tokens of each text."""
+    positions: torch.Tensor
+    """Place of each token in its text, from 0, (tokens,), int64."""
+    texts: torch.Tensor
+    """Number of the text of each token, (tokens,), int64."""
+    dtype: torch.dtype
+    """Precision of the products."""
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest text."""
+        return max(self.lengths)
+
+    @cached_property
+    def flat(self) -> torch.Tensor:
+        """Where each token stands among the padded texts, (tokens,), int64."""
+        return self.texts * self.longest + self.positions
+
+    @cached_property
+    def padded(self) -> torch.Tensor:
+        """Which token stands at each place of the padded texts, (texts * longest,), int64.
+
+        Where there is none, it is the last; nothing that is kept comes of it.
+        """
+        places = torch.full((len(self.lengths) * self.longest,), len(self.flat) - 1)
+        places[self.flat] = torch.arange(len(self.flat))
+        return places
+
+    @cached_property
+    def absent(self) -> torch.Tensor:
+        """Places of the padded texts without a token, (places,), int64."""
+        there = torch.zeros(len(self.padded), dtype=torch.bool)
+        there[self.flat] = True
+        return (~there).nonzero().squeeze(1)
+
+    def masks(self, window: int | None) -> list[torch.Tensor]:
+        """Return for each block of queries what is added to its scores: 0, or -inf if hidden.
+
+        Each is (queries, keys). A query sees keys up to its own place, and with a `window` no
+        more than so many of them.
+        """
+        if window not in self._masks:
+            self._masks[window] = [_mask(*block, window=window) for block in blocks(self.longest)]
+        return self._masks[window]
+
+    @cached_property
+    def _masks(self) -> dict[int | None, list[torch.Tensor]]:
+        return {}
+
+
+def blocks(longest: int) -> Iterator[tuple[int, int]]:
+    """Yield where each block of queries of a text of `longest` tokens begins and ends."""
+    for begin in range(0, longest, _BLOCK):
+        yield begin, min(begin + _BLOCK, longest)
+
+
+def attend(  # noqa: PLR0913, PLR0917  transformers decides what attention is given
+    _module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    layout: Layout,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Return the attention of packed texts, as `AttentionInterface` of transformers wants it.
+
+    `query` is (1, heads, tokens, width), `key` and `value` have as many heads or a part of them;
+    the result is (1, tokens, heads, width). Raises `ValueError` for what is not computed here.
+    """
+    if attention_mask is not None or dropout or softcap:
+        raise ValueError("Attention of packed texts knows no mask, dropout or soft cap.")
+    query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    options = _Options(layout, scale, sliding_window)
+    attended: torch.Tensor = _Attention.apply(query, key, value, options)  # type: ignore[no-untyped-call]
+    return attended[None], None
+
+
+@dataclass(frozen=True)
+class _Options:
+    layout: Layout
+    scale: float
+    window: int | None
+
+
+class _Attention(torch.autograd.Function):
+    """Vaswani et al. 2017, arXiv:1706.03762, equation 1; its gradient as usual."""
+
+    @staticmethod
+    def forward(ctx: Any, *given: Any) -> torch.Tensor:
+        query, key, value, options = given
+        layout: Layout = options.layout
+        groups = key.shape[1]
+        q = _aside(query, layout, groups=groups)
+        k, v = (_aside(states, layout, groups=groups).squeeze(1) for states in (key, value))
+        attended, kept = [], []
+        for number, (_, end) in enumerate(blocks(layout.longest)):
+            weights = _weights(q, k, options=options, number=number)
+            made = weights.flatten(1, 2) @ v[:, :end]
+            attended.append(made.view(*weights.shape[:3], -1))
+            kept.append(weights)
+        ctx.save_for_backward(q, k, v, *(kept if layout.longest <= _LONGEST_KEPT else ()))
+        ctx.options = options
+        return _back(torch.cat(attended, dim=2), layout)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        q, k, v, *kept = ctx.saved_tensors
+        options: _Options = ctx.options
+        layout = options.layout
+        grad = _aside(gradients[0], layout, groups=k.shape[0] // len(layout.lengths), absent=0.0)
+        grad_q = torch.empty_like(q)
+        grad_k, grad_v = (torch.zeros(k.shape) for _ in range(2))
+        for number, (begin, end) in enumerate(blocks(layout.longest)):
+            weights = kept[number] if kept else _weights(q, k, options=options, number=number)
+            shape, weights = weights.shape[:3], weights.flatten(1, 2)
+            mine, asked = grad[:, :, begin:end].flatten(1, 2), q[:, :, begin:end].flatten(1, 2)
+            grad_v[:, :end] += weights.transpose(1, 2) @ mine
+            scores = (mine @ v[:, :end].transpose(1, 2)).float().mul_(weights)
+            scores.addcmul_(weights.float(), scores.sum(-1, keepdim=True), value=-1)
+            scores = scores.mul_(options.scale).to(layout.dtype)
+            grad_q[:, :, begin:end] = (scores @ k[:, :end]).view(*shape, -1)
+            grad_k[:, :end] += scores.transpose(1, 2) @ asked
+        grads = (grad_q, grad_k[:, None], grad_v[:, None])
+        return (*(_back(one, layout) for one in grads), None)
+
+
+def _weights(q: torch.Tensor, k: torch.Tensor, *, options: _Options, number: int) -> torch.Tensor:
+    """Return the weights of a block's queries, (texts * groups, heads / groups, queries, keys)."""
+    mask = options.layout.masks(options.window)[number]
+    queries, end = mask.shape
+    asked = q[:, :, end - queries : end]
+    scores = (asked.flatten(1, 2) @ k[:, :end].transpose(1, 2)).view(*asked.shape[:3], -1)
+    seen = torch.add(mask, scores, alpha=options.scale)
+    return functional.softmax(seen, dim=-1).to(options.layout.dtype)
+
+
+def _aside(
+    states: torch.Tensor, layout: Layout, *, groups: int, absent: float | None = None
+) -> torch.Tensor:
+    """Lay `states` aside, (tokens, heads, width), as padded texts with their heads apart.
+
+    Returns (texts * groups, heads / groups, length, width).
+    """
+    heads, width = states.shape[1:]
+    texts = len(layout.lengths)
+    padded = states.to(layout.dtype).index_select(0, layout.padded)
+    if absent is not None:
+        padded.index_fill_(0, layout.absent, absent)
+    apart = padded.view(texts, layout.longest, heads, width).transpose(1, 2)
+    return apart.reshape(texts * groups, heads // groups, layout.longest, width)
+
+
+def _back(padded: torch.Tensor, layout: Layout) -> torch.Tensor:
+    """Return what `_aside` laid aside to where it stood, in fp32, (tokens, heads, width)."""
+    texts = len(layout.lengths)
+    apart = padded.reshape(texts, -1, layout.longest, padded.shape[-1]).transpose(1, 2)
+    return apart.reshape(texts * layout.longest, -1, padded.shape[-1])[layout.flat].float()
+
+
+def _mask(begin: int, end: int, *, window: int | None) -> torch.Tensor:
+    queries, keys = torch.arange(begin, end)[:, None], torch.arange(end)
+    hidden = keys > queries
+    if window is not None:
+        hidden |= keys <= queries - window
+    return torch.zeros(end - begin, end).masked_fill_(hidden, -torch.inf)
+
+
+AttentionInterface.register(PACKED_ATTENTION, attend)
+# Which token sees which is told by the layout.
+AttentionMaskInterface.register(PACKED_ATTENTION, lambda *_, **__: None)

@@ -1,0 +1,103 @@
+"""How texts go through a model: what a micro-batch's tokens become, and their losses.
+
+There are two ways. Packed, the texts stand one behind the other and nothing is computed for
+padding: `packed.pack` makes a model ready for it, and tells where it cannot be. Padded, each text
+is a row, which every model takes.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import nn
+from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel
+
+from tunesmith.training.attention import Layout
+from tunesmith.training.cross_entropy import Head, token_losses
+from tunesmith.training.examples import MicroBatch
+
+
+class Network:
+    """A model, with or without adapter, as objectives see it."""
+
+    def __init__(self, model: nn.Module, *, packed: torch.dtype | None = None) -> None:
+        """Send texts through `model`, of transformers' classes.
+
+        `packed` is the precision of the products of a model that `packed.pack` has made ready for
+        packed texts; without it, texts are padded.
+        """
+        self.model = model
+        """The model itself."""
+        self.packed = packed
+        """The precision of the products where texts are packed; else `None`."""
+        inner = model.get_base_model() if isinstance(model, PeftModel) else model
+        self._keeps_logits = "logits_to_keep" in inspect.signature(inner.forward).parameters
+        self._backbone = getattr(inner, getattr(inner, "base_model_prefix", ""), inner)
+        self._head = None if packed is None else _head(inner, packed)
+
+    def hidden_states(self, batch: MicroBatch) -> torch.Tensor:
+        """Return the last layer's states of all tokens, as the head gets them, (tokens, width)."""
+        if self.packed is not None:
+            states: torch.Tensor = self._backbone(**self._joined(batch)).last_hidden_state[0]
+            return states
+        states = self._backbone(**_padded(batch)).last_hidden_state
+        return states[batch.texts, batch.positions]
+
+    def losses(self, batch: MicroBatch, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the cross-entropy of the tokens at `places` and whether each was foreseen.
+
+        `places`, (places,), int64, are numbers of tokens of `batch`, none the first of its text.
+        The losses are in nats, (places,), fp32, with their gradient; the other is bool.
+        """
+        wanted = batch.input_ids[places]
+        if self._head is not None:
+            states = self.hidden_states(batch)[places - 1]
+            return token_losses(states, self._head, wanted=wanted)
+        logits = self.logits(batch, places - 1).float()
+        foreseen = logits.detach().argmax(dim=-1) == wanted
+        return functional.cross_entropy(logits, wanted, reduction="none"), foreseen
+
+    def logits(self, batch: MicroBatch, places: torch.Tensor) -> torch.Tensor:
+        """Return the logits at `places` of `batch`, (places, vocabulary), with their gradient.
+
+        `places`, (places,), int64, are numbers of tokens.
+        """
+        if self._head is not None:
+            return self._head.logits(self.hidden_states(batch)[places])
+        rows, columns = batch.texts[places], batch.positions[places]
+        inputs = _padded(batch)
+        if not self._keeps_logits:
+            logits: torch.Tensor = self.model(**inputs, use_cache=False).logits
+            return logits[rows, columns]
+        kept, among = torch.unique(columns, return_inverse=True)
+        logits = self.model(**inputs, use_cache=False, logits_to_keep=kept).logits
+        return logits[rows, among]
+
+    def _joined(self, batch: MicroBatch) -> dict[str, Any]:
+        assert self.packed is not None  # noqa: S101
+        return {
+            "input_ids": batch.input_ids[None],
+            "position_ids": batch.positions[None],
+            "layout": Layout(batch.lengths, batch.positions, batch.texts, self.packed),
+            "use_cache": False,
+        }
+
+
+def _head(inner: PreTrainedModel, dtype: torch.dtype) -> Head:
+    layer = inner.get_output_embeddings()
+    bias = getattr(layer, "bias", None)
+    return Head(layer.weight.data.to(dtype), None if bias is None else bias.data.float())
+
+
+def _padded(batch: MicroBatch) -> dict[str, torch.Tensor]:
+    """Return the texts as rows, padded on the right: ids and mask, (texts, length), int64."""
+    rows = torch.split(batch.input_ids, list(batch.lengths))
+    return {
+        "input_ids": pad_sequence(list(rows), batch_first=True),
+        "attention_mask": pad_sequence([torch.ones_like(row) for row in rows], batch_first=True),
+    }

@@ -1,0 +1,158 @@
+"""Makes a causal language model ready for packed texts, and sees that it stays the same model.
+
+Nothing here knows a model by name. Linear layers are found by their kind, those that share an
+input by watching one small pass; then two texts go through the model packed and each alone, and
+unless both ways agree, the model is not used packed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import PeftModel
+from peft.tuners.lora.layer import Linear as LoraLinear
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from tunesmith.training.attention import PACKED_ATTENTION
+from tunesmith.training.elementwise import replace_norms, replace_rotations
+from tunesmith.training.examples import MicroBatch, micro_batch_of
+from tunesmith.training.network import Network
+from tunesmith.training.products import ADAPTER, Part, SharedProduct
+
+_TEXTS = (7, 4)
+"""Tokens of the two texts that both ways are compared on."""
+_AGREES = {torch.float32: 1e-3, torch.bfloat16: 0.05}
+"""Largest difference of the logits, relative to their size; a text that saw its neighbour, or the
+wrong positions, differs by several times as much."""
+
+
+class NotPackableError(Exception):
+    """The model cannot be used packed; it may be changed already and must be loaded anew."""
+
+
+@torch.no_grad()
+def pack(model: PeftModel, dtype: torch.dtype) -> Network:
+    """Make `model`, frozen but for its adapter, ready for packed texts, multiplied in `dtype`.
+
+    Raises `NotPackableError` where it gives another result so than text by text.
+    """
+    inner = model.get_base_model()
+    if any(layer.use_dora.get(ADAPTER) for layer in _adapters(inner)):
+        raise NotPackableError("DoRA scales each layer's whole result")
+    training, texts = model.training, _probe(inner)
+    model.eval()
+    wanted = torch.cat([_logits(Network(model), text) for text in texts.alone])
+    try:
+        shared = _sharing(model, texts.alone[0])
+        inner.set_attn_implementation(PACKED_ATTENTION)
+        _keep_sums(inner, dtype)
+        for parts in shared:
+            SharedProduct(parts, dtype)
+        replace_norms(inner)
+        replace_rotations(inner)
+        network = Network(model, packed=dtype)
+        found = _logits(network, texts.together)
+    # Whatever a model's own code raises when it is asked for what it does not know.
+    except Exception as error:
+        raise NotPackableError(f"its code does not take packed texts ({error})") from error
+    difference = float((found - wanted).norm() / wanted.norm())
+    if not difference < _AGREES[dtype]:
+        raise NotPackableError(f"its results differ by {difference:.1%} from those of texts alone")
+    model.train(training)
+    return network
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """Two texts, together and each alone."""
+
+    together: MicroBatch
+    alone: list[MicroBatch]
+
+
+def _probe(inner: PreTrainedModel) -> _Probe:
+    vocabulary = inner.get_input_embeddings().weight.shape[0]
+    drawn = torch.Generator().manual_seed(0)
+    ids = [torch.randint(vocabulary, (length,), generator=drawn) for length in _TEXTS]
+    return _Probe(micro_batch_of(ids), [micro_batch_of([one]) for one in ids])
+
+
+def _logits(network: Network, text: MicroBatch) -> torch.Tensor:
+    return network.logits(text, torch.arange(text.tokens)).float()
+
+
+def _adapters(inner: PreTrainedModel) -> list[LoraLinear]:
+    return [module for module in inner.modules() if isinstance(module, LoraLinear)]
+
+
+def _parts(inner: PreTrainedModel) -> Iterator[Part]:
+    """Yield the linear layers of `inner` but for its head, each with its adapter."""
+    adapters = _adapters(inner)
+    around = {id(layer.base_layer): layer for layer in adapters if _is_plain(layer)}
+    own = {
+        id(module)
+        for layer in adapters
+        for module in (*layer.lora_A.values(), *layer.lora_B.values())
+    }
+    head = inner.get_output_embeddings()
+    for module in inner.modules():
+        if isinstance(module, nn.Linear | Conv1D) and module is not head and id(module) not in own:
+            yield Part(module, around.get(id(module)))
+
+
+def _is_plain(layer: LoraLinear) -> bool:
+    """Tell whether nothing happens to the input before the adapter's first factor."""
+    return isinstance(layer.lora_dropout[ADAPTER], nn.Identity)
+
+
+def _sharing(model: PeftModel, text: MicroBatch) -> list[list[Part]]:
+    """Return the linear layers of `model`, those with the same input together."""
+    parts = list(_parts(model.get_base_model()))
+    calls = _calls(model, parts, text=text)
+    shared: list[list[Part]] = []
+    before: torch.Tensor | None = None
+    for number, states in calls:
+        if states is before:
+            shared[-1].append(parts[number])
+        else:
+            shared.append([parts[number]])
+        before = states
+    seen = {number for number, _ in calls}
+    return shared + [[part] for number, part in enumerate(parts) if number not in seen]
+
+
+def _calls(
+    model: PeftModel, parts: Sequence[Part], *, text: MicroBatch
+) -> list[tuple[int, torch.Tensor]]:
+    """Return which of `parts` is called with what, in order; the first time of each counts."""
+    calls: dict[int, torch.Tensor] = {}
+    with ExitStack() as hooks:
+        for number, part in enumerate(parts):
+
+            def note(_: nn.Module, given: tuple[Any, ...], number: int = number) -> None:
+                calls.setdefault(number, given[0])
+
+            hooks.callback(part.called.register_forward_pre_hook(note).remove)
+        _logits(Network(model), text)
+    return list(calls.items())
+
+
+def _keep_sums(inner: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Let all but the factors of products be in fp32."""
+    if dtype == torch.float32:
+        return
+    products = {id(part.frozen) for part in _parts(inner)} | {id(inner.get_output_embeddings())}
+    for module in inner.modules():
+        if type(module) is nn.Embedding:
+            # Looked up in the weights' own precision, which loses nothing.
+            module.register_forward_hook(lambda _module, _given, found: found.float())
+        elif id(module) not in products:
+            for weight in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+                if weight.is_floating_point():
+                    weight.data = weight.data.float()

@@ -1,0 +1,181 @@
+"""Frozen linear layers and their adapters: products in the run's precision, sums in fp32.
+
+In bf16, a frozen layer's result and the adapter's small contribution must not be summed in bf16:
+the contribution would be rounded away. So layers take and give fp32, and only the products' factors
+are bf16. Layers that take the same input (query, key and value; gate and up) are one product, and
+so are the frozen weights and the adapter's first factors (Hu et al. 2021, arXiv:2106.09685).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
+from typing import Any
+
+import torch
+from peft.tuners.lora.layer import Linear as LoraLinear
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+ADAPTER = "default"
+"""The name that `peft` gives the only adapter."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One linear layer among those that share a product."""
+
+    frozen: nn.Linear | Conv1D
+    """The layer itself, `Linear` or GPT-2's `Conv1D`."""
+    adapter: LoraLinear | None
+    """What `peft` has put around it; `None` where it has no adapter."""
+
+    @property
+    def called(self) -> nn.Module:
+        """The module that the model calls."""
+        return self.frozen if self.adapter is None else self.adapter
+
+    @property
+    def matrix(self) -> torch.Tensor:
+        """The frozen weights, (outputs, inputs)."""
+        weight = self.frozen.weight.data
+        return weight.t() if isinstance(self.frozen, Conv1D) else weight
+
+
+@dataclass(frozen=True)
+class _Factors:
+    """An adapter among the layers of one product."""
+
+    first: nn.Parameter
+    """(rank, inputs)."""
+    second: nn.Parameter
+    """(outputs, rank)."""
+    scale: float
+    """What their product is multiplied by."""
+    ranks: slice
+    """Its inner dimensions among those of all."""
+    outputs: slice
+    """Its outputs among those of all."""
+
+
+class SharedProduct:
+    """Layers that take the same input. It stands in for the `forward` of each."""
+
+    def __init__(self, parts: Sequence[Part], dtype: torch.dtype) -> None:
+        """Multiply in `dtype` for `parts` from now on.
+
+        Their frozen weights become parts of one matrix, which takes the place of theirs.
+        """
+        self._parts = tuple(parts)
+        self._widths = [len(part.matrix) for part in parts]
+        self.adapters = tuple(_factors(self._parts, self._widths))
+        """The adapters of the layers that have one."""
+        self.outputs = sum(self._widths)
+        """Outputs of all layers together."""
+        self.weight = self._share(dtype)
+        """The frozen weights and below them the first factors, (outputs + ranks, inputs)."""
+        self.bias = self._biases()
+        """The frozen biases, (outputs,), fp32; `None` where no layer has any."""
+        self._ready: dict[int, torch.Tensor] = {}
+        self._states: torch.Tensor | None = None
+        for number, part in enumerate(self._parts):
+            part.called.forward = partial(self._forward, number)
+
+    def second_factors(self) -> torch.Tensor:
+        """Return the second factors as one matrix, scaled, (outputs, ranks), fp32."""
+        joined = torch.zeros(self.outputs, len(self.weight) - self.outputs)
+        for one in self.adapters:
+            joined[one.outputs, one.ranks] = one.second.detach() * one.scale
+        return joined
+
+    def _forward(self, number: int, states: torch.Tensor) -> torch.Tensor:
+        """Return what the layer `number` makes of `states`; at the first call all are made."""
+        if states is not self._states or number not in self._ready:
+            factors = [factor for one in self.adapters for factor in (one.first, one.second)]
+            made = _Product.apply(  # type: ignore[no-untyped-call]
+                states.reshape(-1, states.shape[-1]), self, *factors
+            )
+            shaped = made.view(*states.shape[:-1], -1)
+            self._ready = dict(enumerate(shaped.split(self._widths, dim=-1)))
+        result = self._ready.pop(number)
+        self._states = states if self._ready else None
+        return result
+
+    def _share(self, dtype: torch.dtype) -> torch.Tensor:
+        ranks = self.adapters[-1].ranks.stop if self.adapters else 0
+        shared = torch.empty(self.outputs + ranks, self._parts[0].matrix.shape[1], dtype=dtype)
+        for part, rows in zip(self._parts, _slices(self._widths), strict=True):
+            shared[rows] = part.matrix
+            held = shared[rows]
+            part.frozen.weight.data = held.t() if isinstance(part.frozen, Conv1D) else held
+        return shared
+
+    def _biases(self) -> torch.Tensor | None:
+        biases = [part.frozen.bias for part in self._parts]
+        if all(bias is None for bias in biases):
+            return None
+        known = zip(biases, self._widths, strict=True)
+        return torch.cat(
+            [torch.zeros(width) if bias is None else bias.data.float() for bias, width in known]
+        )
+
+
+class _Product(torch.autograd.Function):
+    """x W' + b + s (x A') B', of all layers and adapters that share x."""
+
+    @staticmethod
+    def forward(ctx: Any, *given: Any) -> torch.Tensor:
+        states, shared, *_ = given
+        for one in shared.adapters:
+            shared.weight[shared.outputs :][one.ranks] = one.first.detach()
+        taken = states.to(shared.weight.dtype)
+        product = taken @ shared.weight.t()
+        made: torch.Tensor = product[:, : shared.outputs].float()
+        if shared.bias is not None:
+            made += shared.bias
+        inner = product[:, shared.outputs :]
+        if shared.adapters:
+            made = made.addmm_(inner.float(), shared.second_factors().t())
+        ctx.save_for_backward(taken, inner.contiguous())
+        ctx.shared = shared
+        return made
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        taken, inner = ctx.saved_tensors
+        shared: SharedProduct = ctx.shared
+        dtype = taken.dtype
+        # The adapters' part of the gradient is summed within the frozen layers' own product.
+        all_of_it = gradients[0].new_empty(len(taken), len(shared.weight), dtype=dtype)
+        outputs, ranks = all_of_it[:, : shared.outputs], all_of_it[:, shared.outputs :]
+        outputs.copy_(gradients[0])
+        if not shared.adapters:
+            return ((outputs @ shared.weight).float() if ctx.needs_input_grad[0] else None, None)
+        torch.mm(outputs, shared.second_factors().to(dtype), out=ranks)
+        firsts = (ranks.t() @ taken).float()
+        seconds = (outputs.t() @ inner).float()
+        factors = [
+            gradient
+            for one in shared.adapters
+            for gradient in (firsts[one.ranks], seconds[one.outputs, one.ranks] * one.scale)
+        ]
+        states = (all_of_it @ shared.weight).float() if ctx.needs_input_grad[0] else None
+        return (states, None, *factors)
+
+
+def _factors(parts: Sequence[Part], widths: Sequence[int]) -> Iterator[_Factors]:
+    at = 0
+    for part, outputs in zip(parts, _slices(widths), strict=True):
+        if part.adapter is not None:
+            first, second = (
+                factors[ADAPTER].weight for factors in (part.adapter.lora_A, part.adapter.lora_B)
+            )
+            ranks = slice(at, at + len(first))
+            at = ranks.stop
+            yield _Factors(first, second, part.adapter.scaling[ADAPTER], ranks, outputs)
+
+
+def _slices(widths: Sequence[int]) -> list[slice]:
+    return [slice(end - width, end) for width, end in zip(widths, accumulate(widths), strict=True)]

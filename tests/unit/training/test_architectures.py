@@ -1,0 +1,149 @@
+"""One path serves every architecture: packed texts, adapters and resumption, on random models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM
+
+from models.families import FAMILIES, save_family
+from tunesmith.domain.models import CatalogueEntry, FolderSource
+from tunesmith.training.adapter import leave_out_dropout
+from tunesmith.training.examples import MicroBatch, micro_batch_of
+from tunesmith.training.network import Network
+from tunesmith.training.packed import NotPackableError, pack
+
+if TYPE_CHECKING:
+    from unit.training.conftest import Bench, Rows
+
+PADDED = {"gemma2": "soft cap"}
+"""What cannot be packed, and a part of the reason."""
+PACKED = [name for name in FAMILIES if name not in PADDED]
+LENGTHS = (19, 3, 11, 1, 19)
+
+
+@pytest.fixture(scope="module")
+def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    root = tmp_path_factory.mktemp("families")
+
+    def folder(name: str) -> Path:
+        if not (root / name).exists():
+            save_family(name, root / name)
+        return root / name
+
+    return folder
+
+
+def with_adapter(folder: Path) -> PeftModel:
+    """Return the model with an adapter that already changes what it says."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    leave_out_dropout(model)
+    torch.manual_seed(1)
+    config = LoraConfig(task_type="CAUSAL_LM", r=3, target_modules="all-linear")
+    adapted = get_peft_model(model, config)
+    for name, weight in adapted.named_parameters():
+        if "lora_B" in name:
+            weight.data.normal_(std=0.1)
+    return adapted.train()
+
+
+def texts() -> list[torch.Tensor]:
+    drawn = torch.Generator().manual_seed(3)
+    return [torch.randint(200, (length,), generator=drawn) for length in LENGTHS]
+
+
+def losses(network: Network, batch: MicroBatch) -> torch.Tensor:
+    return network.losses(batch, batch.learn.nonzero().squeeze(1))[0]
+
+
+def gradients(model: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([w.grad.flatten() for w in model.parameters() if w.grad is not None])
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_packed_texts_have_the_losses_and_gradients_of_each_text_alone(
+    name: str, folder_of: Callable[[str], Path]
+) -> None:
+    plain, packed = with_adapter(folder_of(name)), with_adapter(folder_of(name))
+    network = pack(packed, torch.float32)
+
+    together = losses(network, micro_batch_of(texts()))
+    torch.autograd.backward(together.sum())
+    alone = [losses(Network(plain), micro_batch_of([text])) for text in texts() if len(text) > 1]
+    torch.autograd.backward(torch.cat(alone).sum())
+
+    assert network.packed is torch.float32
+    assert torch.allclose(together, torch.cat(alone), atol=1e-5)
+    assert torch.allclose(gradients(packed), gradients(plain), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_a_text_is_the_same_bit_for_bit_whatever_its_neighbour_says(
+    name: str, folder_of: Callable[[str], Path]
+) -> None:
+    network = pack(with_adapter(folder_of(name)), torch.float32)
+    said, other = texts(), texts()
+    other[0] = (other[0] + 1) % 200
+    first = LENGTHS[0]
+
+    with torch.no_grad():
+        one, two = (network.hidden_states(micro_batch_of(some)) for some in (said, other))
+
+    assert torch.equal(one[first:], two[first:])
+    assert not torch.allclose(one[:first], two[:first])
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_in_bf16_the_packed_losses_stay_near_those_in_fp32(
+    name: str, folder_of: Callable[[str], Path]
+) -> None:
+    exact = losses(pack(with_adapter(folder_of(name)), torch.float32), micro_batch_of(texts()))
+    model = AutoModelForCausalLM.from_pretrained(folder_of(name), dtype=torch.bfloat16)
+    reduced = with_adapter(folder_of(name))
+    reduced.get_base_model().to(model.dtype)
+    for key, weight in reduced.named_parameters():
+        if "lora_" in key:
+            weight.data = weight.data.float()
+
+    rounded = losses(pack(reduced, torch.bfloat16), micro_batch_of(texts()))
+
+    assert rounded.dtype == torch.float32
+    assert float((rounded - exact).abs().mean()) < 0.05
+    assert float((rounded.mean() - exact.mean()).abs()) < 0.02
+
+
+@pytest.mark.parametrize(("name", "why"), PADDED.items())
+def test_what_cannot_be_packed_says_why(
+    name: str, why: str, folder_of: Callable[[str], Path]
+) -> None:
+    with pytest.raises(NotPackableError, match=why):
+        pack(with_adapter(folder_of(name)), torch.float32)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_killed_run_goes_on_to_the_same_adapter_which_plain_peft_loads(
+    name: str,
+    folder_of: Callable[[str], Path],
+    new_bench: Callable[[str], Bench],
+    rows: Callable[[int], Rows],
+) -> None:
+    entry = CatalogueEntry(name=name, source=FolderSource(path=folder_of(name)))
+    whole, killed = new_bench("whole"), new_bench("killed")
+    for bench in (whole, killed):
+        bench.write_spec(rows(8), base_model=entry, checkpoint_every=1, n_epochs=2)
+    whole.train()
+    killed.train_until(b"Step 3")
+    killed.train(2)
+
+    base = AutoModelForCausalLM.from_pretrained(folder_of(name))
+    loaded = PeftModel.from_pretrained(base, whole.output)
+
+    assert killed.adapter() == whole.adapter()
+    assert any("Texts are padded" in said for said in whole.messages()) == (name in PADDED)
+    assert whole.metrics()[-1].train_loss < whole.metrics()[0].train_loss
+    assert any(w.abs().sum() > 0 for n, w in loaded.named_parameters() if "lora_B" in n)
