@@ -26,14 +26,15 @@ from tunesmith.training.adapter import (
 from tunesmith.training.base_model import BaseModel
 from tunesmith.training.checkpoints import Learner, Progress
 from tunesmith.training.data import Data, read_data
-from tunesmith.training.dpo import Dpo, with_reference
 from tunesmith.training.examples import learnt_by
 from tunesmith.training.failures import explain, naming_memory
 from tunesmith.training.loop import Course, make_optimizer, result_step, run_loop, total_steps
 from tunesmith.training.network import Network
 from tunesmith.training.objective import Objective
+from tunesmith.training.preferences import needs_reference, preference_objective
 from tunesmith.training.receipt import FileReceipt, Receipt, libraries, sha256
 from tunesmith.training.receipt_lines import write_lines
+from tunesmith.training.reference import with_reference
 from tunesmith.training.stopping import StopFlag
 from tunesmith.training.supervised import Supervised
 from tunesmith.training.telemetry import EventLog
@@ -100,7 +101,7 @@ def _train(
         if spec.start_from is not None and not run.checkpoint_steps():
             checkpoints.start_from(spec.start_from, artifacts, model=model)
         total = total_steps(spec, len(data.learnt))
-        if spec.method is Method.DPO:
+        if needs_reference(spec):
             chosen = learnt_by(
                 total, count=len(data.learnt), batch_size=spec.batch_size, seed=spec.seed
             )
@@ -154,11 +155,10 @@ def _within_context(spec: TrainSpec, config: PretrainedConfig, *, events: EventL
 
 def _objective(spec: TrainSpec) -> Objective:
     match spec.method:
-        case Method.SUPERVISED:
+        case Method.SUPERVISED | Method.REASONING | Method.PRETRAINING:
             return Supervised()
         case Method.DPO:
-            assert spec.beta is not None  # noqa: S101  the spec is frozen with it
-            return Dpo(spec.beta)
+            return preference_objective(spec)
         case _:
             raise ValueError(f"No objective learns by the method '{spec.method}'.")
 

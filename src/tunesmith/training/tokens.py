@@ -36,3 +36,20 @@ def learnt_tokens(network: Network, batch: MicroBatch) -> LearntTokens:
         losses=functional.cross_entropy(logits, wanted, reduction="none"),
         foreseen=logits.detach().argmax(dim=-1) == wanted,
     )
+
+
+def log_probabilities(network: Network, batch: MicroBatch) -> torch.Tensor:
+    """Return the sum over each text's learnt tokens, in nats, (texts,), fp64.
+
+    Summed in fp64, since long answers come to thousands of nats, of which the
+    losses of pairs are differences of differences.
+    """
+    tokens = learnt_tokens(network, batch)
+    sums = torch.zeros(len(batch.lengths), dtype=torch.float64)
+    return sums.index_add(0, tokens.texts, -tokens.losses.double())
+
+
+def mean_log_probabilities(network: Network, batch: MicroBatch) -> torch.Tensor:
+    """Return the mean over each text's learnt tokens, in nats, (texts,), fp64."""
+    learnt = torch.bincount(batch.texts[batch.learn], minlength=len(batch.lengths))
+    return log_probabilities(network, batch) / learnt
