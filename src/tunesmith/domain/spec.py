@@ -58,7 +58,8 @@ class Policy(StrEnum):
     SET_ASIDE = "set_aside"
     """The row is left out, and the receipt says why."""
     CUT = "cut"
-    """What is too long is cut at its end; the receipt says so."""
+    """What is too long is cut at its end, and the receipt says so; a plain text is cut into
+    windows, which are all learnt."""
 
 
 class Precision(StrEnum):

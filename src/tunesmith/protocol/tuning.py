@@ -125,7 +125,8 @@ class TuningRequest(Wire):
     """Tokens of the longest example; null means 1024. A model whose context is shorter takes no
     more than that, and an event tells so."""
     over_length: Literal["cut", "refuse", "set_aside"] = "cut"
-    """What becomes of longer examples: cut at their end, a reason to fail, or left out."""
+    """What becomes of longer examples: cut at their end, a reason to fail, or left out. With
+    `pretraining`, `cut` makes windows of a longer text, and nothing of it is lost."""
     bad_rows: Literal["refuse", "set_aside"] = "refuse"
     """What becomes of rows that break a rule: a reason to fail, or left out."""
     bad_rows_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -154,12 +155,12 @@ class TuningRequest(Wire):
     """Share of the training file held out for evaluation; it excludes a `validation_file`."""
     evaluate_every: Count | None = None
     """Evaluate on the held-out examples every this many steps, and at the end; null means every
-    tenth of the run."""
+    tenth of the run, with `pretraining` no fewer than 50 steps."""
     early_stopping: EarlyStoppingRequest | None = None
     """End before the last epoch where the held-out loss no longer falls; null means never."""
     checkpoint_every: Count | None = None
     """Save a checkpoint every this many steps, and at the end; null means each epoch, and every
-    50 steps in a longer one."""
+    50 steps in a longer one or with `pretraining`."""
     keep_checkpoints: Count | None = None
     """How many of the newest checkpoints are kept; null means the operator's setting."""
     cpus: Annotated[int, Field(ge=1, le=65_536)] | None = None

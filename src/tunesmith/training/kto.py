@@ -10,8 +10,9 @@ the loss is
 z is the divergence (Kullback-Leibler) from the reference, which nothing is learnt
 through. From pairs it is estimated by the mean gain of the answers of the other
 kind, and taken as 0 where that is below: for the preferred answers from the other
-ones, and the other way round. The mean is over the whole effective batch, without dropout, in a pass of its own before the gradient is
-taken; in an evaluation it is over all held-out pairs.
+ones, and the other way round. The mean is over the whole effective batch, without
+dropout, in a pass of its own before the gradient is taken; in an evaluation it is
+over all held-out pairs.
 """
 
 from __future__ import annotations

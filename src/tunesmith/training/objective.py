@@ -1,6 +1,6 @@
 """What an objective is, and how a model does by it on held-out examples.
 
-An objective has a file of its own (`supervised.py`, `dpo.py`) and says two
+An objective has a file of its own (`supervised.py`, `dpo.py`, `kto.py`) and says two
 things of a micro-batch: by how many its sums are divided, and the sums. The
 loop adds them up over the whole effective batch before it divides, so that the
 division into micro-batches changes nothing. Where the loss of one example hangs

@@ -10,6 +10,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.dataset.rendering import ensure_template
+from tunesmith.dataset.thinking import think_marks
 from tunesmith.domain.disk import disk_is_full
 from tunesmith.domain.errors import DiskFullError, StaleJobError
 from tunesmith.domain.events import EventLevel, RunOutcome
@@ -90,6 +91,7 @@ def _train(
     tokenizer = load_tokenizer(spec.base_model, base)
     if ensure_template(tokenizer):
         events.message("The model has no chat template; the default one is used")
+    _tell_marks(spec, tokenizer, events=events)
     data = read_data(spec, artifacts, tokenizer=tokenizer, events=events)
     receipt = _receipt(spec, data, base=base, precision=precision, tokenizer=tokenizer)
     events.check_claim()
@@ -151,6 +153,20 @@ def _within_context(spec: TrainSpec, config: PretrainedConfig, *, events: EventL
         data={"max_length": context},
     )
     return spec.model_copy(update={"max_length": context})
+
+
+def _tell_marks(spec: TrainSpec, tokenizer: PreTrainedTokenizerBase, *, events: EventLog) -> None:
+    if spec.method is not Method.REASONING:
+        return
+    begin, end = think_marks(tokenizer, spec.think)
+    if (begin, end) == spec.think:
+        events.message(f"Thoughts are marked by {begin} and {end}")
+    else:
+        events.message(
+            f"Thoughts are marked by {begin} and {end}, which are the model's own, not by "
+            f"{' and '.join(spec.think)}",
+            level=EventLevel.WARN,
+        )
 
 
 def _objective(spec: TrainSpec) -> Objective:
