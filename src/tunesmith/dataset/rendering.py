@@ -156,7 +156,8 @@ def render(
 ) -> tuple[Rendered, ...] | SetAside:
     """Return the texts that `encode` would encode, with what of them is learnt."""
     if not example.answered:
-        fault = "the answer is empty. Fill it in, or remove the example."
+        what = "text" if isinstance(example, Text) else "answer"
+        fault = f"the {what} is empty. Fill it in, or remove the example."
         return _set_aside(example, SetAsideRule.EMPTY_ANSWER, fault=fault)
     try:
         match example:
