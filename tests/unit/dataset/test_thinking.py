@@ -157,14 +157,15 @@ def test_a_template_with_no_generation_prompt_learns_its_heading_as_answers_do(
     )
 
 
+@pytest.mark.parametrize("begin", ["", "<|im_start|>"])
 def test_a_template_that_ends_no_turn_is_ended_by_the_token_that_ends_texts(
-    make_tokenizer: MakeTokenizer,
+    make_tokenizer: MakeTokenizer, begin: str
 ) -> None:
     plain = (
-        "{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}"
-        "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
-    )
-    tokenizer = make_tokenizer(plain, eos_token="</s>")
+        "{% for m in messages %}{{ '# ' + m.role + ': ' + m.content + '\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '# assistant: ' }}{% endif %}"
+    ).replace("# ", begin)
+    tokenizer = make_tokenizer(plain, specials=IM, eos_token="</s>")
     [text] = encoded(ROW, tokenizer)
     assert halves(text, tokenizer)[1].endswith("It is 42.</s>")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -272,3 +273,20 @@ def test_a_run_that_was_killed_ends_with_the_same_bytes(
 
     assert killed.adapter() == whole.adapter()
     assert killed.metrics()[-1].valid_loss == whole.metrics()[-1].valid_loss
+
+
+@each_loss
+def test_a_step_on_all_pairs_has_the_loss_that_the_evaluation_before_it_found(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, loss: Preference
+) -> None:
+    monkeypatch.setattr(examples_module, "MICRO_BATCH_TOKENS", 1)
+    same = bench.upload("valid", pair_rows(6))
+    steps = {"n_epochs": 4, "batch_size": 6, "evaluate_every": 1, "learning_rate": 2e-2}
+    bench.write_spec(pair_rows(6), validation_file=same, **changes(loss, **steps))
+
+    assert bench.train().error is None
+
+    metrics = bench.metrics()
+    for before, step in itertools.pairwise(metrics):
+        assert step.train_loss == pytest.approx(before.valid_loss, rel=1e-5)
+    assert len({round(one.train_loss, 4) for one in metrics}) == 4
