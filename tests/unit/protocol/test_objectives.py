@@ -66,6 +66,7 @@ def test_a_loss_is_chosen_by_name_with_its_own_settings(
     request = create({"preference": given}, method=DPO)
 
     assert (request.method, request.preference) == (Method.DPO, loss)
+    assert JobRequest.model_validate_json(request.model_dump_json()) == request
     assert (
         shown(request)["tuning"]["preference"]
         == {
@@ -180,6 +181,7 @@ def test_marks_of_thoughts_are_for_reasoning() -> None:
     request = create({"objective": "reasoning", "think": ["[T]", "[/T]"]})
 
     assert request.think == ("[T]", "[/T]")
+    assert JobRequest.model_validate_json(request.model_dump_json()) == request
     assert shown(request)["tuning"]["think"] == ["[T]", "[/T]"]
     assert shown(create({"objective": "reasoning"}))["tuning"]["think"] == ["<think>", "</think>"]
     assert shown(create({}))["tuning"]["think"] is None
