@@ -19,6 +19,7 @@ from tunesmith.protocol.opea_create import OpeaCreateJob
 from tunesmith.protocol.opea_dataset import DatasetSection
 from tunesmith.protocol.opea_general import GeneralSection, LoraConfig, ModelConfig, XtuneConfig
 from tunesmith.protocol.opea_training import EmbeddingConfig, Resources, TrainingSection
+from tunesmith.protocol.preferences import PreferenceRequest
 from tunesmith.protocol.tuning import AdapterRequest, EarlyStoppingRequest, TuningRequest
 from tunesmith.protocol.wire import Wire
 from tunesmith.settings import ModelSetting, Settings
@@ -151,7 +152,7 @@ def routes_page() -> str:
 TUNING = """\
 # Tuning
 
-This page is written by `make docs` from `src/tunesmith/protocol/tuning.py`.
+This page is written by `make docs` from `src/tunesmith/protocol/tuning.py` and `preferences.py`.
 
 What OpenAI's API has no place for stands in one object, `tuning`, of the request that creates a
 job. The official client sends it by `extra_body`:
@@ -175,6 +176,7 @@ def tuning_page() -> str:
     """Return the page of our own options."""
     shapes: dict[str, type[Wire]] = {
         "`tuning`": TuningRequest,
+        "`tuning.preference`": PreferenceRequest,
         "`tuning.adapter`": AdapterRequest,
         "`tuning.early_stopping`": EarlyStoppingRequest,
     }
@@ -214,7 +216,10 @@ def _values(schema: dict[str, Any]) -> str:
     if "enum" in schema:
         return ", ".join(f"`{_literal(choice)}`" for choice in schema["enum"])
     if schema["type"] == "array":
-        return f"a list of {schema['minItems']} to {schema['maxItems']} names"
+        fewest, most = schema["minItems"], schema["maxItems"]
+        return (
+            f"a list of {most} names" if fewest == most else f"a list of {fewest} to {most} names"
+        )
     words = {"boolean": "`true`, `false`", "null": "`null`", "string": "a string"}
     return words.get(schema["type"]) or f"{schema['type']}{_bounds(schema)}"
 
@@ -243,6 +248,10 @@ is honoured, or takes only values that ask nothing of it and is refused by its n
 without effect and says so here. A key that is not here is refused.
 
 A training file is named as OPEA does, by its file name; the newest of that name is meant.
+
+All tasks train an adapter of the shape that `General.lora_config` gives. OPEA trains all weights
+for `pretraining` and `reasoning`, and resizes the embeddings for the latter; here no weight of the
+base model changes, and none is added.
 
 """
 

@@ -226,6 +226,43 @@ def test_pairs_are_learnt_by_the_task_dpo(service: Service, opea: Opea, tmp_path
     assert seen.method.dpo.hyperparameters.beta == 0.3
 
 
+@pytest.mark.parametrize(
+    ("task", "row", "learnt"),
+    [
+        ("pretraining", {"text": "{} men went to mow a meadow. " * 8}, [39, 39]),
+        ("reasoning", {"Question": "{}?", "Complex_CoT": "Hm.", "Response": "Yes."}, None),
+    ],
+)
+def test_texts_and_thoughts_are_learnt_by_their_tasks(
+    service: Service, opea: Opea, tmp_path: Path, task: str, row: dict[str, str], learnt: Any
+) -> None:
+    rows = [{key: said.replace("{}", str(n)) for key, said in row.items()} for n in range(12)]
+    (tmp_path / f"{task}.json").write_text(json.dumps(rows))
+    opea.upload(tmp_path / f"{task}.json")
+    body = {
+        "training_file": f"{task}.json",
+        "model": "tiny",
+        "General": {"task": task},
+        "Dataset": {"block_size": 40} if learnt else {},
+        "Training": {"learning_rate": 1e-3},
+    }
+
+    job = opea.wait(json.loads(opea.post("/fine_tuning/jobs", body))["id"])
+
+    assert job["status"] == "succeeded", job["error"]
+    seen = service.client.fine_tuning.jobs.retrieve(job["id"])
+    assert seen.to_dict()["tuning"]["objective"] == task  # type: ignore[index]
+    path = service.data / "runs" / job["id"] / "receipt.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    first = [line for line in lines if line["element"] == 1]
+    if learnt:
+        assert [line["tokens_learnt"] for line in first][:2] == learnt
+    else:
+        said = "<think>\nHm.\n</think>\n\nYes."
+        assert [line["tokens_learnt"] for line in first] == [len(said) + 1]
+    assert first[-1]["end_learnt"]
+
+
 def test_a_key_with_a_wrong_value_is_refused_by_its_name(opea: Opea, tmp_path: Path) -> None:
     opea.upload(alpaca(tmp_path / "some.json", 10))
     body = {"training_file": "some.json", "model": "tiny"}

@@ -3,10 +3,12 @@
 | value | rule |
 |---|---|
 | those that clients see, `max_length` | as `tunesmith.domain.hyperparameters` states |
-| `checkpoint_every` | one epoch, at most 50 steps |
+| `preference` | DPO's own loss, for pairs alone |
+| `think` | `THINK_MARKS` |
+| `checkpoint_every` | one epoch, at most 50 steps; `WINDOW_STEPS` in pretraining |
 | `warmup_ratio` | `WARMUP_RATIO` of the steps |
 | `max_grad_norm` | `MAX_GRAD_NORM` |
-| `evaluate_every` | every tenth of the run |
+| `evaluate_every` | every tenth of the run; in pretraining no fewer than `WINDOW_STEPS` |
 | `cpus` | all processors of the largest node |
 """
 
@@ -15,16 +17,30 @@ from __future__ import annotations
 from tunesmith.cluster.protocol import Resources
 from tunesmith.domain.errors import InvalidRequestError
 from tunesmith.domain.files import File
-from tunesmith.domain.hyperparameters import MAX_LENGTH, optimizer_steps, steps_per_epoch
+from tunesmith.domain.hyperparameters import (
+    MAX_LENGTH,
+    optimizer_steps,
+    resolve_preference,
+    steps_per_epoch,
+)
 from tunesmith.domain.ids import tuned_model_name
 from tunesmith.domain.jobs import Job
 from tunesmith.domain.models import CatalogueEntry
-from tunesmith.domain.spec import DataFile, JobRequest, ResolvedTuning, TrainSpec
+from tunesmith.domain.spec import (
+    THINK_MARKS,
+    DataFile,
+    JobRequest,
+    Method,
+    ResolvedTuning,
+    TrainSpec,
+)
 
 WARMUP_RATIO = 0.05
 """Share of the steps over which the learning rate rises."""
 MAX_GRAD_NORM = 1.0
 """Gradients are scaled down to this norm."""
+WINDOW_STEPS = 50
+"""Steps between checkpoints in pretraining, whose texts may make many more steps than is known."""
 
 
 def resolve_cpus(request: JobRequest, resources: Resources) -> int:
@@ -53,6 +69,7 @@ def resolve_spec(
         raise ValueError(f"Job '{job.id}' has not been validated.")
     training, validation = files
     epoch = steps_per_epoch(resolved.examples, resolved.batch_size)
+    windows = request.method is Method.PRETRAINING
     steps = optimizer_steps(resolved, max_steps=request.max_steps)
     return TrainSpec(
         job_id=job.id,
@@ -63,6 +80,8 @@ def resolve_spec(
         start_from=job.start_from.key if job.start_from else None,
         method=request.method,
         beta=resolved.beta,
+        preference=resolve_preference(request),
+        think=request.think or THINK_MARKS,
         training_file=_data_file(training),
         validation_file=_data_file(validation) if validation else None,
         held_out_percent=0.0 if validation else request.held_out_percent,
@@ -82,9 +101,9 @@ def resolve_spec(
         lora=request.lora,
         gradient_checkpointing=request.gradient_checkpointing,
         precision=request.precision,
-        evaluate_every=request.evaluate_every or max(1, steps // 10),
+        evaluate_every=request.evaluate_every or max(WINDOW_STEPS if windows else 1, steps // 10),
         early_stopping=request.early_stopping,
-        checkpoint_every=request.checkpoint_every or min(epoch, 50),
+        checkpoint_every=request.checkpoint_every or (WINDOW_STEPS if windows else min(epoch, 50)),
         keep_checkpoints=request.keep_checkpoints or keep,
         cpus=cpus,
         integrations=request.integrations,

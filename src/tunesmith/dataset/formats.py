@@ -61,14 +61,16 @@ FORMATS_OF: dict[Method, tuple[Format, ...]] = {
         Format.SHAREGPT,
     ),
     Method.DPO: (Format.PREFERENCE, Format.RANKING, Format.OPEA_DPO),
+    Method.REASONING: (Format.REASONING,),
+    Method.PRETRAINING: (Format.TEXT,),
+    Method.EMBEDDING: (Format.RERANK,),
+    Method.RERANK: (Format.RERANK,),
 }
 """Which formats each method takes."""
 
 _MEANT_FOR = {
-    **{taken: method.value for method, formats in FORMATS_OF.items() for taken in formats},
-    Format.REASONING: "reasoning",
-    Format.RERANK: "rerank or embedding",
-    Format.TEXT: "pretraining",
+    each: " or ".join(method for method, taken in FORMATS_OF.items() if each in taken)
+    for each in Format
 }
 # In this order: a pair has the keys of what it ranks, rows for embedding may carry a prompt,
 # and files of alpaca a text. Of the first keys one is there, and of the second one as well.

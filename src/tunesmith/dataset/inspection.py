@@ -9,7 +9,7 @@ from itertools import groupby
 
 from tunesmith.dataset.blocks import Block
 from tunesmith.dataset.content import content_problems
-from tunesmith.dataset.examples import AnyExample, Pair
+from tunesmith.dataset.examples import AnyExample, Pair, Text
 from tunesmith.dataset.findings import Findings
 from tunesmith.dataset.fingerprints import Fingerprints
 from tunesmith.dataset.formats import Format, Parser
@@ -21,7 +21,7 @@ from tunesmith.dataset.wording import wording
 from tunesmith.domain.spec import Method
 from tunesmith.domain.validation import ValidationOptions
 
-_UNANSWERED = "the answer is empty, so that the example is left out. Fill it in, or remove it."
+_UNANSWERED = "the {} is empty, so that the example is left out. Fill it in, or remove it."
 _UNDECIDED = "both answers are the same, so that neither is preferred. Mend one, or remove it."
 
 
@@ -140,7 +140,8 @@ class Inspector:
             part.findings.add(problem)
         if not example.answered:
             part.unanswered += 1
-            part.findings.add(_of_answers(example, Rule.EMPTY_ANSWER, fault=_UNANSWERED))
+            fault = _UNANSWERED.format("text" if isinstance(example, Text) else "answer")
+            part.findings.add(_of_answers(example, Rule.EMPTY_ANSWER, fault=fault))
             return
         part.examples += 1
         if isinstance(example, Pair) and example.undecided:

@@ -10,15 +10,18 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from tunesmith.dataset.counting import Counted
-from tunesmith.dataset.examples import AnyExample, Example, Pair
+from tunesmith.dataset.examples import AnyExample, Example, Pair, Reasoning, Text
 from tunesmith.dataset.problems import Problem, Rule
 from tunesmith.dataset.rendering import (
     Rendered,
+    Rendering,
     SetAside,
     cut_away,
     ensure_template,
     render,
+    too_short,
 )
+from tunesmith.dataset.texts import window_starts
 from tunesmith.dataset.tokenizer import FolderTokenizer
 from tunesmith.domain.spec import Policy
 from tunesmith.domain.validation import HistogramBar, TokenReport, ValidationOptions
@@ -87,8 +90,8 @@ class Measurer:
     def add(self, example: AnyExample, tally: Tally) -> Iterator[Problem]:
         """Take `example` in, and yield what is found in it and in those that waited for it."""
         texts: list[Rendered] = []
-        for conversation in _conversations(example):
-            found = render(conversation, self._tokenizer)
+        for part in _rendered(example):
+            found = render(part, self._tokenizer)
             if isinstance(found, SetAside):
                 tally.set_aside += 1
                 yield _aside(example, found)
@@ -112,21 +115,38 @@ class Measurer:
     ) -> Iterator[Problem]:
         tally.lengths.extend(length for length, _ in measured)
         longest = max(length for length, _ in measured)
+        if isinstance(example, Text) and self._over_length is Policy.CUT:
+            yield from self._count_windows(example, longest, tally=tally)
+            return
         if longest > self.max_length:
             yield self._too_long(example, longest)
             if self._over_length is not Policy.CUT:
                 tally.set_aside += 1
                 return
+        if isinstance(example, Text):
+            yield from self._count_windows(example, longest, tally=tally)
+            return
         inside = [self._learnt(spans, self.max_length) for _, spans in measured]
         kept = [at for at, learnt in enumerate(inside) if learnt]
         if not kept or (isinstance(example, Pair) and len(kept) < len(measured)):
             tally.set_aside += 1
-            yield _aside(example, cut_away(_conversations(example)[0], self.max_length))
+            yield _aside(example, cut_away(_rendered(example)[0], self.max_length))
             return
         tally.units += 1 if isinstance(example, Pair) else len(kept)
         tally.total += sum(min(measured[at][0], self.max_length) for at in kept)
         tally.learnt += sum(inside)
         tally.cut += sum(inside) < sum(self._learnt(spans, longest) for _, spans in measured)
+
+    def _count_windows(self, text: Text, tokens: int, *, tally: Tally) -> Iterator[Problem]:
+        windows = len(window_starts(tokens, self.max_length))
+        if not windows:
+            tally.set_aside += 1
+            yield _aside(text, too_short(text))
+            return
+        tally.units += windows
+        # Each window but the first begins with a token of the one before.
+        tally.total += tokens + windows - 1
+        tally.learnt += tokens - 1
 
     @staticmethod
     def _learnt(spans: list[slice], length: int) -> int:
@@ -143,10 +163,10 @@ class Measurer:
         return _problem(example, Rule.OVER_LENGTH, message=message)
 
 
-def _conversations(example: AnyExample) -> tuple[Example, ...]:
-    """Return what is rendered of `example`: nothing where no method trains on its kind."""
+def _rendered(example: AnyExample) -> tuple[Rendering, ...]:
+    """Return what is rendered of `example`: nothing where vectors are learnt from its kind."""
     match example:
-        case Example():
+        case Example() | Reasoning() | Text():
             return (example,)
         case Pair(line=line, prompt=prompt, element=element, tools=tools):
             answers = (example.chosen, example.rejected)

@@ -3,22 +3,25 @@
 What is learnt of an answer: everything that the model would have to write
 itself at inference, that is from the end of the generation prompt up to and
 including the token that ends its turn. The prompt, the other roles' turns and
-the line break that a template puts behind the end of a turn are not.
+the line break that a template puts behind the end of a turn are not. Of a plain
+text all is learnt.
 """
 
 from __future__ import annotations
 
-import functools
-import re
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
 
-from tunesmith.dataset.examples import Example, Message, ToolCall
+from tunesmith.dataset.examples import Example, Message, Reasoning, Text
 from tunesmith.dataset.problems import Rule
+from tunesmith.dataset.texts import whole_text, window_starts
+from tunesmith.dataset.thinking import continuation, opens_thought, split_thought, think_marks
+from tunesmith.dataset.turns import Tokenizer, learnt_size, said_in, turn_of
+from tunesmith.domain.spec import THINK_MARKS, ThinkMarks
 from tunesmith.domain.values import Value
 
 DEFAULT_TEMPLATE = (
@@ -36,35 +39,10 @@ DEFAULT_TEMPLATE = (
 `eos_token`, so that the model learns to stop.
 """
 
-
-class Tokenizer(Protocol):
-    """The part of transformers' fast tokenizers that is used here."""
-
-    chat_template: Any
-    """The Jinja template of a conversation; `None` where the model has none."""
-
-    @property
-    def eos_token(self) -> str | None:
-        """The token that ends a text."""
-
-    @property
-    def all_special_tokens(self) -> Sequence[str]:
-        """The tokens that are no text, in their written form."""
-
-    def apply_chat_template(
-        self,
-        conversation: list[dict[str, Any]],
-        *,
-        tools: list[Any] | None,
-        tokenize: bool,
-        add_generation_prompt: bool,
-    ) -> Any:
-        """Return the text of the conversation, where `tokenize` is false."""
-
-    def __call__(
-        self, text: str, *, add_special_tokens: bool, return_offsets_mapping: bool
-    ) -> Mapping[str, Any]:
-        """Return `input_ids` and, as pairs of characters, `offset_mapping`."""
+_NO_BEGINNING = (
+    "the model's chat template writes this conversation otherwise than its prompt, "
+    "so that the answer's beginning is unknown. Change the example or the template."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +104,16 @@ def ensure_template(tokenizer: Tokenizer) -> bool:
     return True
 
 
+Rendering = Example | Reasoning | Text
+"""What is rendered as texts to train on."""
+
+
 def encode(
-    example: Example, tokenizer: Tokenizer, *, max_length: int
+    example: Rendering,
+    tokenizer: Tokenizer,
+    *,
+    max_length: int,
+    think: ThinkMarks = THINK_MARKS,
 ) -> tuple[Encoded, ...] | SetAside:
     """Return what of `example` is trained on: one text, or one text for each answer.
 
@@ -135,11 +121,15 @@ def encode(
     the template writes earlier turns otherwise than the last one (Qwen3 drops
     their reasoning), so that each answer is learnt behind the prompt that
     inference would give. The end of a text that is longer than `max_length`
-    tokens is cut off.
+    tokens is cut off; a plain text is learnt in windows of that length, and
+    nothing of it is lost. `think` marks the thoughts of `Reasoning`, where the
+    model has no marks of its own.
     """
-    texts = render(example, tokenizer)
+    texts = render(example, tokenizer, think=think)
     if isinstance(texts, SetAside):
         return texts
+    if isinstance(example, Text):
+        return _windows(example, texts[0], tokenizer=tokenizer, max_length=max_length)
     encoded = [
         _encoded(example, text, tokenizer=tokenizer, max_length=max_length) for text in texts
     ]
@@ -156,18 +146,28 @@ class Rendered:
     """A text to train on, before it is encoded."""
 
     text: str
-    """A conversation up to the end of its last answer that is learnt."""
+    """A conversation up to the end of its last answer that is learnt, or a plain text."""
     spans: tuple[tuple[int, int], ...]
     """Characters that are learnt, from and to, ascending."""
 
 
-def render(example: Example, tokenizer: Tokenizer) -> tuple[Rendered, ...] | SetAside:
+def render(
+    example: Rendering, tokenizer: Tokenizer, *, think: ThinkMarks = THINK_MARKS
+) -> tuple[Rendered, ...] | SetAside:
     """Return the texts that `encode` would encode, with what of them is learnt."""
     if not example.answered:
-        fault = "the answer is empty. Fill it in, or remove the example."
+        what = "text" if isinstance(example, Text) else "answer"
+        fault = f"the {what} is empty. Fill it in, or remove the example."
         return _set_aside(example, SetAsideRule.EMPTY_ANSWER, fault=fault)
     try:
-        return _texts(example, tokenizer)
+        match example:
+            case Text():
+                text = whole_text(example.text, tokenizer)
+                return (Rendered(text, ((0, len(text)),)),)
+            case Reasoning():
+                return (_reasoned(example, tokenizer, think=think),)
+            case _:
+                return _texts(example, tokenizer)
     except _UnfitError as error:
         return _set_aside(example, error.rule, fault=error.reason)
 
@@ -202,15 +202,20 @@ def _texts(example: Example, tokenizer: Tokenizer) -> tuple[Rendered, ...]:
     _refuse_ignored_tools(example, writer)
     if whole is not None:
         return (whole,)
-    single = [writer.text([at], end=at + 1) for at in answers]
+    single = [writer.text([at], end=at + 1) or writer.continued(at) for at in answers]
     texts = tuple(text for text in single if text is not None)
     if len(texts) < len(answers):
-        reason = (
-            "the model's chat template writes this conversation otherwise than its prompt, "
-            "so that the answer's beginning is unknown. Change the example or the template."
-        )
-        raise _UnfitError(SetAsideRule.ANSWER_NOT_FOUND, reason)
+        raise _UnfitError(SetAsideRule.ANSWER_NOT_FOUND, _NO_BEGINNING)
     return texts
+
+
+def _reasoned(example: Reasoning, tokenizer: Tokenizer, *, think: ThinkMarks) -> Rendered:
+    thought, answer = example.thought.strip(), example.answer.strip()
+    asked = Message("user", example.question, learn=False)
+    said = Message("assistant", answer, learn=True)
+    writer = _Writer(Example(example.line, (asked, said), example.element), tokenizer)
+    marks = think_marks(tokenizer, think)
+    return writer.thinking(1, thought=thought, answer=answer, marks=marks)
 
 
 def _refuse_ignored_tools(example: Example, writer: _Writer) -> None:
@@ -245,7 +250,7 @@ class _Writer:
     def __init__(self, example: Example, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
         self._example = example
-        self._turns = [_turn(message) for message in example.messages]
+        self._turns = [turn_of(message) for message in example.messages]
         self._tools = list(example.tools) or None
         self._written: dict[tuple[int, bool], str] = {}
 
@@ -261,7 +266,9 @@ class _Writer:
                 return None
             turn = behind[len(before) :]
             message = self._example.messages[at]
-            size, closed = _learnt_size(turn, message, tokenizer=self.tokenizer)
+            if THINK_MARKS[1] in message.content and THINK_MARKS[1] not in turn:
+                return None
+            size, closed = learnt_size(turn, message, tokenizer=self.tokenizer)
             spans.append((len(before), len(before) + size))
         begin, last = spans[-1]
         text = full[:last]
@@ -270,6 +277,38 @@ class _Writer:
             text += self.tokenizer.eos_token
             spans[-1] = (begin, len(text))
         return Rendered(text, tuple(spans))
+
+    def continued(self, at: int) -> Rendered | None:
+        """Return the turns up to the answer `at` with its thought, which may be empty.
+
+        `None` where the prompt opens no thought and the answer has none, or where it calls
+        tools, which the template alone knows how to write.
+        """
+        message = self._example.messages[at]
+        thinks = THINK_MARKS[1] in message.content
+        if message.tool_calls or not (
+            thinks or opens_thought(self.write(at, prompt=True), THINK_MARKS)
+        ):
+            return None
+        thought, answer = split_thought(message.content, THINK_MARKS)
+        return self.thinking(at, thought=thought, answer=answer, marks=THINK_MARKS)
+
+    def thinking(self, at: int, *, thought: str, answer: str, marks: ThinkMarks) -> Rendered:
+        """Return the turns before `at`, and what inference would have to say behind their prompt.
+
+        The template writes the prompt, and the answer's turn alone tells how it ends.
+        """
+        prompt, asked = self.write(at, prompt=True), self.write(at, prompt=False)
+        behind = self.write(at + 1, prompt=False)
+        heading, end = said_in(behind.removeprefix(asked), answer, tokenizer=self.tokenizer)
+        text = prompt
+        if prompt == asked:
+            # The template has no generation prompt: the model writes the heading as well.
+            if not behind.startswith(asked):
+                raise _UnfitError(SetAsideRule.ANSWER_NOT_FOUND, _NO_BEGINNING)
+            text += heading.partition(marks[0])[0]
+        text += continuation(text, thought=thought, answer=answer, marks=marks) + end
+        return Rendered(text, ((len(prompt), len(text)),))
 
     def write(self, end: int, *, prompt: bool) -> str:
         """Return the text of the first `end` turns, with the generation prompt or without."""
@@ -289,62 +328,27 @@ class _Writer:
         return str(text)
 
 
-def _turn(message: Message) -> dict[str, Any]:
-    """Return `message` in OpenAI's form, its arguments decoded, as templates expect them."""
-    turn: dict[str, Any] = {"role": message.role, "content": message.content}
-    if message.tool_calls:
-        turn["tool_calls"] = [_call(call) for call in message.tool_calls]
-    if message.role == "tool":
-        turn |= {"tool_call_id": message.tool_call_id, "name": message.name}
-    return turn
+def _windows(
+    example: Text, text: Rendered, *, tokenizer: Tokenizer, max_length: int
+) -> tuple[Encoded, ...] | SetAside:
+    encoding = tokenizer(text.text, add_special_tokens=False, return_offsets_mapping=False)
+    whole = array("i", encoding["input_ids"])
+    windows = [whole[at : at + max_length] for at in window_starts(len(whole), max_length)]
+    if not windows:
+        return too_short(example)
+    return tuple(
+        Encoded(example.line, example.element, tokens, _all_but_first(len(tokens)), cut=False)
+        for tokens in windows
+    )
 
 
-def _call(call: ToolCall) -> dict[str, Any]:
-    function = {"name": call.name, "arguments": call.arguments}
-    return {"id": call.id, "type": "function", "function": function}
+def _all_but_first(tokens: int) -> bytearray:
+    return bytearray(bytes([0]) + bytes([1]) * (tokens - 1))
 
 
-def _learnt_size(turn: str, message: Message, *, tokenizer: Tokenizer) -> tuple[int, bool]:
-    """Return how much of an answer's `turn` is learnt, and whether a special token ends it.
-
-    The turn's end is the first special token behind the content, or the last one
-    where the template rewrote the content, so that it cannot be found. Where
-    there is none, it is the last character that is no blank. Calls of tools may
-    be wrapped in special tokens, so that behind their names the last one counts.
-    """
-    tokens = _special_tokens(*tokenizer.all_special_tokens, tokenizer.eos_token or "")
-    found = [match.span() for match in tokens.finditer(turn)]
-    last = found[-1][0] if found else len(turn)
-    if message.tool_calls:
-        behind: int | None = turn.rfind(message.tool_calls[-1].name) + 1
-    else:
-        behind = _content_end(turn, message.content.strip(), last=last)
-    ends = [end for start, end in found if start >= (last if behind is None else behind)]
-    if ends:
-        return ends[-1 if message.tool_calls else 0], True
-    return max(len(turn.rstrip()), behind or 0), False
-
-
-def _content_end(turn: str, content: str, *, last: int) -> int | None:
-    """Return where `content` ends in `turn`, whose last special token begins at `last`.
-
-    A short content may also be found by chance in what surrounds it, such as an
-    "e" in "<|im_end|>", so that the places to look at are ordered.
-    """
-    blanks = len(turn) - len(turn.lstrip())
-    at = blanks if turn.startswith(content, blanks) else turn.rfind(content, 0, last)
-    return at + len(content) if at >= 0 else None
-
-
-@functools.lru_cache(maxsize=4)
-def _special_tokens(*tokens: str) -> re.Pattern[str]:
-    """Return a pattern that finds each of `tokens`, the longer one where two begin alike."""
-    written = sorted({*tokens} - {""}, key=len, reverse=True)
-    # What matches nowhere, where there is none.
-    return re.compile("|".join(map(re.escape, written)) or r"(?!)")
-
-
-def _encoded(example: Example, text: Rendered, *, tokenizer: Tokenizer, max_length: int) -> Encoded:
+def _encoded(
+    example: Rendering, text: Rendered, *, tokenizer: Tokenizer, max_length: int
+) -> Encoded:
     # Templates write the tokens that begin a text themselves.
     encoding = tokenizer(text.text, add_special_tokens=False, return_offsets_mapping=True)
     tokens = array("i", encoding["input_ids"])
@@ -355,7 +359,16 @@ def _encoded(example: Example, text: Rendered, *, tokenizer: Tokenizer, max_leng
     return Encoded(example.line, example.element, tokens[:max_length], learn[:max_length], cut)
 
 
-def cut_away(example: Example, max_length: int) -> SetAside:
+def too_short(example: Text) -> SetAside:
+    """Return why `example` is set aside, whose text is a single token."""
+    fault = (
+        "the text is a single token, before which nothing stands to tell it from. "
+        "Lengthen it, or remove the example."
+    )
+    return _set_aside(example, SetAsideRule.EMPTY_ANSWER, fault=fault)
+
+
+def cut_away(example: Rendering, max_length: int) -> SetAside:
     """Return why `example` is set aside, of whose answers nothing is in `max_length` tokens."""
     fault = (
         f"what comes before the answer fills the longest length, {max_length} tokens. "
@@ -364,7 +377,7 @@ def cut_away(example: Example, max_length: int) -> SetAside:
     return _set_aside(example, SetAsideRule.ANSWER_CUT_AWAY, fault=fault)
 
 
-def _set_aside(example: Example, rule: SetAsideRule, *, fault: str) -> SetAside:
+def _set_aside(example: Rendering, rule: SetAsideRule, *, fault: str) -> SetAside:
     return SetAside(
         line=example.line,
         element=example.element,

@@ -54,6 +54,11 @@ class FolderTokenizer:
         return FolderTokenizer, (self._folder,), {"chat_template": self.chat_template}
 
     @property
+    def bos_token(self) -> str | None:
+        """The token that begins a text."""
+        return self._named.get("bos_token")
+
+    @property
     def eos_token(self) -> str | None:
         """The token that ends a text."""
         return self._named.get("eos_token")

@@ -68,21 +68,21 @@ class StepMetrics(Value):
     """Optimizer step, from 1."""
     train_loss: float
     """Mean over the step's whole batch, in nats: of the learnt tokens' cross-entropies, or of
-    the pairs' DPO losses."""
+    the pairs' losses."""
     train_mean_token_accuracy: float
-    """Share of the learnt tokens that were the model's first choice; in DPO, share of the pairs
+    """Share of the learnt tokens that were the model's first choice; of pairs, share of those
     whose chosen answer has the higher reward."""
     valid_loss: float | None = None
     """The same loss on the held-out examples, at the steps that evaluate."""
     valid_mean_token_accuracy: float | None = None
     """The same share on the held-out examples."""
     rewards_chosen: float | None = None
-    """DPO: mean reward of the preferred answers, in nats: beta times what their log-probability
-    gained since the start."""
+    """Pairs: mean reward of the preferred answers, in nats: beta times what their log-probability
+    gained since the start, or as the loss defines it; `None` for `orpo`, which has none."""
     rewards_rejected: float | None = None
-    """DPO: mean reward of the other answers, in nats."""
+    """Pairs: mean reward of the other answers, in nats."""
     rewards_margin: float | None = None
-    """DPO: mean of the first reward less the second, in nats."""
+    """Pairs: mean of the first reward less the second, in nats."""
     total_steps: int
     """Steps of the whole run."""
     learning_rate: float

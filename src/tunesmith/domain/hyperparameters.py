@@ -2,30 +2,40 @@
 
 | value | rule |
 |---|---|
-| `n_epochs` | 1,500 examples' worth of passes: `1500 / examples`, rounded up, 1 to 10 |
+| `n_epochs` | 1,500 examples' worth of passes: `1500 / examples`, rounded up, 1 to 10; of texts 1 |
 | `batch_size` | one thirty-second of the examples, 4 to 16 |
 | `learning_rate` | `BASE_LEARNING_RATES[method]` times the multiplier, which is 1 |
 | `max_length` | 1,024 tokens; training takes the model's own context where that is shorter |
-| `beta` | `DPO_BETA`, for DPO alone |
+| `beta` | `PREFERENCE_BETA`, for the losses of pairs that have a reference |
 """
 
 from __future__ import annotations
 
 import math
 
+from tunesmith.domain.preferences import PREFERENCE_BETA, Preference, Referenced, Sigmoid
 from tunesmith.domain.spec import JobRequest, Method, ResolvedHyperparameters
 
-BASE_LEARNING_RATES = {Method.SUPERVISED: 5e-4, Method.DPO: 5e-5}
+BASE_LEARNING_RATES = {
+    Method.SUPERVISED: 5e-4,
+    Method.DPO: 5e-5,
+    Method.REASONING: 5e-4,
+    Method.PRETRAINING: 2e-4,
+    Method.EMBEDDING: 1e-4,
+    Method.RERANK: 1e-4,
+}
 """Learning rates at `learning_rate_multiplier` 1, for adapters trained by AdamW.
 
-DPO takes a tenth of the supervised rate: its loss moves the model away from both answers where
-steps are large. All weights of models of 7 billion are tuned by DPO at 5e-7 (Tunstall et al.
-2023, arXiv:2310.16944); an adapter bears ten times that, and a model of our size as much again.
+Pairs take a tenth of the supervised rate, whatever their loss: it moves the model away from both
+answers where steps are large. All weights of models of 7 billion are tuned by DPO at 5e-7
+(Tunstall et al. 2023, arXiv:2310.16944); an adapter bears ten times that, and a model of our size
+as much again. Reasoning is learnt as conversations are. Texts teach with each of their tokens, not
+with answers alone, and what the model knew already is to stay: pretraining takes less, between
+both. Embedding and rerank take what adapters of such models were published with (Wang et al. 2023,
+arXiv:2401.00368; Ma et al. 2023, arXiv:2310.08319).
 """
 MAX_LENGTH = 1024
 """Tokens of the longest example, unless the request says otherwise."""
-DPO_BETA = 0.1
-"""How closely DPO holds the model to where it began, as its authors do."""
 
 
 def resolve_hyperparameters(request: JobRequest, *, examples: int) -> ResolvedHyperparameters:
@@ -38,12 +48,29 @@ def resolve_hyperparameters(request: JobRequest, *, examples: int) -> ResolvedHy
         rate = usual * multiplier
     return ResolvedHyperparameters(
         examples=examples,
-        n_epochs=request.n_epochs or min(10, max(1, math.ceil(1500 / examples))),
+        n_epochs=request.n_epochs or _epochs(request.method, examples),
         batch_size=request.batch_size or min(16, max(4, examples // 32)),
         learning_rate=rate,
         learning_rate_multiplier=multiplier or rate / usual,
-        beta=(request.beta or DPO_BETA) if request.method is Method.DPO else None,
+        beta=(request.beta or PREFERENCE_BETA) if has_reference(request) else None,
     )
+
+
+def resolve_preference(request: JobRequest) -> Preference | None:
+    """Return the loss of the pairs that `request` tunes on; `None` where it tunes on none."""
+    return (request.preference or Sigmoid()) if request.method is Method.DPO else None
+
+
+def has_reference(request: JobRequest) -> bool:
+    """Tell whether the loss of `request` holds the model to where it began, by `beta`."""
+    return isinstance(resolve_preference(request), Referenced)
+
+
+def _epochs(method: Method, examples: int) -> int:
+    # A few long texts are many examples, whose number is known to the run alone.
+    if method is Method.PRETRAINING:
+        return 1
+    return min(10, max(1, math.ceil(1500 / examples)))
 
 
 def steps_per_epoch(examples: int, batch_size: int) -> int:

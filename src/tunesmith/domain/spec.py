@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tunesmith.domain.models import CatalogueEntry
+from tunesmith.domain.preferences import Preference
 from tunesmith.domain.values import Value
 
 LEARNING_RATES = (1e-8, 1.0)
@@ -22,6 +23,15 @@ LEARNING_RATES = (1e-8, 1.0)
 MULTIPLIERS = (1e-4, 1e3)
 """The lowest and the highest factor on the base learning rate, which keep it in those bounds."""
 
+ThinkMark = Annotated[str, Field(pattern=r"^\S{1,64}$")]
+"""What begins or ends a thought: 1 to 64 characters, none of them a blank."""
+
+ThinkMarks = tuple[ThinkMark, ThinkMark]
+"""What begins a thought, and what ends it."""
+
+THINK_MARKS: ThinkMarks = ("<think>", "</think>")
+"""The usual marks, which most models that think have as tokens of their own."""
+
 
 class Method(StrEnum):
     """What is learnt: the first two in OpenAI's words, the others ours and OPEA's."""
@@ -29,7 +39,7 @@ class Method(StrEnum):
     SUPERVISED = "supervised"
     """From conversations, whose answers are learnt."""
     DPO = "dpo"
-    """From pairs of a preferred and another answer. Rafailov et al. 2023, arXiv:2305.18290."""
+    """From pairs of a preferred and another answer, by one of the losses of `preferences.py`."""
     REASONING = "reasoning"
     """From questions, thoughts about them, and answers; thought and answer are learnt."""
     PRETRAINING = "pretraining"
@@ -48,7 +58,8 @@ class Policy(StrEnum):
     SET_ASIDE = "set_aside"
     """The row is left out, and the receipt says why."""
     CUT = "cut"
-    """What is too long is cut at its end; the receipt says so."""
+    """What is too long is cut at its end, and the receipt says so; a plain text is cut into
+    windows, which are all learnt."""
 
 
 class Precision(StrEnum):
@@ -105,7 +116,12 @@ class JobRequest(Value):
     method: Method = Method.SUPERVISED
     """How is tuned."""
     beta: Annotated[float, Field(gt=0, le=2)] | None = None
-    """DPO alone: how closely the model is held to where it began; `None` means 0.1."""
+    """Pairs alone: how closely the model is held to where it began; `None` means 0.1."""
+    preference: Preference | None = None
+    """Pairs alone: the loss; `None` means DPO's own."""
+    think: ThinkMarks | None = None
+    """Reasoning alone: what begins and ends a thought, for models with no marks of their own;
+    `None` means `THINK_MARKS`."""
     n_epochs: Annotated[int, Field(ge=1, le=50)] | None = None
     """How often each example is seen."""
     batch_size: Annotated[int, Field(ge=1, le=256)] | None = None
@@ -176,7 +192,7 @@ class ResolvedHyperparameters(Value):
     learning_rate: float
     """The highest learning rate of the schedule."""
     beta: float | None = None
-    """DPO alone: how closely the model is held to where it began."""
+    """Pairs alone, with a loss that has a reference: how closely the model is held to it."""
 
 
 class ResolvedTuning(Value):
@@ -227,7 +243,11 @@ class TrainSpec(Value):
     method: Method
     """How is tuned."""
     beta: float | None
-    """DPO alone: how closely the model is held to where it began."""
+    """Pairs alone, with a loss that has a reference: how closely the model is held to it."""
+    preference: Preference | None
+    """Pairs alone: the loss."""
+    think: ThinkMarks
+    """Reasoning: what begins and ends a thought, for models with no marks of their own."""
     training_file: DataFile
     """What is learnt from."""
     validation_file: DataFile | None

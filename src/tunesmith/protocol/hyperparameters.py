@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BeforeValidator, Field
 
 from tunesmith.domain.errors import InvalidRequestError
+from tunesmith.domain.hyperparameters import has_reference
 from tunesmith.domain.jobs import Job
 from tunesmith.domain.spec import LEARNING_RATES, MULTIPLIERS
 from tunesmith.protocol.wire import Wire, expecting
@@ -127,19 +128,22 @@ class DpoHyperparametersRequest(HyperparametersRequest):
     learning_rate_multiplier: DpoMultiplier = None
     """Factor on DPO's base learning rate, 0.001 to 1000."""
     beta: Beta = None
-    """How closely the model is held to where it began, above 0, at most 2."""
+    """How closely the model is held to where it began, above 0, at most 2; the losses `orpo` and
+    `simpo` of `tuning.preference` have none."""
 
 
 class DpoHyperparametersObject(HyperparametersObject):
     """What DPO's four are; `"auto"` until the files are validated."""
 
-    beta: float | Literal["auto"]
-    """How closely the model is held to where it began."""
+    beta: float | Literal["auto"] | None
+    """How closely the model is held to where it began; null where the loss has no reference."""
 
     @classmethod
     def to_wire(cls, job: Job) -> DpoHyperparametersObject:
         """Return the hyperparameters of `job`, which is tuned by DPO."""
         shared = HyperparametersObject.to_wire(job).model_dump()
+        if not has_reference(job.request):
+            return cls(**shared, beta=None)
         return cls(**shared, beta=(job.resolved or job.request).beta or "auto")
 
 

@@ -22,6 +22,7 @@ from tunesmith.protocol.methods import (
     MethodRequest,
     SupervisedMethod,
     asked_hyperparameters,
+    check_beta,
     method_to_wire,
 )
 from tunesmith.protocol.tuning import TuningObject, TuningRequest
@@ -73,17 +74,21 @@ class CreateJob(Wire):
         check_suffix(self.suffix)
         asked = asked_hyperparameters(self.method, self.hyperparameters)
         tuning = self.tuning or TuningRequest()
+        method = tuning.to_method(asked.pop("method", Method.SUPERVISED))
         tuning.check(
             validation_file=self.validation_file is not None,
             multiplier=asked["learning_rate_multiplier"] is not None,
         )
-        return JobRequest(
+        request = JobRequest(
+            method=method,
             **asked,
             **tuning.asked(source),
             integrations=asked_integrations(self.integrations),
             suffix=self.suffix,
             metadata=self.metadata,
         )
+        check_beta(request)
+        return request
 
 
 _OPTIONS: dict[Dialect, dict[str, str]] = {
@@ -136,7 +141,7 @@ class JobObject(Wire):
     finished_at: int | None
     """Unix seconds at which it ended."""
     hyperparameters: HyperparametersObject | None
-    """The hyperparameters of a supervised job; null for another, which shows them in `method`."""
+    """The hyperparameters; null for a job that tunes on pairs, which shows them in `method`."""
     model: str
     """Name of the model that is tuned, as the request gave it."""
     organization_id: str
@@ -169,7 +174,7 @@ class JobObject(Wire):
     @classmethod
     def to_wire(cls, job: Job) -> Self:
         """Return `job` as OpenAI's clients see it."""
-        supervised = job.request.method is Method.SUPERVISED
+        supervised = job.request.method is not Method.DPO
         return cls(
             id=job.id,
             created_at=job.created_at,

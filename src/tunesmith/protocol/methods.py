@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from tunesmith.domain.errors import InvalidRequestError
+from tunesmith.domain.hyperparameters import has_reference
 from tunesmith.domain.jobs import Job
-from tunesmith.domain.spec import Method
+from tunesmith.domain.spec import JobRequest, Method
 from tunesmith.protocol.hyperparameters import (
     DpoHyperparametersObject,
     DpoHyperparametersRequest,
@@ -27,7 +28,7 @@ class SupervisedRequest(Wire):
 
 
 class DpoRequest(Wire):
-    """Direct preference optimization."""
+    """Tuning on pairs, by direct preference optimization or the loss of `tuning.preference`."""
 
     hyperparameters: DpoHyperparametersRequest = DpoHyperparametersRequest()
     """Its hyperparameters; each is `"auto"` by default."""
@@ -85,6 +86,18 @@ def _supervised(method: MethodRequest | None, older: HyperparametersRequest) -> 
     }
 
 
+def check_beta(request: JobRequest) -> None:
+    """Raise `InvalidRequestError` if `request` gives a beta whose loss has no reference."""
+    if request.beta is not None and not has_reference(request) and request.preference:
+        loss = request.preference.loss
+        raise InvalidRequestError(
+            f"'method.dpo.hyperparameters.beta' holds the model to a reference, which the loss "
+            f"'{loss}' does not have. Leave it out; the settings of '{loss}' are in "
+            "'tuning.preference'.",
+            param="method.dpo.hyperparameters.beta",
+        )
+
+
 def _check_silent(key: str, settings: Wire | None, *, chosen: str) -> None:
     if settings is not None:
         raise InvalidRequestError(
@@ -109,7 +122,7 @@ class DpoObject(Wire):
 
 
 class SupervisedMethod(Wire):
-    """How a supervised job is tuned."""
+    """How a job is tuned that does not tune on pairs; `tuning.objective` says what it learns."""
 
     type: Literal["supervised"] = "supervised"
     """The method."""

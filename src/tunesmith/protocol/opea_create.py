@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BeforeValidator
 
 from tunesmith.domain.errors import InvalidRequestError
-from tunesmith.domain.spec import JobRequest, LoraSpec, Method, Policy
+from tunesmith.domain.spec import JobRequest, LoraSpec, Method
 from tunesmith.protocol.hyperparameters import (
     BatchSize,
     Epochs,
@@ -98,15 +98,17 @@ class OpeaCreateJob(Wire):
 
         `source` is the shape of the adapter that the job starts from, if it does.
         Raises `InvalidRequestError` where two keys contradict each other, the
-        suffix cannot be a part of a name, or the whole batch is too large.
+        suffix cannot be a part of a name, the columns have other names than are read,
+        or the whole batch is too large.
         """
         check_suffix(self.suffix)
         second = self.hyperparameters or OpeaHyperparameters()
         training, general = self.Training, self.General
-        dpo = general.task == "dpo"
+        method = general.to_method()
+        self.Dataset.check(method)
         return JobRequest(
-            method=Method.DPO if dpo else Method.SUPERVISED,
-            beta=training.dpo_beta if dpo else None,
+            method=method,
+            beta=training.dpo_beta if method is Method.DPO else None,
             n_epochs=self._agreed("n_epochs", second.n_epochs, twin=("epochs", training.epochs)),
             batch_size=self._whole_batch(second.batch_size),
             learning_rate=self._agreed(
@@ -115,8 +117,8 @@ class OpeaCreateJob(Wire):
                 twin=("learning_rate", training.learning_rate),
             ),
             lora=general.lora_config.to_spec(source),
-            max_length=self.Dataset.to_max_length(),
-            over_length=Policy.CUT if self.Dataset.truncation else Policy.REFUSE,
+            max_length=self.Dataset.to_max_length(method),
+            over_length=self.Dataset.to_over_length(method),
             max_steps=training.max_train_steps,
             max_examples=self.Dataset.max_train_samples or None,
             held_out_percent=self.Dataset.validation_split_percentage,

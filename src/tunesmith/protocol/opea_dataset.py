@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from tunesmith.domain.errors import InvalidRequestError
+from tunesmith.domain.spec import Method, Policy
 from tunesmith.protocol.hyperparameters import agreed
 from tunesmith.protocol.tuning import Length
 from tunesmith.protocol.wire import Only, Wire, expecting
@@ -16,7 +18,9 @@ from tunesmith.protocol.wire import Only, Wire, expecting
 Switch = Annotated[bool | str, expecting("true, false or a string")]
 """A switch that some clients give as a strategy's name."""
 
-_ANSWER_ONLY = "the loss is always on the answer only; leave it out"
+_REASONING_KEYS = ("Question", "Complex_CoT", "Response")
+
+_ANSWER_ONLY = "the loss is never on a prompt; leave it out"
 
 
 class DatasetSection(Wire):
@@ -29,11 +33,13 @@ class DatasetSection(Wire):
     validation_split_percentage: Annotated[int, Field(ge=0, le=99)] = 5
     """Share held out for evaluation where there is no validation file, 0 to 99 percent."""
     max_length: Length = 512
-    """Tokens of the longest example; what is beyond is cut."""
+    """Tokens of the longest example; what is beyond is cut, but learnt as further windows with the
+    task `pretraining`."""
     group: bool = True
-    """No effect: it concatenates texts for pretraining; examples are never mixed here."""
+    """No effect: a long text is cut into windows, but texts are never joined to fill one."""
     block_size: Length = 512
-    """No effect: the length of what `group` concatenates."""
+    """With the task `pretraining`: tokens of the longest window of a text, which `max_length` must
+    not contradict; no effect with others."""
     shuffle: bool = False
     """No effect, as in OPEA: the order is drawn anew each epoch, by the seed."""
     max_source_length: Annotated[
@@ -52,7 +58,8 @@ class DatasetSection(Wire):
     max_seq_length: Length = 512
     """Another name of `max_length`, which it must not contradict."""
     truncation: bool = True
-    """Whether what is beyond `max_length` is cut; if false, a longer example is refused."""
+    """Whether what is beyond `max_length` is cut; if false, a longer example is refused. With the
+    task `pretraining` nothing is cut off, nor refused."""
     padding: Switch = True
     """No effect: padding is never learnt from nor attended to."""
     pad_to_max: bool = False
@@ -81,16 +88,34 @@ class DatasetSection(Wire):
     """No effect: for embedding alone."""
     passage_instruction_for_retrieval: str | None = None
     """No effect: for embedding alone."""
-    reasoning_dataset_keys: list[str] = Field(
-        default_factory=lambda: ["Question", "Complex_CoT", "Response"]
-    )
-    """No effect: for reasoning alone."""
+    reasoning_dataset_keys: list[str] = Field(default_factory=lambda: list(_REASONING_KEYS))
+    """With the task `reasoning`: these names of the columns only; no effect with others."""
 
-    def to_max_length(self) -> int:
-        """Return the longest example in tokens; raises where its two keys contradict each other."""
+    def check(self, method: Method) -> None:
+        """Raise `InvalidRequestError` for column names that are read by no others."""
+        if method is Method.REASONING and self.reasoning_dataset_keys != list(_REASONING_KEYS):
+            raise InvalidRequestError(
+                "'Dataset.reasoning_dataset_keys' does not support other names; leave it out, and "
+                f"name the file's columns {', '.join(_REASONING_KEYS)}.",
+                param="Dataset.reasoning_dataset_keys",
+            )
+
+    def to_over_length(self, method: Method) -> Policy:
+        """Return what becomes of longer examples, in a job that learns by `method`."""
+        return Policy.CUT if self.truncation or method is Method.PRETRAINING else Policy.REFUSE
+
+    def to_max_length(self, method: Method) -> int:
+        """Return the longest example in tokens, in a job that learns by `method`.
+
+        Raises `InvalidRequestError` where two keys contradict each other.
+        """
         given = self.model_fields_set
         length = agreed(
             ("Dataset.max_length", self.max_length if "max_length" in given else None),
             ("Dataset.max_seq_length", self.max_seq_length if "max_seq_length" in given else None),
         )
+        if method is Method.PRETRAINING:
+            block = self.block_size if "block_size" in given else None
+            length = agreed(("Dataset.block_size", block), ("Dataset.max_length", length))
+            return self.block_size if length is None else length
         return self.max_length if length is None else length

@@ -9,13 +9,21 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tunesmith.domain.spec import LoraSpec
+from tunesmith.domain.spec import LoraSpec, Method
 from tunesmith.protocol.adapters import check_same
 from tunesmith.protocol.tuning import Alpha, Dropout, Rank, Targets
 from tunesmith.protocol.wire import Only, Wire, expecting, not_null
 
 CHECKPOINT_PATH = r"^output/(ft-?job-[A-Za-z0-9-]{1,64})(?:/checkpoint-([0-9]{1,18}))?$"
 """Where OPEA's clients see the result of a job, or its checkpoint."""
+
+_METHODS = {
+    "instruction_tuning": Method.SUPERVISED,
+    "pretraining": Method.PRETRAINING,
+    "reasoning": Method.REASONING,
+    "dpo": Method.DPO,
+}
+"""What each task learns."""
 
 _NO_XTUNE = Only("", mend="this version has no xtune; leave 'General.xtune_config' out")
 
@@ -145,10 +153,15 @@ class GeneralSection(Wire):
     task: Annotated[
         Literal["instruction_tuning", "pretraining", "dpo", "rerank", "embedding", "reasoning"],
         Only(
-            "instruction_tuning",
-            "dpo",
-            mend="this version does 'instruction_tuning' and 'dpo' only",
+            *_METHODS,
+            mend=f"this version does {', '.join(map(repr, _METHODS))} only",
         ),
     ] = "instruction_tuning"
-    """`instruction_tuning`, which learns answers, or `dpo`, which learns from pairs of a chosen and
-    a rejected answer."""
+    """`instruction_tuning`, which learns answers; `reasoning`, which learns thoughts and answers;
+    `pretraining`, which learns whole texts; or `dpo`, which learns from pairs of a chosen and a
+    rejected answer. OPEA trains all weights for `reasoning` and `pretraining`, whatever
+    `lora_config` says; here they train an adapter as the other tasks do."""
+
+    def to_method(self) -> Method:
+        """Return what is learnt."""
+        return _METHODS[self.task]

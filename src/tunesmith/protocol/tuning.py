@@ -10,9 +10,20 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field
 
 from tunesmith.domain.errors import InvalidRequestError
+from tunesmith.domain.hyperparameters import resolve_preference
 from tunesmith.domain.jobs import Job
-from tunesmith.domain.spec import LEARNING_RATES, EarlyStopping, LoraSpec, Policy, Precision
+from tunesmith.domain.spec import (
+    LEARNING_RATES,
+    THINK_MARKS,
+    EarlyStopping,
+    LoraSpec,
+    Method,
+    Policy,
+    Precision,
+    ThinkMark,
+)
 from tunesmith.protocol.adapters import check_same
+from tunesmith.protocol.preferences import PreferenceObject, PreferenceRequest
 from tunesmith.protocol.wire import Only, Wire
 
 _MOST = 2_147_483_647
@@ -97,13 +108,25 @@ class EarlyStoppingRequest(Wire):
 class TuningRequest(Wire):
     """Our own options of a job; each may be left out."""
 
+    objective: Literal["supervised", "reasoning", "pretraining", "embedding", "rerank"] | None = (
+        None
+    )
+    """What is learnt: answers (`supervised`); thoughts and answers (`reasoning`); whole texts
+    (`pretraining`); vectors of queries and passages (`embedding`) or their scores (`rerank`). Null
+    means what `method` says; another needs the method to be `supervised` or left out."""
+    preference: PreferenceRequest | None = None
+    """With the method `dpo`: the loss that learns from the pairs; null means DPO's own."""
+    think: Annotated[list[ThinkMark], Field(min_length=2, max_length=2)] | None = None
+    """With `reasoning`: what begins and what ends a thought, as plain text, for models that have no
+    `<think>` and `</think>` of their own; null means these two."""
     adapter: AdapterRequest = AdapterRequest()
     """The adapter's shape."""
     max_length: Length | None = None
     """Tokens of the longest example; null means 1024. A model whose context is shorter takes no
     more than that, and an event tells so."""
     over_length: Literal["cut", "refuse", "set_aside"] = "cut"
-    """What becomes of longer examples: cut at their end, a reason to fail, or left out."""
+    """What becomes of longer examples: cut at their end, a reason to fail, or left out. With
+    `pretraining`, `cut` makes windows of a longer text, and nothing of it is lost."""
     bad_rows: Literal["refuse", "set_aside"] = "refuse"
     """What becomes of rows that break a rule: a reason to fail, or left out."""
     bad_rows_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -132,12 +155,12 @@ class TuningRequest(Wire):
     """Share of the training file held out for evaluation; it excludes a `validation_file`."""
     evaluate_every: Count | None = None
     """Evaluate on the held-out examples every this many steps, and at the end; null means every
-    tenth of the run."""
+    tenth of the run, with `pretraining` no fewer than 50 steps."""
     early_stopping: EarlyStoppingRequest | None = None
     """End before the last epoch where the held-out loss no longer falls; null means never."""
     checkpoint_every: Count | None = None
     """Save a checkpoint every this many steps, and at the end; null means each epoch, and every
-    50 steps in a longer one."""
+    50 steps in a longer one or with `pretraining`."""
     keep_checkpoints: Count | None = None
     """How many of the newest checkpoints are kept; null means the operator's setting."""
     cpus: Annotated[int, Field(ge=1, le=65_536)] | None = None
@@ -161,15 +184,42 @@ class TuningRequest(Wire):
 
         `source` is the shape of the adapter that the job starts from, if it does.
         """
-        given = self.model_dump(exclude={"adapter", "device", "workers", "packing"})
+        given = self.model_dump(exclude={"objective", "adapter", "device", "workers", "packing"})
         stopping = self.early_stopping
         return given | {
             "lora": self.adapter.to_spec(source),
+            "preference": self.preference.to_domain() if self.preference else None,
+            "think": tuple(self.think) if self.think else None,
             "over_length": Policy(self.over_length),
             "bad_rows": Policy(self.bad_rows),
             "precision": Precision(self.precision),
             "early_stopping": EarlyStopping(**stopping.model_dump()) if stopping else None,
         }
+
+    def to_method(self, method: Method) -> Method:
+        """Return what is learnt, where OpenAI's `method` says `method`.
+
+        Raises `InvalidRequestError` where the two contradict each other, or an option is
+        given that what is learnt does not have.
+        """
+        if self.objective is not None and method is Method.DPO:
+            raise _fault(
+                "objective",
+                f"is '{self.objective}', but 'method.type' is 'dpo', which learns from pairs; "
+                "give only one of them",
+            )
+        chosen = Method(self.objective) if self.objective else method
+        if self.preference is not None and chosen is not Method.DPO:
+            raise _fault(
+                "preference", 'is for pairs; set \'method\' to {"type": "dpo"}, or leave it out'
+            )
+        if self.think is not None and chosen is not Method.REASONING:
+            raise _fault(
+                "think", "needs 'tuning.objective' to be 'reasoning'; set it, or leave it out"
+            )
+        if self.think is not None and len({*self.think}) < len(self.think):
+            raise _fault("think", "has the same mark twice; end thoughts by another one")
+        return chosen
 
     def check(self, *, validation_file: bool, multiplier: bool) -> None:
         """Raise `InvalidRequestError` where options contradict each other or the rest of a request.
@@ -233,6 +283,12 @@ class AdapterObject(Wire):
 class TuningObject(Wire):
     """Our own options of a job, as asked for; what was left open shows its value once launched."""
 
+    objective: str | None
+    """What is learnt, where it is no pairs."""
+    preference: PreferenceObject | None
+    """The loss that learns from pairs."""
+    think: list[str] | None
+    """Of reasoning: what begins and what ends a thought, for models with no marks of their own."""
     adapter: AdapterObject
     """The adapter's shape."""
     max_length: int | None
@@ -283,7 +339,10 @@ class TuningObject(Wire):
     @classmethod
     def to_wire(cls, job: Job) -> Self:
         """Return the options of `job` as clients see them."""
-        shown = job.request.model_dump(mode="json", include=set(cls.model_fields))
+        request = job.request
+        preference = resolve_preference(request)
+        reasons = request.method is Method.REASONING
+        shown = request.model_dump(mode="json", include=set(cls.model_fields))
         if job.resolved is not None:
             shown["learning_rate"] = job.resolved.learning_rate
         if job.tuning is not None:
@@ -291,8 +350,11 @@ class TuningObject(Wire):
         return cls(
             **{
                 **shown,
-                "adapter": AdapterObject.to_wire(job.request.lora),
-                "early_stopping": _stopping(job.request.early_stopping),
+                "objective": None if preference else request.method.value,
+                "preference": PreferenceObject.to_wire(preference) if preference else None,
+                "think": list(request.think or THINK_MARKS) if reasons else None,
+                "adapter": AdapterObject.to_wire(request.lora),
+                "early_stopping": _stopping(request.early_stopping),
             }
         )
 

@@ -17,8 +17,10 @@ class ValidateFile(Wire):
 
     model: Annotated[str, Field(min_length=1)] | None = None
     """A base model, tuned model or checkpoint whose tokenizer counts tokens; null counts none."""
-    method: Literal["supervised", "dpo"] | None = None
-    """The method that the file is for; null takes the files of any."""
+    method: (
+        Literal["supervised", "dpo", "reasoning", "pretraining", "embedding", "rerank"] | None
+    ) = None
+    """The method, or our objective, that the file is for; null takes the files of any."""
     validation_file: str | None = None
     """Id of the validation file that goes with it; what both have is reported.
     Its own faults are not: check it by itself (of it, a job takes even a single example)."""

@@ -9,26 +9,14 @@ rejected), ln 2 at the start.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-import torch
-from safetensors import numpy as safetensors
 from torch.nn import functional
 
-from tunesmith.artifacts.runs import RunDirectory
-from tunesmith.training.data import Data
-from tunesmith.training.examples import (
-    Examples,
-    Indices,
-    MicroBatch,
-    micro_batches,
-)
+from tunesmith.training.examples import MicroBatch
 from tunesmith.training.network import Network
 from tunesmith.training.objective import Measured
-from tunesmith.training.telemetry import EventLog
-from tunesmith.training.tokens import learnt_tokens
+from tunesmith.training.pairs import by_pair, count_pairs, gains, rewarded
 
 
 @dataclass(frozen=True)
@@ -40,77 +28,13 @@ class Dpo:
 
     def count(self, batch: MicroBatch) -> int:
         """Return the pairs of `batch`."""
-        return len(batch.lengths) // 2
+        return count_pairs(batch)
 
     def measure(self, network: Network, batch: MicroBatch) -> Measured:
         """Return the sums of the losses and rewards, and the pairs whose chosen is rewarded more.
 
         `batch` has its reference; its texts are chosen and rejected in turn.
         """
-        assert batch.reference is not None  # noqa: S101  see `with_reference`
-        gained = log_probabilities(network, batch) - batch.reference
-        rewards = self.beta * gained.reshape(-1, 2)
-        margins = rewards[:, 0] - rewards[:, 1]
-        chosen, rejected = rewards.detach().sum(dim=0).tolist()
-        return Measured(
-            loss=-functional.logsigmoid(margins).sum(),
-            correct=int((margins > 0).sum()),
-            further={
-                "rewards_chosen": chosen,
-                "rewards_rejected": rejected,
-                "rewards_margin": chosen - rejected,
-            },
-        )
-
-
-def log_probabilities(network: Network, batch: MicroBatch) -> torch.Tensor:
-    """Return the sum over each text's learnt tokens, in nats, (texts,), fp64.
-
-    Summed in fp64, since long answers come to thousands of nats, of which the
-    loss is the difference of differences.
-    """
-    tokens = learnt_tokens(network, batch)
-    sums = torch.zeros(len(batch.lengths), dtype=torch.float64)
-    return sums.index_add(0, tokens.texts, -tokens.losses.double())
-
-
-def with_reference(
-    data: Data, run: RunDirectory, *, network: Network, events: EventLog, chosen: Indices
-) -> Data:
-    """Return `data` with its log-probabilities under `network`, which has taken no step yet.
-
-    Of what is learnt, those of the `chosen` pairs alone. They are measured once
-    and kept in the run directory, so that the model is held to the same reference
-    in each attempt, and goes through the data once a step and not twice.
-    """
-    kept = run.reference()
-    if kept is None:
-        pairs = len(chosen) + len(data.held_out)
-        events.message(f"Measuring the model on {pairs} pairs before it is tuned")
-        found = {
-            "learnt": _reference(network, data.learnt, chosen=chosen),
-            "held_out": _reference(network, data.held_out, chosen=data.held_out.all),
-        }
-        kept = safetensors.save(found)
-        events.check_claim()
-        run.write_reference(kept)
-    found = safetensors.load(kept)
-    return replace(
-        data,
-        learnt=replace(data.learnt, reference=found["learnt"]),
-        held_out=replace(data.held_out, reference=found["held_out"]),
-    )
-
-
-def _reference(network: Network, examples: Examples, *, chosen: Indices) -> npt.NDArray[np.float64]:
-    """Return the log-probabilities of the `chosen` pairs without dropout, (examples, 2).
-
-    Those of the other pairs are NaN.
-    """
-    found = np.full(examples.starts.shape, np.nan)
-    network.model.eval()
-    with torch.no_grad():
-        for batch in micro_batches(examples, chosen):
-            found[batch.examples] = log_probabilities(network, batch).reshape(-1, 2).numpy()
-    network.model.train()
-    return found
+        rewards = self.beta * gains(network, batch)
+        chosen, rejected = by_pair(rewards)
+        return rewarded(-functional.logsigmoid(chosen - rejected), rewards)

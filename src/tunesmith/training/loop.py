@@ -26,7 +26,7 @@ from tunesmith.training.examples import (
     steps_per_epoch,
 )
 from tunesmith.training.failures import RunFailedError
-from tunesmith.training.objective import Objective, evaluate
+from tunesmith.training.objective import Objective, evaluate, knowing
 from tunesmith.training.stopping import StopFlag
 from tunesmith.training.telemetry import EventLog
 from tunesmith.training.wandb import Boards
@@ -220,7 +220,8 @@ def _accumulate(
     course: Course, step: int, *, batches: Sequence[MicroBatch], chosen: Indices
 ) -> _Means:
     """Add up the clipped gradient of the batch; return the means over it."""
-    objective, learner, spec = course.objective, course.learner, course.spec
+    learner, spec = course.learner, course.spec
+    objective = knowing(course.objective, learner.network, batches=batches)
     count = sum(objective.count(batch) for batch in batches)
     loss, correct = 0.0, 0
     further: dict[str, float] = {}

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from tunesmith.dataset.examples import AnyExample, Example, Pair
+from tunesmith.dataset.examples import AnyExample, Example, Pair, Reasoning, Text
 from tunesmith.dataset.problems import place
 from tunesmith.dataset.reading import SetAsideRow, read_examples
 from tunesmith.dataset.rendering import Encoded, SetAside, SetAsideRule, encode
@@ -68,9 +68,10 @@ def read_file(
     def usable() -> Iterator[Texts]:
         rows = read_examples(file, method=spec.method, limit=limit, bad_rows=spec.bad_rows)
         for row in rows:
-            encoded = _encode(row, tokenizer, max_length=spec.max_length)
+            encoded = _encode(row, tokenizer, spec=spec)
             if spec.over_length is not Policy.CUT:
-                encoded = _none_cut(encoded, max_length=spec.max_length)
+                windows = isinstance(row, Text)
+                encoded = _none_cut(encoded, max_length=spec.max_length, windows=windows)
             if isinstance(encoded, SetAside):
                 set_aside.append(encoded)
             else:
@@ -90,15 +91,15 @@ def read_file(
 
 
 def _encode(
-    row: AnyExample | SetAsideRow, tokenizer: PreTrainedTokenizerBase, *, max_length: int
+    row: AnyExample | SetAsideRow, tokenizer: PreTrainedTokenizerBase, *, spec: TrainSpec
 ) -> list[Texts] | SetAside:
     """Return the examples that the row is learnt as."""
     match row:
-        case Example():
-            encoded = encode(row, tokenizer, max_length=max_length)
+        case Example() | Reasoning() | Text():
+            encoded = encode(row, tokenizer, max_length=spec.max_length, think=spec.think)
             return encoded if isinstance(encoded, SetAside) else [(text,) for text in encoded]
         case Pair():
-            return _encode_pair(row, tokenizer, max_length=max_length)
+            return _encode_pair(row, tokenizer, max_length=spec.max_length)
         case SetAsideRow():
             reason = row.message
             return SetAside(line=row.line, element=row.element, rule=row.rule, reason=reason)
@@ -126,13 +127,18 @@ def _is_of_length(one: SetAside) -> bool:
     return one.rule is SetAsideRule.ANSWER_CUT_AWAY
 
 
-def _none_cut(texts: list[Texts] | SetAside, *, max_length: int) -> list[Texts] | SetAside:
-    """Return `texts`, or in their place that something of them was cut, or all."""
+def _none_cut(
+    texts: list[Texts] | SetAside, *, max_length: int, windows: bool
+) -> list[Texts] | SetAside:
+    """Return `texts`, or in their place that something of them was cut, or all.
+
+    Where they are `windows`, more than one tells that the whole is too long.
+    """
     if isinstance(texts, SetAside):
         if not _is_of_length(texts):
             return texts
         line, element = texts.line, texts.element
-    elif any(text.cut for example in texts for text in example):
+    elif (windows and len(texts) > 1) or any(text.cut for example in texts for text in example):
         line, element = texts[0][0].line, texts[0][0].element
     else:
         return texts

@@ -10,6 +10,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.dataset.rendering import ensure_template
+from tunesmith.dataset.thinking import think_marks
 from tunesmith.domain.disk import disk_is_full
 from tunesmith.domain.errors import DiskFullError, StaleJobError
 from tunesmith.domain.events import EventLevel, RunOutcome
@@ -27,15 +28,16 @@ from tunesmith.training.adapter import (
 from tunesmith.training.base_model import BaseModel
 from tunesmith.training.checkpoints import Learner, Progress
 from tunesmith.training.data import Data, read_data
-from tunesmith.training.dpo import Dpo, with_reference
 from tunesmith.training.examples import learnt_by
 from tunesmith.training.failures import explain, naming_memory
 from tunesmith.training.loop import Course, make_optimizer, result_step, run_loop, total_steps
 from tunesmith.training.network import Network
 from tunesmith.training.objective import Objective
 from tunesmith.training.packed import NotPackableError, pack
+from tunesmith.training.preferences import needs_reference, preference_objective
 from tunesmith.training.receipt import FileReceipt, Receipt, libraries, sha256
 from tunesmith.training.receipt_lines import write_lines
+from tunesmith.training.reference import with_reference
 from tunesmith.training.stopping import StopFlag
 from tunesmith.training.supervised import Supervised
 from tunesmith.training.telemetry import EventLog
@@ -91,6 +93,7 @@ def _train(
     tokenizer = load_tokenizer(spec.base_model, base)
     if ensure_template(tokenizer):
         events.message("The model has no chat template; the default one is used")
+    _tell_marks(spec, tokenizer, events=events)
     data = read_data(spec, artifacts, tokenizer=tokenizer, events=events)
     receipt = _receipt(spec, data, base=base, precision=precision, tokenizer=tokenizer)
     events.check_claim()
@@ -103,7 +106,7 @@ def _train(
         if spec.start_from is not None and not run.checkpoint_steps():
             checkpoints.start_from(spec.start_from, artifacts, model=model)
         total = total_steps(spec, len(data.learnt))
-        if spec.method is Method.DPO:
+        if needs_reference(spec):
             chosen = learnt_by(
                 total, count=len(data.learnt), batch_size=spec.batch_size, seed=spec.seed
             )
@@ -166,13 +169,26 @@ def _within_context(spec: TrainSpec, config: PretrainedConfig, *, events: EventL
     return spec.model_copy(update={"max_length": context})
 
 
+def _tell_marks(spec: TrainSpec, tokenizer: PreTrainedTokenizerBase, *, events: EventLog) -> None:
+    if spec.method is not Method.REASONING:
+        return
+    begin, end = think_marks(tokenizer, spec.think)
+    if (begin, end) == spec.think:
+        events.message(f"Thoughts are marked by {begin} and {end}")
+    else:
+        events.message(
+            f"Thoughts are marked by {begin} and {end}, which are the model's own, not by "
+            f"{' and '.join(spec.think)}",
+            level=EventLevel.WARN,
+        )
+
+
 def _objective(spec: TrainSpec) -> Objective:
     match spec.method:
-        case Method.SUPERVISED:
+        case Method.SUPERVISED | Method.REASONING | Method.PRETRAINING:
             return Supervised()
         case Method.DPO:
-            assert spec.beta is not None  # noqa: S101  the spec is frozen with it
-            return Dpo(spec.beta)
+            return preference_objective(spec)
         case _:
             raise ValueError(f"No objective learns by the method '{spec.method}'.")
 

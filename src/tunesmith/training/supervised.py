@@ -1,4 +1,8 @@
-"""The supervised objective: cross-entropy on the learnt tokens, and how many were foreseen."""
+"""The supervised objective: cross-entropy on the learnt tokens, and how many were foreseen.
+
+Reasoning and pretraining have this loss as well; what differs is which tokens are learnt, and
+`tunesmith.dataset.rendering` marks those.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from tunesmith.training.tokens import learnt_tokens
 
 
 class Supervised:
-    """Learns to say the answers; the loss is the mean over the learnt tokens."""
+    """Learns to say what is marked as learnt; the loss is the mean over the learnt tokens."""
 
     def count(self, batch: MicroBatch) -> int:
         """Return the learnt tokens of `batch`."""

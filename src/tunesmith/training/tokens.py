@@ -30,3 +30,20 @@ def learnt_tokens(network: Network, batch: MicroBatch) -> LearntTokens:
     places = batch.learn.nonzero().squeeze(1)
     losses, foreseen = network.losses(batch, places)
     return LearntTokens(batch.texts[places], losses, foreseen)
+
+
+def log_probabilities(network: Network, batch: MicroBatch) -> torch.Tensor:
+    """Return the sum over each text's learnt tokens, in nats, (texts,), fp64.
+
+    Summed in fp64, since long answers come to thousands of nats, of which the
+    losses of pairs are differences of differences.
+    """
+    tokens = learnt_tokens(network, batch)
+    sums = torch.zeros(len(batch.lengths), dtype=torch.float64)
+    return sums.index_add(0, tokens.texts, -tokens.losses.double())
+
+
+def mean_log_probabilities(network: Network, batch: MicroBatch) -> torch.Tensor:
+    """Return the mean over each text's learnt tokens, in nats, (texts,), fp64."""
+    learnt = torch.bincount(batch.texts[batch.learn], minlength=len(batch.lengths))
+    return log_probabilities(network, batch) / learnt

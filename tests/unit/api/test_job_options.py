@@ -89,3 +89,19 @@ def test_integrations_are_kept_and_shown(create: Create, world: Any) -> None:
     [kept] = world.store.job(job.id).request.integrations
     assert (kept.project, kept.tags) == ("p", ("a", "b"))
     assert create().integrations == []
+
+
+def test_what_a_job_learns_and_by_which_loss_is_asked_for_and_shown(create: Create) -> None:
+    texts = create(extra_body={"tuning": {"objective": "pretraining"}})
+    assert texts.method.type == "supervised"
+    assert texts.tuning["objective"] == "pretraining"
+
+    pairs = create(
+        method={"type": "dpo"}, extra_body={"tuning": {"preference": {"loss": "simpo", "gamma": 2}}}
+    )
+    assert pairs.tuning["preference"]["gamma"] == 2
+    assert pairs.method.dpo.hyperparameters.beta is None
+
+    with pytest.raises(openai.BadRequestError) as refused:
+        create(method={"type": "dpo"}, extra_body={"tuning": {"objective": "reasoning"}})
+    assert refused.value.param == "tuning.objective"

@@ -11,6 +11,7 @@ from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.domain.errors import ArtifactMissingError, StaleJobError
 from tunesmith.domain.events import RunEvent
 from tunesmith.domain.models import CatalogueEntry, HubSource, PackageSource
+from tunesmith.domain.preferences import Kto
 from tunesmith.domain.spec import DataFile, LoraSpec, Method, Policy, Precision, TrainSpec
 
 
@@ -44,7 +45,9 @@ def test_the_spec_is_read_back_as_it_was_frozen(run: RunDirectory) -> None:
         tuned_model="ft:base:org::12345678",
         start_from=None,
         method=Method.SUPERVISED,
-        beta=None,
+        beta=0.2,
+        preference=Kto(desirable_weight=1.5),
+        think=("<a>", "</a>"),
         bad_rows=Policy.REFUSE,
         over_length=Policy.CUT,
         early_stopping=None,

@@ -36,6 +36,28 @@ def test_a_file_of_another_method_fails_the_job_and_names_both(world: World) -> 
     assert "format 'alpaca', which the method 'dpo' does not take" in failed.error.message
 
 
+@pytest.mark.parametrize(
+    ("method", "row"),
+    [
+        (Method.PRETRAINING, {"text": "Once upon a time {}"}),
+        (Method.REASONING, {"Question": "{}?", "Response": "Yes."}),
+    ],
+)
+def test_texts_and_thoughts_are_files_of_their_own_methods(
+    world: World, method: Method, row: dict[str, str]
+) -> None:
+    rows: list[object] = [{key: said.format(n) for key, said in row.items()} for n in range(12)]
+    request = JobRequest(method=method)
+    job = world.step_until(world.add_job(rows=rows, request=request), JobStatus.QUEUED)
+    assert job.resolved is not None
+    assert job.resolved.examples == 12
+
+    failed = world.step_until(world.add_job(request=request), JobStatus.FAILED)
+
+    assert failed.error is not None
+    assert f"format 'alpaca', which the method '{method}' does not take" in failed.error.message
+
+
 def test_a_job_is_told_once_what_is_dubious_in_its_files(world: World) -> None:
     secret = {"instruction": "Who?", "output": "me@real.org"}
     job = world.add_job(rows=[*good_rows(), good_rows()[0], secret])

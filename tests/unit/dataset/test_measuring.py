@@ -160,8 +160,37 @@ def test_a_pair_is_one_unit_of_a_batch_and_counts_both_answers(folder: Path) -> 
     assert tokens.set_aside == 0
 
 
-def test_a_format_that_no_method_trains_on_has_no_tokens(folder: Path) -> None:
-    report, tokens = measured([orjson.dumps({"text": "Once."})], folder)
+def test_queries_and_passages_have_no_tokens(folder: Path) -> None:
+    report, tokens = measured([orjson.dumps({"query": "Once?", "pos": ["Twice."]})], folder)
 
-    assert (report.format, tokens.total, tokens.percentiles) == ("text", 0, {})
+    assert (report.format, tokens.total, tokens.percentiles) == ("rerank", 0, {})
     assert report.estimate is None
+
+
+def test_a_text_counts_whole_and_makes_a_unit_for_each_window(folder: Path) -> None:
+    rows = [orjson.dumps({"text": "x" * 99}), orjson.dumps({"text": "y" * 9})]
+
+    report, tokens = measured(
+        rows, folder, method=Method.PRETRAINING, max_length=40, batch_size=2, n_epochs=1
+    )
+
+    # 100 tokens with the end, in windows of 40 that share one: 0-39, 39-78 and 78-99.
+    assert tokens.percentiles["max"] == 100
+    assert (tokens.learnt, tokens.total) == (99 + 9, 102 + 10)
+    assert (tokens.cut, tokens.set_aside, report.findings) == (0, 0, ())
+    assert report.estimate is not None
+    assert report.estimate.steps == 2
+
+
+@pytest.mark.parametrize("policy", [Policy.SET_ASIDE, Policy.REFUSE])
+def test_a_long_text_is_set_aside_or_refused_where_the_policy_says_so(
+    folder: Path, policy: Policy
+) -> None:
+    rows = [orjson.dumps({"text": "x" * 99}), orjson.dumps({"text": "y" * 9})]
+
+    report, tokens = measured(
+        rows, folder, method=Method.PRETRAINING, max_length=40, over_length=policy
+    )
+
+    assert [(found.rule, found.line) for found in report.findings] == [("over_length", 1)]
+    assert (tokens.total, tokens.set_aside) == (10, 1)

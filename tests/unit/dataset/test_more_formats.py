@@ -82,8 +82,8 @@ def test_a_bad_history_is_met_with_its_place(history: object, pointer: str) -> N
         ({"input": {}, "preferred_output": []}, Format.PREFERENCE, "dpo"),
         ({"question": "q", "chosen": "c", "rejected": "r"}, Format.OPEA_DPO, "dpo"),
         ({"Question": "q", "Complex_CoT": "t", "Response": "r"}, Format.REASONING, "reasoning"),
-        ({"query": "q", "pos": ["p"], "neg": ["n"]}, Format.RERANK, "rerank"),
-        ({"query": "q", "pos": ["p"], "prompt": "x"}, Format.RERANK, "rerank"),
+        ({"query": "q", "pos": ["p"], "neg": ["n"]}, Format.RERANK, "embedding or rerank"),
+        ({"query": "q", "pos": ["p"], "prompt": "x"}, Format.RERANK, "embedding or rerank"),
         ({"text": "t"}, Format.TEXT, "pretraining"),
     ],
 )

@@ -40,7 +40,7 @@ QWEN3 = (
     "{{ m.content + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-THINKS_FIRST = CHATML.replace("assistant\n' }}{% endif", "assistant\n<think>\n' }}{% endif")
+ANSWERS_OTHERWISE = CHATML.replace("assistant\n' }}{% endif", "answerer\n' }}{% endif")
 NO_PROMPT = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>' }}"
     "{% endfor %}"
@@ -176,7 +176,7 @@ def test_where_the_template_rewrites_earlier_turns_each_answer_becomes_a_text_of
 def test_a_prompt_that_the_rendered_answer_does_not_begin_with_sets_the_example_aside(
     make_tokenizer: MakeTokenizer,
 ) -> None:
-    result = encode(ASKED, make_tokenizer(THINKS_FIRST, specials=IM), max_length=1000)
+    result = encode(ASKED, make_tokenizer(ANSWERS_OTHERWISE, specials=IM), max_length=1000)
     assert isinstance(result, SetAside)
     assert (result.rule, result.line) == (SetAsideRule.ANSWER_NOT_FOUND, 7)
     assert result.reason.startswith("Line 7: ")

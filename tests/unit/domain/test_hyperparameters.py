@@ -6,7 +6,9 @@ from tunesmith.domain.hyperparameters import (
     BASE_LEARNING_RATES,
     optimizer_steps,
     resolve_hyperparameters,
+    resolve_preference,
 )
+from tunesmith.domain.preferences import Orpo, Preference, Sigmoid, Simpo
 from tunesmith.domain.spec import JobRequest, Method
 
 
@@ -44,6 +46,32 @@ def test_dpo_begins_at_a_tenth_of_the_supervised_rate_and_at_its_authors_beta() 
     assert resolved.learning_rate == pytest.approx(BASE_LEARNING_RATES[Method.SUPERVISED] / 10)
     assert (resolved.learning_rate_multiplier, resolved.beta) == (1.0, 0.1)
     assert resolve_hyperparameters(JobRequest(beta=None), examples=10).beta is None
+
+
+def test_each_method_has_a_usual_learning_rate_and_pairs_and_texts_take_less_than_answers() -> None:
+    assert set(BASE_LEARNING_RATES) == set(Method)
+    rates = BASE_LEARNING_RATES
+    assert rates[Method.REASONING] == rates[Method.SUPERVISED]
+    assert rates[Method.DPO] < rates[Method.PRETRAINING] < rates[Method.SUPERVISED]
+
+
+@pytest.mark.parametrize("loss", [Orpo(), Simpo()])
+def test_a_loss_without_reference_has_no_beta(loss: Preference) -> None:
+    request = JobRequest(method=Method.DPO, preference=loss)
+    assert resolve_hyperparameters(request, examples=10).beta is None
+    assert resolve_preference(request) == loss
+
+
+def test_pairs_are_learnt_by_dpos_own_loss_unless_another_is_named() -> None:
+    assert resolve_preference(JobRequest(method=Method.DPO)) == Sigmoid()
+    assert resolve_preference(JobRequest()) is None
+
+
+def test_texts_are_seen_once_unless_the_request_says_more() -> None:
+    request = JobRequest(method=Method.PRETRAINING)
+    assert resolve_hyperparameters(request, examples=10).n_epochs == 1
+    again = request.model_copy(update={"n_epochs": 4})
+    assert resolve_hyperparameters(again, examples=10).n_epochs == 4
 
 
 @pytest.mark.parametrize(("max_steps", "steps"), [(None, 9), (5, 5), (100, 9)])

@@ -197,8 +197,7 @@ def test_a_key_without_effect_in_this_task_is_accepted(body: dict[str, Any]) -> 
 @pytest.mark.parametrize(
     ("section", "key", "value"),
     [
-        *[("General", "task", task) for task in ("pretraining", "rerank", "embedding")],
-        ("General", "task", "reasoning"),
+        *[("General", "task", task) for task in ("rerank", "embedding")],
         ("General", "lora_config", None),
         ("General", "tokenizer_name", "x"),
         ("General", "gaudi_config_name", "x"),

@@ -9,7 +9,7 @@ import pytest
 from pydantic.fields import FieldInfo
 
 from tunesmith.domain.errors import InvalidRequestError
-from tunesmith.domain.spec import JobRequest
+from tunesmith.domain.spec import JobRequest, Method, Policy
 from tunesmith.protocol.opea_create import OpeaCreateJob
 from tunesmith.protocol.reading import read_shape
 from tunesmith.protocol.wire import Wire
@@ -52,6 +52,8 @@ HONOURED_BESIDE = {
     "seed": "api/test_opea_dialect.py",
     "General.resume_from_checkpoint": "api/test_tuning_on.py",
     "Training.dpo_beta": "test_dpo_takes_its_beta_and_only_dpo_does",
+    "Dataset.block_size": "test_pretraining_takes_the_windows_length_from_either_key",
+    "Dataset.reasoning_dataset_keys": "test_reasoning_reads_its_own_columns_and_no_others",
 }
 """Keys that are honoured elsewhere than in the request, with what tests them."""
 
@@ -91,7 +93,6 @@ WITHOUT_EFFECT: dict[str, object] = {
     "General.output_dir": "/x",
     "Dataset.train_file": "x",
     "Dataset.group": False,
-    "Dataset.block_size": 64,
     "Dataset.shuffle": True,
     "Dataset.max_prompt_length": 64,
     "Dataset.padding_side": "left",
@@ -102,7 +103,6 @@ WITHOUT_EFFECT: dict[str, object] = {
     "Dataset.passage_max_len": 9,
     "Dataset.query_instruction_for_retrieval": "x",
     "Dataset.passage_instruction_for_retrieval": "x",
-    "Dataset.reasoning_dataset_keys": ["a", "b"],
     "Training.hpu_execution_mode": "eager",
     "Training.logging_steps": 1,
     "Training.embedding_training_config.negatives_cross_device": True,
@@ -168,7 +168,7 @@ def test_a_key_that_cannot_be_honoured_is_refused_by_its_name(path: str, value: 
 
 
 @pytest.mark.parametrize(("path", "value"), WITHOUT_EFFECT.items())
-@pytest.mark.parametrize("task", ["instruction_tuning", "dpo"])
+@pytest.mark.parametrize("task", ["instruction_tuning", "dpo", "reasoning", "pretraining"])
 def test_a_key_without_effect_is_accepted_and_says_so(path: str, value: object, task: str) -> None:
     general = {"task": task}
     assert request(path, value, General=dict(general)) == request(General=general)
@@ -179,3 +179,72 @@ def test_dpo_takes_its_beta_and_only_dpo_does() -> None:
     assert request("Training.dpo_beta", 0.5, General={"task": "dpo"}).beta == 0.5
     assert request(General={"task": "dpo"}).beta == 0.1
     assert request("Training.dpo_beta", 0.5) == request()
+
+
+@pytest.mark.parametrize(
+    ("task", "method"),
+    [
+        ("instruction_tuning", Method.SUPERVISED),
+        ("dpo", Method.DPO),
+        ("reasoning", Method.REASONING),
+        ("pretraining", Method.PRETRAINING),
+    ],
+)
+def test_a_task_says_what_is_learnt(task: str, method: Method) -> None:
+    asked = request(General={"task": task})
+    assert asked.method is method
+    assert asked.lora == request().lora, "it trains an adapter"
+    assert (asked.preference, asked.think) == (None, None)
+
+
+@pytest.mark.parametrize("task", ["embedding", "rerank"])
+def test_a_task_that_cannot_be_learnt_is_refused_by_name(task: str) -> None:
+    with pytest.raises(InvalidRequestError) as refused:
+        request(General={"task": task})
+    assert refused.value.param == "General.task"
+
+
+PRETRAINING = {"task": "pretraining"}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "max_length"),
+    [
+        ({}, 512),
+        ({"block_size": 64}, 64),
+        ({"max_length": 32}, 32),
+        ({"max_seq_length": 32}, 32),
+        ({"block_size": 32, "max_length": 32}, 32),
+    ],
+)
+def test_pretraining_takes_the_windows_length_from_either_key(
+    dataset: dict[str, int], max_length: int
+) -> None:
+    assert request(General=PRETRAINING, Dataset=dataset).max_length == max_length
+
+
+def test_two_lengths_of_windows_are_refused_and_other_tasks_have_none() -> None:
+    with pytest.raises(InvalidRequestError) as refused:
+        request(General=PRETRAINING, Dataset={"block_size": 64, "max_length": 32})
+    assert refused.value.param == "Dataset.block_size"
+    for task in ("instruction_tuning", "dpo", "reasoning"):
+        general = {"task": task}
+        assert request("Dataset.block_size", 64, General=general) == request(General=general)
+
+
+def test_pretraining_refuses_no_long_text_since_nothing_of_it_is_cut_off() -> None:
+    untruncated = {"truncation": False}
+    assert request(General=PRETRAINING, Dataset=untruncated).over_length is Policy.CUT
+    assert request(Dataset=untruncated).over_length is Policy.REFUSE
+
+
+def test_reasoning_reads_its_own_columns_and_no_others() -> None:
+    reasoning = {"task": "reasoning"}
+    own = {"reasoning_dataset_keys": ["Question", "Complex_CoT", "Response"]}
+    assert request(General=reasoning, Dataset=own) == request(General=reasoning)
+    for keys in (["q", "t", "a"], ["Question", "Response"], []):
+        others = {"reasoning_dataset_keys": keys}
+        with pytest.raises(InvalidRequestError) as refused:
+            request(General=reasoning, Dataset=others)
+        assert refused.value.param == "Dataset.reasoning_dataset_keys"
+        assert request(Dataset=others) == request(), "it is for reasoning alone"

@@ -18,7 +18,15 @@ from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.domain.events import RunOutcome, StepMetrics
 from tunesmith.domain.models import CatalogueEntry, FolderSource
-from tunesmith.domain.spec import DataFile, LoraSpec, Method, Policy, Precision, TrainSpec
+from tunesmith.domain.spec import (
+    THINK_MARKS,
+    DataFile,
+    LoraSpec,
+    Method,
+    Policy,
+    Precision,
+    TrainSpec,
+)
 from tunesmith.training.run import train
 from tunesmith.training.stopping import StopFlag
 
@@ -83,6 +91,8 @@ class Bench:
             start_from=None,
             method=Method.SUPERVISED,
             beta=None,
+            preference=None,
+            think=THINK_MARKS,
             bad_rows=Policy.REFUSE,
             over_length=Policy.CUT,
             early_stopping=None,

@@ -12,6 +12,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tunesmith.artifacts.receipts import read_line
+from tunesmith.domain.preferences import Sigmoid
 from tunesmith.domain.spec import LoraSpec, Method
 from tunesmith.training import examples as examples_module
 from tunesmith.training.dpo import Dpo
@@ -24,7 +25,12 @@ if TYPE_CHECKING:
 
     from unit.training.conftest import Bench
 
-DPO: dict[str, Any] = {"method": Method.DPO, "beta": 0.3, "lora": LoraSpec(rank=4, alpha=8)}
+DPO: dict[str, Any] = {
+    "method": Method.DPO,
+    "beta": 0.3,
+    "preference": Sigmoid(),
+    "lora": LoraSpec(rank=4, alpha=8),
+}
 
 
 def pair_rows(count: int) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 from tunesmith.dataset.tokenizer import FolderTokenizer
 from tunesmith.dataset.validation import Sources, validate
 from tunesmith.domain.errors import InvalidRequestError
-from tunesmith.domain.spec import Method, Policy, TrainSpec
+from tunesmith.domain.spec import THINK_MARKS, Method, Policy, TrainSpec
 from tunesmith.domain.validation import ValidationOptions, ValidationReport
 from tunesmith.training.reading import FileReport, read_file
 
@@ -35,7 +35,17 @@ PAIRS = [
     {"prompt": "i" * asked, "chosen": "c" * (90 - said), "rejected": "r" * said}
     for asked, said in SIZES
 ]
-FILES = {Method.SUPERVISED: (ALPACA, CHAT), Method.DPO: (PAIRS,)}
+TEXTS = [{"text": "é" * said + "i" * asked} for asked, said in SIZES]
+THOUGHTS = [
+    {"Question": "q" * asked, "Complex_CoT": "t" * said, "Response": "é" * (91 - said)}
+    for asked, said in SIZES
+]
+FILES = {
+    Method.SUPERVISED: (ALPACA, CHAT),
+    Method.DPO: (PAIRS,),
+    Method.REASONING: (THOUGHTS,),
+    Method.PRETRAINING: (TEXTS,),
+}
 CASES = [
     (method, rows, max_length)
     for method, files in FILES.items()
@@ -50,7 +60,7 @@ def report_on(content: bytes, folder: Path, **options: Any) -> ValidationReport:
 
 
 def receipt_of(content: bytes, folder: Path, **options: Any) -> FileReport:
-    spec = cast("TrainSpec", SimpleNamespace(bad_rows=Policy.REFUSE, **options))
+    spec = cast("TrainSpec", SimpleNamespace(bad_rows=Policy.REFUSE, think=THINK_MARKS, **options))
     tokenizer = AutoTokenizer.from_pretrained(folder)
     return read_file(BytesIO(content), tokenizer, spec=spec, limit=None).report
 
