@@ -122,6 +122,26 @@ class SharedProduct:
         )
 
 
+class _Room:
+    """Memory for the results of products that are read at once, the same for all layers.
+
+    Fresh memory would cost a good part of what the product does.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[int, torch.dtype], torch.Tensor] = {}
+
+    def of(self, use: int, rows: int, *, columns: int, dtype: torch.dtype) -> torch.Tensor:
+        """Return room for (rows, columns); it holds what was written until the next such `use`."""
+        kept = self._kept.get((use, dtype))
+        if kept is None or len(kept) < rows * columns:
+            kept = self._kept[use, dtype] = torch.empty(rows * columns, dtype=dtype)
+        return kept[: rows * columns].view(rows, columns)
+
+
+_ROOM = _Room()
+
+
 class _Product(torch.autograd.Function):
     """x W' + b + s (x A') B', of all layers and adapters that share x."""
 
@@ -131,14 +151,16 @@ class _Product(torch.autograd.Function):
         for one in shared.adapters:
             shared.weight[shared.outputs :][one.ranks] = one.first.detach()
         taken = states.to(shared.weight.dtype)
-        product = taken @ shared.weight.t()
-        made: torch.Tensor = product[:, : shared.outputs].float()
+        rows, columns = len(taken), len(shared.weight)
+        product = _ROOM.of(0, rows, columns=columns, dtype=taken.dtype)
+        torch.mm(taken, shared.weight.t(), out=product)
+        made = product[:, : shared.outputs].to(torch.float32, copy=True)
         if shared.bias is not None:
             made += shared.bias
         inner = product[:, shared.outputs :]
         if shared.adapters:
             made = made.addmm_(inner.float(), shared.second_factors().t())
-        ctx.save_for_backward(taken, inner.contiguous())
+        ctx.save_for_backward(taken, inner.clone())
         ctx.shared = shared
         return made
 
@@ -148,11 +170,12 @@ class _Product(torch.autograd.Function):
         shared: SharedProduct = ctx.shared
         dtype = taken.dtype
         # The adapters' part of the gradient is summed within the frozen layers' own product.
-        all_of_it = gradients[0].new_empty(len(taken), len(shared.weight), dtype=dtype)
+        rows, columns = len(taken), len(shared.weight)
+        all_of_it = _ROOM.of(0, rows, columns=columns, dtype=dtype)
         outputs, ranks = all_of_it[:, : shared.outputs], all_of_it[:, shared.outputs :]
         outputs.copy_(gradients[0])
         if not shared.adapters:
-            return ((outputs @ shared.weight).float() if ctx.needs_input_grad[0] else None, None)
+            return (_states(all_of_it, shared) if ctx.needs_input_grad[0] else None, None)
         torch.mm(outputs, shared.second_factors().to(dtype), out=ranks)
         firsts = (ranks.t() @ taken).float()
         seconds = (outputs.t() @ inner).float()
@@ -161,8 +184,15 @@ class _Product(torch.autograd.Function):
             for one in shared.adapters
             for gradient in (firsts[one.ranks], seconds[one.outputs, one.ranks] * one.scale)
         ]
-        states = (all_of_it @ shared.weight).float() if ctx.needs_input_grad[0] else None
+        states = _states(all_of_it, shared) if ctx.needs_input_grad[0] else None
         return (states, None, *factors)
+
+
+def _states(gradient: torch.Tensor, shared: SharedProduct) -> torch.Tensor:
+    """Return the gradient of the input, (tokens, inputs), fp32."""
+    rows, columns = len(gradient), shared.weight.shape[1]
+    product = _ROOM.of(1, rows, columns=columns, dtype=gradient.dtype)
+    return torch.mm(gradient, shared.weight, out=product).to(torch.float32, copy=True)
 
 
 def _factors(parts: Sequence[Part], widths: Sequence[int]) -> Iterator[_Factors]:
