@@ -29,7 +29,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,15 @@ import psutil
 from tunesmith.artifacts.local import LocalArtifacts
 from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.domain.models import CatalogueEntry, FolderSource
-from tunesmith.domain.spec import DataFile, LoraSpec, Method, Policy, Precision, TrainSpec
+from tunesmith.domain.spec import (
+    THINK_MARKS,
+    DataFile,
+    LoraSpec,
+    Method,
+    Policy,
+    Precision,
+    TrainSpec,
+)
 from tunesmith.settings import DEFAULT_CATALOGUE
 from tunesmith.training.base_model import bring
 
@@ -71,24 +81,22 @@ def main() -> dict[str, float]:
     arguments = _arguments()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         bench = Bench(Path(folder), arguments.rows)
-        contenders = {
-            "ours bf16": lambda: bench.ours(Precision.BF16),
-            "ours fp32": lambda: bench.ours(Precision.FP32),
-            "trl": lambda: bench.peer("trl_sft", arguments.trl, packed=True),
-            "llama-factory": lambda: bench.peer("llama_factory", arguments.llamafactory),
-            "opea": lambda: bench.peer("hf_trainer", arguments.trl),
+        contenders: dict[str, Callable[[], Result]] = {
+            "ours bf16": partial(bench.ours, Precision.BF16),
+            "ours fp32": partial(bench.ours, Precision.FP32),
+            "trl": partial(bench.peer, "trl_sft", arguments.trl, packed=True),
+            "llama-factory": partial(bench.peer, "llama_factory", arguments.llamafactory),
+            "opea": partial(bench.peer, "hf_trainer", arguments.trl),
         }
         found: dict[str, list[Result]] = {name: [] for name in contenders}
-        limits = []
         for _ in range(arguments.rounds):
             for name, run in contenders.items():
                 before = products_per_second()
                 found[name].append(run())
-                limits.append((before + products_per_second()) / 2)
                 if name == "ours bf16":
-                    found_limit = limits[-1]
-                    share = found[name][-1].tokens_per_second * bench.flops_per_token / found_limit
-                    bench.shares.append(share)
+                    limit = (before + products_per_second()) / 2
+                    reached = found[name][-1].tokens_per_second * bench.flops_per_token
+                    bench.shares.append(reached / limit)
                 print(f"{name:14} {_shown(found[name][-1])}", flush=True)
     figures = _figures(found, bench)
     print(json.dumps({name: round(figure, 4) for name, figure in figures.items()}))
@@ -131,7 +139,7 @@ class Bench:
             if module.__class__.__name__ == "Linear" and module.weight.numel() != head
         )
         # Forward and back through the frozen layers, and through the head where it is learnt.
-        self.flops_per_token = 4 * linear + 4 * head * learnt / self.tokens
+        self.flops_per_token: float = 4 * linear + 4 * head * learnt / self.tokens
         self.shares: list[float] = []
         print(f"{count} rows, {self.tokens} tokens, {self.flops_per_token / 1e6:.0f} MFLOP each")
 
@@ -168,7 +176,8 @@ class Bench:
         shape |= {"rows_per_step": self._rows_per_step, "packed": packed}
         paths = {"model": str(self._model), "rows": str(rows), "output": str(output)}
         task.write_text(json.dumps(shape | paths), encoding="utf-8")
-        peak = _peak([str(python), str(HERE / "peers" / f"{script}.py"), str(task)], output.with_suffix(".log"))
+        command = [str(python), str(HERE / "peers" / f"{script}.py"), str(task)]
+        peak = _peak(command, output.with_suffix(".log"))
         told = json.loads((output / "steps.json").read_text(encoding="utf-8"))
         ends = told["ends"]
         share = (len(ends) - 1) / len(ends)
@@ -181,9 +190,8 @@ class Bench:
         )
 
     def _spec(self, run: RunDirectory, precision: Precision) -> TrainSpec:
-        content = "".join(
-            json.dumps({"messages": row["prompt"] + row["completion"]}) + "\n" for row in self._learnt
-        ).encode()
+        turns = ({"messages": row["prompt"] + row["completion"]} for row in self._learnt)
+        content = "".join(json.dumps(row) + "\n" for row in turns).encode()
         self._artifacts.put("files/rows", content)
         return TrainSpec(
             job_id=run.prefix.rpartition("/")[2],
@@ -192,6 +200,8 @@ class Bench:
             start_from=None,
             method=Method.SUPERVISED,
             beta=None,
+            preference=None,
+            think=THINK_MARKS,
             training_file=DataFile(
                 id="file-rows",
                 filename="rows.jsonl",

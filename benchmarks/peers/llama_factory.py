@@ -31,7 +31,11 @@ def main() -> None:
     (data / "rows.json").write_text(json.dumps(turns), encoding="utf-8")
     tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user"}
     tags |= {"assistant_tag": "assistant", "system_tag": "system"}
-    shape = {"file_name": "rows.json", "formatting": "sharegpt", "columns": {"messages": "messages"}}
+    shape = {
+        "file_name": "rows.json",
+        "formatting": "sharegpt",
+        "columns": {"messages": "messages"},
+    }
     (data / "dataset_info.json").write_text(json.dumps({"rows": shape | {"tags": tags}}))
     times = StepTimes()
     run_exp(

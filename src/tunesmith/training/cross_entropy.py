@@ -36,7 +36,7 @@ class Head:
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """Return the logits of `states`, (tokens, width): (tokens, vocabulary), fp32."""
-        return torch.cat([self.some(part).clone() for part in states.split(self.at_once)])
+        return torch.cat([self.some(part).clone() for part in torch.split(states, self.at_once)])
 
     def some(self, states: torch.Tensor) -> torch.Tensor:
         """Return the logits of at most `at_once` tokens; they hold until the next call."""
