@@ -13,7 +13,7 @@ else
 TORCH_FROM := --torch-backend $(TORCH_BACKEND)
 endif
 
-.PHONY: setup check test demo bench-api docs clean lock
+.PHONY: setup check test demo bench-api bench-training docs clean lock
 
 setup: $(VENV)/.installed
 
@@ -46,6 +46,27 @@ demo: setup
 # Uploads, checks of training files and lists beside their peers; about a quarter of an hour.
 bench-api: setup
 	$(BIN)/python benchmarks/api.py
+
+# Training beside its peers, each in an environment of its own; about a quarter of an hour.
+PEERS := $(VENV)/peers
+
+bench-training: setup $(PEERS)/trl/.installed $(PEERS)/llamafactory/.installed
+	$(BIN)/python benchmarks/training.py --trl $(PEERS)/trl/bin/python \
+	  --llamafactory $(PEERS)/llamafactory/bin/python
+
+$(PEERS)/trl/.installed: | setup
+	$(PYTHON) -m venv $(PEERS)/trl
+	$(UV) pip install --quiet --python $(PEERS)/trl/bin/python $(TORCH_FROM) \
+	  torch==2.13.0 trl==1.16.0 peft
+	touch $@
+
+# Its extras for pictures and sounds fit no CPU build of torch, and texts need neither.
+$(PEERS)/llamafactory/.installed: | setup
+	$(PYTHON) -m venv $(PEERS)/llamafactory
+	$(UV) pip install --quiet --python $(PEERS)/llamafactory/bin/python $(TORCH_FROM) \
+	  torch==2.13.0 llamafactory==0.9.5
+	$(UV) pip uninstall --quiet --python $(PEERS)/llamafactory/bin/python torchvision torchaudio
+	touch $@
 
 # Rewrites the pages of docs/reference that are made from the code.
 docs: setup
