@@ -8,6 +8,7 @@
 | `max_grad_norm` | `MAX_GRAD_NORM` |
 | `evaluate_every` | every tenth of the run |
 | `cpus` | all processors of the largest node |
+| `ranking` | for the methods of `RANKED` its defaults; for others none |
 """
 
 from __future__ import annotations
@@ -19,7 +20,14 @@ from tunesmith.domain.hyperparameters import MAX_LENGTH, optimizer_steps, steps_
 from tunesmith.domain.ids import tuned_model_name
 from tunesmith.domain.jobs import Job
 from tunesmith.domain.models import CatalogueEntry
-from tunesmith.domain.spec import DataFile, JobRequest, ResolvedTuning, TrainSpec
+from tunesmith.domain.spec import (
+    RANKED,
+    DataFile,
+    JobRequest,
+    RankingSpec,
+    ResolvedTuning,
+    TrainSpec,
+)
 
 WARMUP_RATIO = 0.05
 """Share of the steps over which the learning rate rises."""
@@ -63,6 +71,7 @@ def resolve_spec(
         start_from=job.start_from.key if job.start_from else None,
         method=request.method,
         beta=resolved.beta,
+        ranking=(request.ranking or RankingSpec()) if request.method in RANKED else None,
         training_file=_data_file(training),
         validation_file=_data_file(validation) if validation else None,
         held_out_percent=0.0 if validation else request.held_out_percent,

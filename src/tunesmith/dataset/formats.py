@@ -61,6 +61,8 @@ FORMATS_OF: dict[Method, tuple[Format, ...]] = {
         Format.SHAREGPT,
     ),
     Method.DPO: (Format.PREFERENCE, Format.RANKING, Format.OPEA_DPO),
+    Method.EMBEDDING: (Format.RERANK,),
+    Method.RERANK: (Format.RERANK,),
 }
 """Which formats each method takes."""
 

@@ -67,11 +67,12 @@ class StepMetrics(Value):
     step: int
     """Optimizer step, from 1."""
     train_loss: float
-    """Mean over the step's whole batch, in nats: of the learnt tokens' cross-entropies, or of
-    the pairs' DPO losses."""
+    """Mean over the step's whole batch, in nats: of the learnt tokens' cross-entropies, of
+    the pairs' DPO losses, or of the queries' losses."""
     train_mean_token_accuracy: float
     """Share of the learnt tokens that were the model's first choice; in DPO, share of the pairs
-    whose chosen answer has the higher reward."""
+    whose chosen answer has the higher reward; in embedding and rerank, share of the queries whose
+    right passage comes first."""
     valid_loss: float | None = None
     """The same loss on the held-out examples, at the steps that evaluate."""
     valid_mean_token_accuracy: float | None = None
@@ -83,6 +84,10 @@ class StepMetrics(Value):
     """DPO: mean reward of the other answers, in nats."""
     rewards_margin: float | None = None
     """DPO: mean of the first reward less the second, in nats."""
+    mrr: float | None = None
+    """Embedding and rerank: mean over the queries of 1 / rank of the right passage."""
+    valid_mrr: float | None = None
+    """The same mean on the held-out examples."""
     total_steps: int
     """Steps of the whole run."""
     learning_rate: float

@@ -4,7 +4,7 @@
 |---|---|
 | `n_epochs` | 1,500 examples' worth of passes: `1500 / examples`, rounded up, 1 to 10 |
 | `batch_size` | one thirty-second of the examples, 4 to 16 |
-| `learning_rate` | `BASE_LEARNING_RATES[method]` times the multiplier, which is 1 |
+| `learning_rate` | `base_learning_rate` times the multiplier, which is 1 |
 | `max_length` | 1,024 tokens; training takes the model's own context where that is shorter |
 | `beta` | `DPO_BETA`, for DPO alone |
 """
@@ -15,13 +15,24 @@ import math
 
 from tunesmith.domain.spec import JobRequest, Method, ResolvedHyperparameters
 
-BASE_LEARNING_RATES = {Method.SUPERVISED: 5e-4, Method.DPO: 5e-5}
+BASE_LEARNING_RATES = {
+    Method.SUPERVISED: 5e-4,
+    Method.DPO: 5e-5,
+    Method.EMBEDDING: 2e-4,
+    Method.RERANK: 2e-4,
+}
 """Learning rates at `learning_rate_multiplier` 1, for adapters trained by AdamW.
 
 DPO takes a tenth of the supervised rate: its loss moves the model away from both answers where
 steps are large. All weights of models of 7 billion are tuned by DPO at 5e-7 (Tunstall et al.
 2023, arXiv:2310.16944); an adapter bears ten times that, and a model of our size as much again.
+Embedding and rerank take ten times the rate at which all weights of such encoders are tuned, which
+is 2e-5 (Wang et al. 2022, arXiv:2212.03533; Nogueira and Cho 2019, arXiv:1901.04085, have 3e-6 for
+a larger one).
 """
+FULL_SHARE = 0.1
+"""Factor on these rates where all weights are trained: adapters bear ten times as much (Biderman et
+al. 2024, arXiv:2405.09673)."""
 MAX_LENGTH = 1024
 """Tokens of the longest example, unless the request says otherwise."""
 DPO_BETA = 0.1
@@ -30,7 +41,7 @@ DPO_BETA = 0.1
 
 def resolve_hyperparameters(request: JobRequest, *, examples: int) -> ResolvedHyperparameters:
     """Close the hyperparameters that clients see, from the number of `examples` to learn from."""
-    usual = BASE_LEARNING_RATES[request.method]
+    usual = base_learning_rate(request)
     multiplier = request.learning_rate_multiplier
     rate = request.learning_rate
     if rate is None:
@@ -44,6 +55,12 @@ def resolve_hyperparameters(request: JobRequest, *, examples: int) -> ResolvedHy
         learning_rate_multiplier=multiplier or rate / usual,
         beta=(request.beta or DPO_BETA) if request.method is Method.DPO else None,
     )
+
+
+def base_learning_rate(request: JobRequest) -> float:
+    """Return the learning rate of `request` at multiplier 1: a smaller one for all weights."""
+    usual = BASE_LEARNING_RATES[request.method]
+    return usual if request.lora is not None else usual * FULL_SHARE
 
 
 def steps_per_epoch(examples: int, batch_size: int) -> int:

@@ -24,6 +24,7 @@ from tunesmith.protocol.methods import (
     asked_hyperparameters,
     method_to_wire,
 )
+from tunesmith.protocol.ranking import check_ranking
 from tunesmith.protocol.tuning import TuningObject, TuningRequest
 from tunesmith.protocol.wire import Wire
 
@@ -77,13 +78,16 @@ class CreateJob(Wire):
             validation_file=self.validation_file is not None,
             multiplier=asked["learning_rate_multiplier"] is not None,
         )
-        return JobRequest(
+        request = JobRequest(
             **asked,
             **tuning.asked(source),
             integrations=asked_integrations(self.integrations),
             suffix=self.suffix,
             metadata=self.metadata,
         )
+        place = "tuning.ranking"
+        check_ranking(request, place=place, group_size=f"{place}.group_size")
+        return request
 
 
 _OPTIONS: dict[Dialect, dict[str, str]] = {

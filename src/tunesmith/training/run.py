@@ -13,7 +13,7 @@ from tunesmith.dataset.rendering import ensure_template
 from tunesmith.domain.disk import disk_is_full
 from tunesmith.domain.errors import DiskFullError, StaleJobError
 from tunesmith.domain.events import EventLevel, RunOutcome
-from tunesmith.domain.spec import Method, Precision, TrainSpec
+from tunesmith.domain.spec import Method, Precision, RankingSpec, TrainSpec
 from tunesmith.training import base_model, checkpoints
 from tunesmith.training.adapter import (
     check_targets,
@@ -27,13 +27,16 @@ from tunesmith.training.base_model import BaseModel
 from tunesmith.training.checkpoints import Learner, Progress
 from tunesmith.training.data import Data, read_data
 from tunesmith.training.dpo import Dpo, with_reference
+from tunesmith.training.embedding import Embedding
 from tunesmith.training.examples import learnt_by
 from tunesmith.training.failures import explain, naming_memory
 from tunesmith.training.loop import Course, make_optimizer, result_step, run_loop, total_steps
 from tunesmith.training.network import Network
-from tunesmith.training.objective import Objective
+from tunesmith.training.objective import Joint, Objective
 from tunesmith.training.receipt import FileReceipt, Receipt, libraries, sha256
 from tunesmith.training.receipt_lines import write_lines
+from tunesmith.training.rerank import Rerank
+from tunesmith.training.sentence import files_beside
 from tunesmith.training.stopping import StopFlag
 from tunesmith.training.supervised import Supervised
 from tunesmith.training.telemetry import EventLog
@@ -87,7 +90,7 @@ def _train(
     check_targets(spec, config)
     spec = _within_context(spec, config, events=events)
     tokenizer = load_tokenizer(spec.base_model, base)
-    if ensure_template(tokenizer):
+    if spec.ranking is None and ensure_template(tokenizer):
         events.message("The model has no chat template; the default one is used")
     data = read_data(spec, artifacts, tokenizer=tokenizer, events=events)
     receipt = _receipt(spec, data, base=base, precision=precision, tokenizer=tokenizer)
@@ -105,7 +108,8 @@ def _train(
                 total, count=len(data.learnt), batch_size=spec.batch_size, seed=spec.seed
             )
             data = with_reference(data, run, network=Network(model), events=events, chosen=chosen)
-        learner = Learner(model, tokenizer, make_optimizer(model, spec), Progress())
+        beside = files_beside(spec, tokenizer, config=config)
+        learner = Learner(model, tokenizer, make_optimizer(model, spec), Progress(), beside)
         _restore(run, artifacts, learner=learner, events=events, total=total)
         course = Course(
             spec=spec,
@@ -141,6 +145,8 @@ def _bring(
 
 def _within_context(spec: TrainSpec, config: PretrainedConfig, *, events: EventLog) -> TrainSpec:
     context = context_length(config)
+    if context is not None and spec.ranking is not None:
+        return _ranking_within(context, spec, ranking=spec.ranking, events=events)
     if context is None or context >= spec.max_length:
         return spec
     events.message(
@@ -152,13 +158,38 @@ def _within_context(spec: TrainSpec, config: PretrainedConfig, *, events: EventL
     return spec.model_copy(update={"max_length": context})
 
 
-def _objective(spec: TrainSpec) -> Objective:
+def _ranking_within(
+    context: int, spec: TrainSpec, *, ranking: RankingSpec, events: EventLog
+) -> TrainSpec:
+    """Return `spec` with lengths that the model takes: of query and passage together for rerank."""
+    pairs = spec.method is Method.RERANK
+    query = min(ranking.query_max_len, context // 2 if pairs else context)
+    passage = min(ranking.passage_max_len, context - query if pairs else context)
+    lengths = {"query_max_len": query, "passage_max_len": passage}
+    shorter = ranking.model_copy(update=lengths)
+    if shorter == ranking:
+        return spec
+    events.message(
+        f"The base model takes {context} tokens at once; the lengths are {query} for queries and "
+        f"{passage} for passages, not {ranking.query_max_len} and {ranking.passage_max_len}",
+        level=EventLevel.WARN,
+        data=lengths,
+    )
+    return spec.model_copy(update={"ranking": shorter})
+
+
+def _objective(spec: TrainSpec) -> Objective | Joint:
     match spec.method:
         case Method.SUPERVISED:
             return Supervised()
         case Method.DPO:
             assert spec.beta is not None  # noqa: S101  the spec is frozen with it
             return Dpo(spec.beta)
+        case Method.EMBEDDING:
+            assert spec.ranking is not None  # noqa: S101  likewise
+            return Embedding(spec.ranking, spec.batch_size)
+        case Method.RERANK:
+            return Rerank()
         case _:
             raise ValueError(f"No objective learns by the method '{spec.method}'.")
 
@@ -188,10 +219,11 @@ def _receipt(
         base_model=spec.base_model.name,
         base_revision=base.revision,
         max_length=spec.max_length,
+        ranking=spec.ranking,
         training=FileReceipt(file=spec.training_file, report=data.training.report),
         validation=validation,
         held_out_examples=len(data.held_out),
-        chat_template_sha256=sha256(str(tokenizer.chat_template)),
+        chat_template_sha256=sha256(str(tokenizer.chat_template)) if spec.ranking is None else None,
         tokenizer_sha256=sha256(tokenizer.backend_tokenizer.to_str(pretty=True)),
         precision=precision,
         threads=torch.get_num_threads(),

@@ -45,6 +45,7 @@ def test_the_spec_is_read_back_as_it_was_frozen(run: RunDirectory) -> None:
         start_from=None,
         method=Method.SUPERVISED,
         beta=None,
+        ranking=None,
         bad_rows=Policy.REFUSE,
         over_length=Policy.CUT,
         early_stopping=None,

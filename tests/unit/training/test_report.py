@@ -50,7 +50,7 @@ def report_on(content: bytes, folder: Path, **options: Any) -> ValidationReport:
 
 
 def receipt_of(content: bytes, folder: Path, **options: Any) -> FileReport:
-    spec = cast("TrainSpec", SimpleNamespace(bad_rows=Policy.REFUSE, **options))
+    spec = cast("TrainSpec", SimpleNamespace(bad_rows=Policy.REFUSE, ranking=None, **options))
     tokenizer = AutoTokenizer.from_pretrained(folder)
     return read_file(BytesIO(content), tokenizer, spec=spec, limit=None).report
 
