@@ -144,7 +144,9 @@ def test_held_out_queries_have_as_many_against_them_as_those_of_a_step(
     model = AutoModel.from_pretrained(bert_folder)
     reference = AutoModel.from_pretrained(bert_folder).double().eval()
     parts = [examples.all[at : at + batch_size] for at in range(0, 7, batch_size)]
-    found = [(len(part), by_hand(reference, examples.take(part), fields["ranking"])) for part in parts]
+    found = [
+        (len(part), by_hand(reference, examples.take(part), fields["ranking"])) for part in parts
+    ]
 
     score = evaluate(Embedding(fields["ranking"], batch_size), Network(model), held_out=examples)
 

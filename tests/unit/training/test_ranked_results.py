@@ -103,7 +103,11 @@ def test_instructions_go_along_as_prompts(bench: Bench, bert_folder: Path) -> No
 
 @pytest.mark.parametrize("lora", SHAPES, ids=["full", "lora", "targets"])
 def test_cross_encoder_gives_the_scores_that_training_had(
-    bench: Bench, bert_folder: Path, learners: list[Learner], lora: LoraSpec | None
+    bench: Bench,
+    bert_folder: Path,
+    learners: list[Learner],
+    lora: LoraSpec | None,
+    tmp_path: Path,
 ) -> None:
     rows = [row for row in ranking_rows(12) if row["neg"]]
     fields = asked(bert_folder, Method.RERANK, lora=lora, query_max_len=24, passage_max_len=60)
@@ -113,20 +117,24 @@ def test_cross_encoder_gives_the_scores_that_training_had(
     learners[-1].model.eval()
     with torch.no_grad():
         here = torch.cat(
-            [
-                learners[-1].network.scores(batch)
-                for batch in micro_batches(examples, examples.all)
-            ]
+            [learners[-1].network.scores(batch) for batch in micro_batches(examples, examples.all)]
         )
     order = np.argsort(-examples.lengths, kind="stable").tolist()
 
-    loaded = sentence_transformers.CrossEncoder(str(bench.output), device="cpu")
+    folder = bench.output
+    if lora is not None:
+        # It loads whole models alone: an adapter goes into its base model first.
+        base = AutoModelForSequenceClassification.from_pretrained(bert_folder, num_labels=1)
+        folder = tmp_path / "merged"
+        PeftModel.from_pretrained(base, bench.output).merge_and_unload().save_pretrained(folder)
+        learners[-1].tokenizer.save_pretrained(folder)
+    loaded = sentence_transformers.CrossEncoder(str(folder), device="cpu")
 
     pairs = [(row["query"], passage) for row in rows for passage in (*row["pos"], *row["neg"])]
     there = loaded.predict(pairs, activation_fn=torch.nn.Identity(), convert_to_tensor=True)
     assert torch.allclose(here, there[order], atol=1e-5)
     assert here.std() > 1e-3
-    assert loaded.max_length == 84
+    assert loaded.tokenizer.model_max_length == 84
 
 
 @pytest.mark.parametrize("method", RANKED)
@@ -136,7 +144,10 @@ def test_an_adapter_loads_in_plain_peft_and_changes_the_model(
     bench.write_spec(ranking_rows(12), n_epochs=3, **asked(bert_folder, method))
     bench.train()
     ids = torch.tensor([[1, 80, 33, 61, 2]])
-    kinds = {Method.EMBEDDING: (AutoModel, {}), Method.RERANK: (AutoModelForSequenceClassification, {"num_labels": 1})}
+    kinds = {
+        Method.EMBEDDING: (AutoModel, {}),
+        Method.RERANK: (AutoModelForSequenceClassification, {"num_labels": 1}),
+    }
     kind, options = kinds[method]
 
     base = kind.from_pretrained(bert_folder, **options)
@@ -187,7 +198,9 @@ def test_a_killed_run_ends_with_the_same_bytes_and_another_seed_with_others(
 def test_a_tuned_adapter_is_tuned_on_head_and_all(bench: Bench, bert_folder: Path) -> None:
     fields = asked(bert_folder, Method.RERANK, lora=LoraSpec(rank=4, alpha=8))
     valid = bench.upload("valid", ranking_rows(7))
-    bench.write_spec(ranking_rows(12), validation_file=valid, n_epochs=8, learning_rate=1e-2, **fields)
+    bench.write_spec(
+        ranking_rows(12), validation_file=valid, n_epochs=8, learning_rate=1e-2, **fields
+    )
     bench.train()
     ended = bench.metrics()[-1].valid_loss
     for name in ("adapter_model.safetensors", "adapter_config.json"):
