@@ -4,7 +4,7 @@
 |---|---|
 | `n_epochs` | 1,500 examples' worth of passes: `1500 / examples`, rounded up, 1 to 10 |
 | `batch_size` | one thirty-second of the examples, 4 to 16 |
-| `learning_rate` | `base_learning_rate` times the multiplier, which is 1 |
+| `learning_rate` | `usual_learning_rate` times the multiplier, which is 1 |
 | `max_length` | 1,024 tokens; training takes the model's own context where that is shorter |
 | `beta` | `DPO_BETA`, for DPO alone |
 """
@@ -41,7 +41,7 @@ DPO_BETA = 0.1
 
 def resolve_hyperparameters(request: JobRequest, *, examples: int) -> ResolvedHyperparameters:
     """Close the hyperparameters that clients see, from the number of `examples` to learn from."""
-    usual = base_learning_rate(request)
+    usual = usual_learning_rate(request)
     multiplier = request.learning_rate_multiplier
     rate = request.learning_rate
     if rate is None:
@@ -57,7 +57,7 @@ def resolve_hyperparameters(request: JobRequest, *, examples: int) -> ResolvedHy
     )
 
 
-def base_learning_rate(request: JobRequest) -> float:
+def usual_learning_rate(request: JobRequest) -> float:
     """Return the learning rate of `request` at multiplier 1: a smaller one for all weights."""
     usual = BASE_LEARNING_RATES[request.method]
     return usual if request.lora is not None else usual * FULL_SHARE

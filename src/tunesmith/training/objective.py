@@ -39,7 +39,7 @@ class Score:
     """Mean loss, in nats."""
     accuracy: float
     """Share that the model got right."""
-    further: dict[str, float]
+    further: dict[str, float] = field(default_factory=dict)
     """Means of further numbers, by the field of `StepMetrics` that shows them in training."""
 
 

@@ -21,30 +21,27 @@ if TYPE_CHECKING:
 
     from unit.training.conftest import Bench
 
-LISTED: Any = pytest.mark.parametrize(
-    "ranking",
-    [
-        {},
-        {"pooling": "mean"},
-        {"normalized": False, "temperature": 5.0},
-        {"in_batch_negatives": False},
-        {"query_instruction": "Find: ", "passage_instruction": "Text: "},
-    ],
-    ids=lambda ranking: ", ".join(ranking) or "defaults",
-)
+RANKINGS: list[dict[str, Any]] = [
+    {},
+    {"pooling": "mean"},
+    {"normalized": False, "temperature": 5.0},
+    {"in_batch_negatives": False},
+    {"query_instruction": "Find: ", "passage_instruction": "Text: "},
+]
 
 
-def by_hand(model: torch.nn.Module, examples: Examples, ranking: Any) -> tuple[torch.Tensor, float]:
+def by_hand(model: Any, examples: Examples, ranking: Any) -> tuple[torch.Tensor, float]:
     """Mean loss, fp64 with its gradient, and mean reciprocal rank, one query after the other."""
 
     def vector(at: int, text: int) -> torch.Tensor:
-        ids = examples.tokens[examples.starts[at, text] : examples.ends[at, text]].tolist()
-        states = model(input_ids=torch.tensor([ids])).last_hidden_state[0].double()
+        states = model(input_ids=torch.tensor([tokens(at, text)])).last_hidden_state[0].double()
         pooled = states[0] if ranking.pooling == "cls" else states.mean(dim=0)
-        return pooled / pooled.norm() if ranking.normalized else pooled
+        found: torch.Tensor = pooled / pooled.norm() if ranking.normalized else pooled
+        return found
 
     def tokens(at: int, text: int) -> list[int]:
-        return examples.tokens[examples.starts[at, text] : examples.ends[at, text]].tolist()
+        span = slice(examples.starts[at, text], examples.ends[at, text])
+        return [int(token) for token in examples.tokens[span]]
 
     places = [(at, text) for at in range(len(examples)) for text in range(examples.starts.shape[1])]
     known = {place: vector(*place) for place in places}
@@ -63,7 +60,7 @@ def by_hand(model: torch.nn.Module, examples: Examples, ranking: Any) -> tuple[t
     return torch.stack(losses).mean(), sum(reciprocal) / len(reciprocal)
 
 
-@LISTED
+@pytest.mark.parametrize("ranking", RANKINGS, ids=str)
 @pytest.mark.parametrize("budget", [1, 200, 10**6])
 def test_loss_and_gradients_are_those_written_out_whatever_the_micro_batches(
     bench: Bench,
