@@ -29,6 +29,27 @@ class RankedText(Encoded):
     """What it is; for `rerank`, what the passage is."""
     segments: array[int]
     """For each token, 0 where it is of the first text, 1 where it is of a second one."""
+    whole: int
+    """Tokens that it has uncut."""
+
+
+def within_context(ranking: RankingSpec, *, method: Method, context: int | None) -> RankingSpec:
+    """Return `ranking` with lengths that a model takes which takes `context` tokens at once.
+
+    For `rerank` query and passage share them. `None` means that there is no bound.
+    """
+    if context is None:
+        return ranking
+    pairs = method is Method.RERANK
+    query = min(ranking.query_max_len, context // 2 if pairs else context)
+    passage = min(ranking.passage_max_len, context - query if pairs else context)
+    return ranking.model_copy(update={"query_max_len": query, "passage_max_len": passage})
+
+
+def longest_text(ranking: RankingSpec, *, method: Method) -> int:
+    """Return the tokens of the longest text: of query and passage together for `rerank`."""
+    both = ranking.query_max_len, ranking.passage_max_len
+    return sum(both) if method is Method.RERANK else max(both)
 
 
 class PassageEncoder:
@@ -78,11 +99,13 @@ class PassageEncoder:
 
     def _of_pairs(self, row: Ranking) -> Iterator[RankedText]:
         query, *passages = self._encodings(row)
-        cut = _truncated(query, self._ranking.query_max_len)
-        longest = self._ranking.query_max_len + self._ranking.passage_max_len
+        length = len(query)
+        query.truncate(self._ranking.query_max_len)
+        longest = longest_text(self._ranking, method=Method.RERANK)
         room = longest - self._backend.num_special_tokens_to_add(True) - len(query)
         for side, passage in zip(_sides(row), passages, strict=True):
-            yield self._text(row, side, parts=(query, passage), room=room, cut=cut)
+            more = length - len(query)
+            yield self._text(row, side, parts=(query, passage), room=room, more=more)
 
     def _encodings(self, row: Ranking) -> list[Any]:
         """Return the encodings of the query and of all passages, without special tokens."""
@@ -93,28 +116,25 @@ class PassageEncoder:
         return found
 
     def _text(
-        self, row: Ranking, side: Side, *, parts: Sequence[Any], room: int, cut: bool = False
+        self, row: Ranking, side: Side, *, parts: Sequence[Any], room: int, more: int = 0
     ) -> RankedText:
-        """Return the text of one or two encodings, of whose last one `room` tokens are kept."""
-        shortened = _truncated(parts[-1], room)
-        whole = self._backend.post_process(*parts)
+        """Return the text of one or two encodings, of whose last one `room` tokens are kept.
+
+        `more` is what the first one has lost already.
+        """
+        more += max(len(parts[-1]) - room, 0)
+        parts[-1].truncate(room)
+        found = self._backend.post_process(*parts)
         return RankedText(
             line=row.line,
             element=row.element,
-            tokens=array("i", whole.ids),
-            learn=bytearray(len(whole.ids)),
-            cut=cut or shortened,
+            tokens=array("i", found.ids),
+            learn=bytearray(len(found.ids)),
+            cut=more > 0,
             side=side,
-            segments=array("b", whole.type_ids),
+            segments=array("b", found.type_ids),
+            whole=len(found.ids) + more,
         )
-
-
-def _truncated(encoding: Any, room: int) -> bool:
-    """Cut `encoding` to `room` tokens; return whether there were more."""
-    longer = len(encoding) > room
-    if longer:
-        encoding.truncate(room)
-    return longer
 
 
 def _sides(row: Ranking) -> tuple[Side, ...]:

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from tunesmith.domain.spec import Method, Policy
 from tunesmith.domain.validation import ValidationOptions, ValidationReport
+from tunesmith.protocol.ranking import RankingRequest
 from tunesmith.protocol.tuning import Length
 from tunesmith.protocol.wire import Wire
 
@@ -17,13 +18,15 @@ class ValidateFile(Wire):
 
     model: Annotated[str, Field(min_length=1)] | None = None
     """A base model, tuned model or checkpoint whose tokenizer counts tokens; null counts none."""
-    method: Literal["supervised", "dpo"] | None = None
+    method: Literal["supervised", "dpo", "embedding", "rerank"] | None = None
     """The method that the file is for; null takes the files of any."""
     validation_file: str | None = None
     """Id of the validation file that goes with it; what both have is reported.
     Its own faults are not: check it by itself (of it, a job takes even a single example)."""
     max_length: Length | None = None
     """Tokens of the longest example; null means what a job would take."""
+    ranking: RankingRequest | None = None
+    """How a job would learn from queries and passages; null means its defaults."""
     over_length: Literal["cut", "refuse", "set_aside"] = "cut"
     """What a job would do with longer examples."""
     bad_rows: Literal["refuse", "set_aside"] = "refuse"
@@ -42,6 +45,7 @@ class ValidateFile(Wire):
             update={
                 "method": Method(self.method) if self.method else None,
                 "max_length": self.max_length or plain.max_length,
+                "ranking": self.ranking.to_spec() if self.ranking else plain.ranking,
                 "over_length": Policy(self.over_length),
                 "bad_rows": Policy(self.bad_rows),
                 "bad_rows_share": self.bad_rows_share,

@@ -9,6 +9,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.artifacts.runs import RunDirectory
+from tunesmith.dataset.passages import within_context
 from tunesmith.dataset.rendering import ensure_template
 from tunesmith.domain.disk import disk_is_full
 from tunesmith.domain.errors import DiskFullError, StaleJobError
@@ -161,19 +162,16 @@ def _within_context(spec: TrainSpec, config: PretrainedConfig, *, events: EventL
 def _ranking_within(
     context: int, spec: TrainSpec, *, ranking: RankingSpec, events: EventLog
 ) -> TrainSpec:
-    """Return `spec` with lengths that the model takes: of query and passage together for rerank."""
-    pairs = spec.method is Method.RERANK
-    query = min(ranking.query_max_len, context // 2 if pairs else context)
-    passage = min(ranking.passage_max_len, context - query if pairs else context)
-    lengths = {"query_max_len": query, "passage_max_len": passage}
-    shorter = ranking.model_copy(update=lengths)
+    """Return `spec` with lengths that the model takes."""
+    shorter = within_context(ranking, method=spec.method, context=context)
     if shorter == ranking:
         return spec
     events.message(
-        f"The base model takes {context} tokens at once; the lengths are {query} for queries and "
-        f"{passage} for passages, not {ranking.query_max_len} and {ranking.passage_max_len}",
+        f"The base model takes {context} tokens at once; the lengths are {shorter.query_max_len} "
+        f"for queries and {shorter.passage_max_len} for passages, not {ranking.query_max_len} and "
+        f"{ranking.passage_max_len}",
         level=EventLevel.WARN,
-        data=lengths,
+        data=shorter.model_dump(include={"query_max_len", "passage_max_len"}),
     )
     return spec.model_copy(update={"ranking": shorter})
 

@@ -9,6 +9,7 @@ import json
 
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
+from tunesmith.dataset.passages import longest_text
 from tunesmith.domain.spec import Method, RankingSpec, TrainSpec
 
 
@@ -23,11 +24,10 @@ def files_beside(
     ranking = spec.ranking
     if ranking is None:
         return {}
-    if spec.method is Method.RERANK:
-        tokenizer.model_max_length = ranking.query_max_len + ranking.passage_max_len
-        return {}
-    longest = max(ranking.query_max_len, ranking.passage_max_len)
+    longest = longest_text(ranking, method=spec.method)
     tokenizer.model_max_length = longest
+    if spec.method is Method.RERANK:
+        return {}
     files = {
         "modules.json": _modules(ranking),
         "sentence_bert_config.json": {"max_seq_length": longest, "do_lower_case": False},
