@@ -144,6 +144,6 @@ class Checkpoint(Value):
     metrics: StepMetrics
     """The numbers at its step."""
     key: str
-    """Prefix under which `artifacts` holds its adapter."""
+    """Prefix under which `artifacts` holds its adapter, or the whole model."""
     deleting: bool = False
     """Whether its deletion has begun: no job may start from it any more."""

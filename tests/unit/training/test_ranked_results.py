@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForSequenceClassification
 
-from tunesmith.domain.spec import LoraSpec, Method
+from tunesmith.domain.spec import LoraSpec, Method, Precision
 from tunesmith.training import checkpoints
 from tunesmith.training.embedding import Embedding
 from tunesmith.training.examples import micro_batches
@@ -193,6 +194,45 @@ def test_a_killed_run_ends_with_the_same_bytes_and_another_seed_with_others(
     assert series("killed") == series("whole")
     assert result("killed") == result("whole")
     assert result("other") != result("whole")
+
+
+def test_each_step_draws_from_all_passages_of_a_row(
+    new_bench: Callable[[str], Bench], bert_folder: Path
+) -> None:
+    """Were the first ones taken always, those behind them would change nothing."""
+    rows = [
+        {"query": f"q{n}", "pos": [f"p{n}"], "neg": [f"n{n}{other}" for other in "abcdefgh"]}
+        for n in range(8)
+    ]
+    results = []
+    for kept in (8, 2):
+        bench = new_bench(str(kept))
+        few = [row | {"neg": row["neg"][:kept]} for row in rows]
+        bench.write_spec(few, n_epochs=2, **asked(bert_folder, Method.RERANK))
+        assert bench.train().error is None
+        results.append(bench.adapter())
+
+    assert results[0] != results[1]
+
+
+@pytest.mark.parametrize("method", RANKED)
+@pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
+def test_in_bf16_what_is_trained_stays_in_fp32(
+    new_bench: Callable[[str], Bench], bert_folder: Path, method: Method, lora: LoraSpec | None
+) -> None:
+    losses = []
+    for precision in (Precision.BF16, Precision.FP32):
+        bench = new_bench(precision)
+        fields = asked(bert_folder, method, lora=lora, temperature=1.0)
+        bench.write_spec(ranking_rows(12), precision=precision, n_epochs=1, **fields)
+        assert bench.train().error is None
+        losses.append(bench.metrics()[0].train_loss)
+        kept = load_file(bench.output / WEIGHTS[lora is None])
+        assert {weight.dtype for weight in kept.values()} == {torch.float32}
+        assert any("classifier" in name for name in kept) is (method is Method.RERANK)
+
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
 
 
 def test_a_tuned_adapter_is_tuned_on_head_and_all(bench: Bench, bert_folder: Path) -> None:
