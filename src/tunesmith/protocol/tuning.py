@@ -51,7 +51,7 @@ class AdapterRequest(Wire):
     kind: Kind = "lora"
     """`lora` (arXiv:2106.09685), `rslora` (scaled by the root of the rank, arXiv:2312.03732) or
     `dora` (magnitude and direction apart, arXiv:2402.09353); or `full`: no adapter, all weights
-    are trained, and the other keys have no place."""
+    are trained, which takes 16 bytes of memory a weight, and the other keys have no place."""
     rank: Rank = 16
     """Inner dimension of the two factors."""
     alpha: Alpha | None = None

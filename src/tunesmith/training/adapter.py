@@ -25,6 +25,9 @@ from tunesmith.training.failures import RunFailedError
 _ADAPTABLE = (torch.nn.Linear, torch.nn.Embedding, Conv1D)
 """Kinds of modules that take an adapter; GPT-2 calls its linear layers convolutions."""
 
+_COUNT_BEHIND_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet"})
+"""Families whose first position is that behind the padding token's id, so that they take fewer."""
+
 _KINDS = {
     Method.EMBEDDING: (AutoModel, "FEATURE_EXTRACTION"),
     Method.RERANK: (AutoModelForSequenceClassification, "SEQ_CLS"),
@@ -61,7 +64,10 @@ def context_length(config: PretrainedConfig) -> int | None:
     """Return the most tokens that the model takes at once; `None` where the config sets none."""
     # Each config knows this name, whatever it calls the number itself.
     length = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return length if isinstance(length, int) and length > 0 else None
+    if not isinstance(length, int) or length <= 0:
+        return None
+    offset = config.pad_token_id + 1 if config.model_type in _COUNT_BEHIND_PADDING else 0
+    return length - offset
 
 
 def check_targets(spec: TrainSpec, config: PretrainedConfig) -> None:

@@ -322,3 +322,19 @@ def test_a_causal_model_gives_vectors_too(bench: Bench, base_folder: Path) -> No
     bench.write_spec(ranking_rows(8), n_epochs=1, **fields)
 
     assert bench.train().error is None
+
+
+@pytest.mark.parametrize("where", ["training_file", "validation_file"])
+def test_a_file_of_which_every_row_is_set_aside_fails_the_job(
+    bench: Bench, bert_folder: Path, where: str
+) -> None:
+    lone: list[dict[str, Any]] = [{"query": "q", "pos": ["p"], "neg": []}] * 4
+    training, valid = (lone, None) if where == "training_file" else (ranking_rows(4), lone)
+    changes = {"validation_file": bench.upload("valid", valid)} if valid else {}
+    bench.write_spec(training, **asked(bert_folder, Method.RERANK), **changes)
+
+    error = bench.train().error
+
+    assert error is not None
+    assert error.param == where
+    assert "no passage is given that does not answer" in error.message
