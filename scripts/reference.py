@@ -20,6 +20,7 @@ from tunesmith.protocol.opea_dataset import DatasetSection
 from tunesmith.protocol.opea_general import GeneralSection, LoraConfig, ModelConfig, XtuneConfig
 from tunesmith.protocol.opea_training import EmbeddingConfig, Resources, TrainingSection
 from tunesmith.protocol.preferences import PreferenceRequest
+from tunesmith.protocol.ranking import RankingRequest
 from tunesmith.protocol.tuning import AdapterRequest, EarlyStoppingRequest, TuningRequest
 from tunesmith.protocol.wire import Wire
 from tunesmith.settings import ModelSetting, Settings
@@ -178,6 +179,7 @@ def tuning_page() -> str:
         "`tuning`": TuningRequest,
         "`tuning.preference`": PreferenceRequest,
         "`tuning.adapter`": AdapterRequest,
+        "`tuning.ranking`": RankingRequest,
         "`tuning.early_stopping`": EarlyStoppingRequest,
     }
     return TUNING + "\n".join(_shape(title, shape) for title, shape in shapes.items())

@@ -86,6 +86,12 @@ def _start(services: Services, source: TunedModel, *, key: str) -> Start:
     try:
         shape = adapter_shape(services.artifacts, source.key)
     except ArtifactMissingError:
+        if services.artifacts.exists(f"{source.key}/config.json"):
+            raise InvalidRequestError(
+                f"'{source.name}' was tuned with all its weights; jobs go on from adapters only. "
+                f"Start from its base model '{source.base}'.",
+                param=key,
+            ) from None
         message = f"The adapter of '{source.name}' is no longer there."
         raise _missing(services, message, key=key) from None
     point = StartingPoint(name=source.name, base=source.base, key=source.key)

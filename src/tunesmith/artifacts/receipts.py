@@ -54,8 +54,8 @@ class LineReceipt(Value):
     """The example's number in the file's array, from 1; 0 where the file is no array."""
     text: int
     """Which of the line's texts this is, from 1; 0 where the line was set aside."""
-    side: Literal["chosen", "rejected"] | None
-    """Of a preference pair, the answer."""
+    side: Literal["chosen", "rejected", "query", "positive", "negative"] | None
+    """Of a preference pair, the answer; of a query with passages, what the text is."""
     split: Literal["train", "held_out"] | None
     """Whether it is learnt from or evaluated on; `None` where it was set aside."""
     tokens: int | None
@@ -63,7 +63,8 @@ class LineReceipt(Value):
     tokens_learnt: int | None
     """Those of them that the loss is taken on."""
     cut: bool | None
-    """Whether a part of what is to be learnt lay beyond the maximum length."""
+    """Whether a part of what is to be learnt lay beyond the maximum length; of a query or a
+    passage, whether any part of it did."""
     end_learnt: bool | None
     """Whether the last token learnt is one that ends the answer."""
     rule: str | None

@@ -6,7 +6,7 @@ runs/<job id>/
   attempt              number of the attempt that may write here
   events               one JSON line per event, numbered from 1
   log                  what the training process printed, all attempts
-  checkpoints/step-N/  adapter, tokenizer and training state at step N
+  checkpoints/step-N/  adapter or all weights, tokenizer and training state at step N
   metrics.csv          one line per optimizer step
   receipt.json         what is learnt from, in sums; what came of it, once there is an end
   receipt.jsonl        the same line by line

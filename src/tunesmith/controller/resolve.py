@@ -10,6 +10,7 @@
 | `max_grad_norm` | `MAX_GRAD_NORM` |
 | `evaluate_every` | every tenth of the run; in pretraining no fewer than `WINDOW_STEPS` |
 | `cpus` | all processors of the largest node |
+| `ranking` | for the methods of `RANKED` its defaults; for others none |
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ from tunesmith.domain.ids import tuned_model_name
 from tunesmith.domain.jobs import Job
 from tunesmith.domain.models import CatalogueEntry
 from tunesmith.domain.spec import (
+    RANKED,
     THINK_MARKS,
     DataFile,
     JobRequest,
     Method,
+    RankingSpec,
     ResolvedTuning,
     TrainSpec,
 )
@@ -82,6 +85,7 @@ def resolve_spec(
         beta=resolved.beta,
         preference=resolve_preference(request),
         think=request.think or THINK_MARKS,
+        ranking=(request.ranking or RankingSpec()) if request.method in RANKED else None,
         training_file=_data_file(training),
         validation_file=_data_file(validation) if validation else None,
         held_out_percent=0.0 if validation else request.held_out_percent,

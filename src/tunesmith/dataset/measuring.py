@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from array import array
 from collections import Counter
@@ -10,7 +11,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from tunesmith.dataset.counting import Counted
-from tunesmith.dataset.examples import AnyExample, Example, Pair, Reasoning, Text
+from tunesmith.dataset.examples import AnyExample, Example, Pair, Ranking, Reasoning, Text
+from tunesmith.dataset.passages import PassageEncoder, longest_text, within_context
 from tunesmith.dataset.problems import Problem, Rule
 from tunesmith.dataset.rendering import (
     Rendered,
@@ -23,7 +25,7 @@ from tunesmith.dataset.rendering import (
 )
 from tunesmith.dataset.texts import window_starts
 from tunesmith.dataset.tokenizer import FolderTokenizer
-from tunesmith.domain.spec import Policy
+from tunesmith.domain.spec import RANKED, Method, Policy
 from tunesmith.domain.validation import HistogramBar, TokenReport, ValidationOptions
 
 _BATCH = 256
@@ -46,7 +48,7 @@ class Tally:
     set_aside: int = 0
     """Examples that are not trained on."""
     units: int = 0
-    """What batches are made of: texts, or pairs of them."""
+    """What batches are made of: texts, pairs of them, or queries with their passages."""
 
     def join(self, later: Tally) -> None:
         """Add the tokens of `later`."""
@@ -83,12 +85,21 @@ class Measurer:
         ensure_template(tokenizer)
         self._tokenizer = tokenizer
         self._over_length = options.over_length
-        self.max_length = min(options.max_length, tokenizer.context_length or options.max_length)
+        # Rows of queries are measured as those of embedding where no method is named.
+        self._method = options.method if options.method in RANKED else Method.EMBEDDING
+        context = tokenizer.context_length
+        self._ranking = within_context(options.ranking, method=self._method, context=context)
+        self.max_length = min(options.max_length, context or options.max_length)
         """Tokens of the longest text."""
+        if options.method in RANKED:
+            self.max_length = longest_text(self._ranking, method=self._method)
         self._waiting: list[tuple[AnyExample, list[Rendered]]] = []
 
     def add(self, example: AnyExample, tally: Tally) -> Iterator[Problem]:
         """Take `example` in, and yield what is found in it and in those that waited for it."""
+        if isinstance(example, Ranking):
+            yield from self._count_ranking(example, tally=tally)
+            return
         texts: list[Rendered] = []
         for part in _rendered(example):
             found = render(part, self._tokenizer)
@@ -109,6 +120,28 @@ class Measurer:
         for example, texts in waiting:
             measured = list(islice(counted, len(texts)))
             yield from self._count(example, measured, tally=tally)
+
+    @functools.cached_property
+    def _passages(self) -> PassageEncoder:
+        return PassageEncoder(self._tokenizer.backend, self._ranking, method=self._method)
+
+    def _count_ranking(self, row: Ranking, *, tally: Tally) -> Iterator[Problem]:
+        """Measure all texts of `row`; no token of them is learnt."""
+        found = self._passages.encode(row)
+        if isinstance(found, SetAside):
+            tally.set_aside += 1
+            yield _aside(row, found)
+            return
+        tally.lengths.extend(text.whole for text in found)
+        cut = [text for text in found if text.cut]
+        if cut:
+            yield self._cut_texts(row, len(cut), of=len(found))
+            if self._over_length is not Policy.CUT:
+                tally.set_aside += 1
+                return
+        tally.units += 1
+        tally.total += sum(len(text.tokens) for text in found)
+        tally.cut += bool(cut)
 
     def _count(
         self, example: AnyExample, measured: list[Counted], *, tally: Tally
@@ -153,14 +186,25 @@ class Measurer:
         return sum(max(min(span.stop, length) - span.start, 0) for span in spans)
 
     def _too_long(self, example: AnyExample, tokens: int) -> Problem:
-        fate = {
+        fault = f"{tokens} tokens, but the longest length is {self.max_length}."
+        message = f"{example.place}: {fault} {self._fate} Shorten it, or raise max_length."
+        return _problem(example, Rule.OVER_LENGTH, message=message)
+
+    def _cut_texts(self, row: Ranking, count: int, *, of: int) -> Problem:
+        longest = f"{self._ranking.query_max_len} and {self._ranking.passage_max_len} tokens"
+        message = (
+            f"{row.place}: {count} of {of} texts are longer than queries and passages may be "
+            f"({longest}). {self._fate} Shorten them, or raise query_max_len or passage_max_len."
+        )
+        return _problem(row, Rule.OVER_LENGTH, message=message)
+
+    @property
+    def _fate(self) -> str:
+        return {
             Policy.CUT: "What is beyond is cut off.",
             Policy.SET_ASIDE: "It is left out.",
             Policy.REFUSE: "Files with such examples are refused.",
         }[self._over_length]
-        fault = f"{tokens} tokens, but the longest length is {self.max_length}. {fate}"
-        message = f"{example.place}: {fault} Shorten it, or raise max_length."
-        return _problem(example, Rule.OVER_LENGTH, message=message)
 
 
 def _rendered(example: AnyExample) -> tuple[Rendering, ...]:

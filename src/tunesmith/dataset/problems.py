@@ -107,6 +107,8 @@ class Rule(StrEnum):
     """The model's chat template leaves the tools out, or their calls."""
     ANSWER_NOT_FOUND = "answer_not_found"
     """The model's chat template does not show where the answer begins."""
+    NO_NEGATIVES = "no_negatives"
+    """A query has no passage to tell the right one from."""
 
     @property
     def severity(self) -> Severity:
@@ -130,6 +132,7 @@ _WARNINGS = frozenset(
         Rule.TEMPLATE_REFUSED,
         Rule.TOOLS_IGNORED,
         Rule.ANSWER_NOT_FOUND,
+        Rule.NO_NEGATIVES,
     }
 )
 

@@ -81,6 +81,8 @@ class SetAsideRule(StrEnum):
     """The template does not write the tools, or not their calls."""
     ANSWER_NOT_FOUND = "answer_not_found"
     """The template's text does not show where the answer begins."""
+    NO_NEGATIVES = "no_negatives"
+    """There is no passage to tell the right one from."""
 
 
 class SetAside(Value):

@@ -101,6 +101,11 @@ class FolderTokenizer:
             found["offset_mapping"] = encoding.offsets
         return found
 
+    @property
+    def backend(self) -> Backend:
+        """The tokenizer itself, which neither cuts nor pads."""
+        return self._backend
+
     def encode(self, texts: Sequence[str]) -> list[Encoding]:
         """Return the encodings of `texts`, which have all special tokens written in them."""
         found: list[Encoding] = self._backend.encode_batch(texts, add_special_tokens=False)

@@ -201,5 +201,8 @@ def _estimate(whole: Part, options: ValidationOptions, *, counted: bool) -> Step
         n_epochs=resolved.n_epochs,
         batch_size=resolved.batch_size,
         steps=optimizer_steps(batched, max_steps=None),
-        trained_tokens=whole.tally.total * resolved.n_epochs if counted else None,
+        # Of the passages of a query, each step draws some.
+        trained_tokens=whole.tally.total * resolved.n_epochs
+        if counted and whole.format is not Format.RERANK
+        else None,
     )

@@ -68,10 +68,11 @@ class StepMetrics(Value):
     """Optimizer step, from 1."""
     train_loss: float
     """Mean over the step's whole batch, in nats: of the learnt tokens' cross-entropies, or of
-    the pairs' losses."""
+    the losses of pairs or queries."""
     train_mean_token_accuracy: float
     """Share of the learnt tokens that were the model's first choice; of pairs, share of those
-    whose chosen answer has the higher reward."""
+    whose chosen answer has the higher reward; in embedding and rerank, share of the queries whose
+    right passage comes first."""
     valid_loss: float | None = None
     """The same loss on the held-out examples, at the steps that evaluate."""
     valid_mean_token_accuracy: float | None = None
@@ -83,6 +84,10 @@ class StepMetrics(Value):
     """Pairs: mean reward of the other answers, in nats."""
     rewards_margin: float | None = None
     """Pairs: mean of the first reward less the second, in nats."""
+    mrr: float | None = None
+    """Embedding and rerank: mean over the queries of 1 / rank of the right passage."""
+    valid_mrr: float | None = None
+    """The same mean on the held-out examples."""
     total_steps: int
     """Steps of the whole run."""
     learning_rate: float
@@ -139,6 +144,6 @@ class Checkpoint(Value):
     metrics: StepMetrics
     """The numbers at its step."""
     key: str
-    """Prefix under which `artifacts` holds its adapter."""
+    """Prefix under which `artifacts` holds its adapter, or the whole model."""
     deleting: bool = False
     """Whether its deletion has begun: no job may start from it any more."""

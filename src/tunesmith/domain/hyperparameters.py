@@ -4,7 +4,7 @@
 |---|---|
 | `n_epochs` | 1,500 examples' worth of passes: `1500 / examples`, rounded up, 1 to 10; of texts 1 |
 | `batch_size` | one thirty-second of the examples, 4 to 16 |
-| `learning_rate` | `BASE_LEARNING_RATES[method]` times the multiplier, which is 1 |
+| `learning_rate` | `usual_learning_rate` times the multiplier, which is 1 |
 | `max_length` | 1,024 tokens; training takes the model's own context where that is shorter |
 | `beta` | `PREFERENCE_BETA`, for the losses of pairs that have a reference |
 """
@@ -21,8 +21,8 @@ BASE_LEARNING_RATES = {
     Method.DPO: 5e-5,
     Method.REASONING: 5e-4,
     Method.PRETRAINING: 2e-4,
-    Method.EMBEDDING: 1e-4,
-    Method.RERANK: 1e-4,
+    Method.EMBEDDING: 2e-4,
+    Method.RERANK: 2e-4,
 }
 """Learning rates at `learning_rate_multiplier` 1, for adapters trained by AdamW.
 
@@ -31,16 +31,20 @@ answers where steps are large. All weights of models of 7 billion are tuned by D
 (Tunstall et al. 2023, arXiv:2310.16944); an adapter bears ten times that, and a model of our size
 as much again. Reasoning is learnt as conversations are. Texts teach with each of their tokens, not
 with answers alone, and what the model knew already is to stay: pretraining takes less, between
-both. Embedding and rerank take what adapters of such models were published with (Wang et al. 2023,
-arXiv:2401.00368; Ma et al. 2023, arXiv:2310.08319).
+both. Embedding and rerank take ten times the rate at which all weights of such encoders are tuned,
+which is 2e-5 (Wang et al. 2022, arXiv:2212.03533; Nogueira and Cho 2019, arXiv:1901.04085, have
+3e-6 for a larger one).
 """
+FULL_SHARE = 0.1
+"""Factor on these rates where all weights are trained: adapters bear ten times as much (Biderman et
+al. 2024, arXiv:2405.09673)."""
 MAX_LENGTH = 1024
 """Tokens of the longest example, unless the request says otherwise."""
 
 
 def resolve_hyperparameters(request: JobRequest, *, examples: int) -> ResolvedHyperparameters:
     """Close the hyperparameters that clients see, from the number of `examples` to learn from."""
-    usual = BASE_LEARNING_RATES[request.method]
+    usual = usual_learning_rate(request)
     multiplier = request.learning_rate_multiplier
     rate = request.learning_rate
     if rate is None:
@@ -71,6 +75,12 @@ def _epochs(method: Method, examples: int) -> int:
     if method is Method.PRETRAINING:
         return 1
     return min(10, max(1, math.ceil(1500 / examples)))
+
+
+def usual_learning_rate(request: JobRequest) -> float:
+    """Return the learning rate of `request` at multiplier 1: a smaller one for all weights."""
+    usual = BASE_LEARNING_RATES[request.method]
+    return usual if request.lora is not None else usual * FULL_SHARE
 
 
 def steps_per_epoch(examples: int, batch_size: int) -> int:

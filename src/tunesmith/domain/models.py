@@ -107,7 +107,7 @@ class TunedModel(Value):
     created_at: int
     """Unix seconds."""
     key: str
-    """Prefix under which `artifacts` holds the adapter."""
+    """Prefix under which `artifacts` holds the adapter, or the whole model."""
     deleting: bool = False
     """Whether its deletion has begun: no job may start from it any more."""
     project: str = DEFAULT_PROJECT

@@ -63,7 +63,7 @@ class Policy(StrEnum):
 
 
 class Precision(StrEnum):
-    """Number format of the frozen weights and of the matrix products."""
+    """Number format of the frozen weights and of the matrix products; what is trained is `fp32`."""
 
     AUTO = "auto"
     """`bf16` where the processor multiplies it natively, else `fp32`."""
@@ -86,6 +86,33 @@ class LoraSpec(Value):
     """Scale by `alpha / sqrt(rank)` instead. Kalajdzievski 2023, arXiv:2312.03732."""
     dora: bool = False
     """Learn magnitude and direction apart (DoRA). Liu et al. 2024, arXiv:2402.09353."""
+
+
+RANKED = frozenset({Method.EMBEDDING, Method.RERANK})
+"""The methods that learn from queries with passages."""
+
+
+class RankingSpec(Value):
+    """How queries and passages are learnt from; for `embedding` and `rerank` alone."""
+
+    group_size: Annotated[int, Field(ge=1, le=256)] = 8
+    """Passages that a query is shown with in a step: 1 that answers it, the others do not."""
+    query_max_len: Annotated[int, Field(ge=8)] = 128
+    """Tokens of the longest query; what is beyond is cut."""
+    passage_max_len: Annotated[int, Field(ge=8)] = 128
+    """Tokens of the longest passage; `rerank` cuts the pair at the sum of both lengths."""
+    query_instruction: str = ""
+    """What goes before each query, letter by letter; a row's own `prompt` goes in its place."""
+    passage_instruction: str = ""
+    """What goes before each passage, letter by letter."""
+    temperature: Annotated[float, Field(ge=1e-3, le=10)] = 0.02
+    """Embedding alone: similarities are divided by it. Oord et al. 2018, arXiv:1807.03748."""
+    pooling: Literal["cls", "mean"] = "cls"
+    """Embedding alone: a text's vector is its first token's, or the mean of all its tokens'."""
+    normalized: bool = True
+    """Embedding alone: whether vectors are scaled to length 1."""
+    in_batch_negatives: bool = True
+    """Embedding alone: whether the other queries' passages do not answer a query either."""
 
 
 class EarlyStopping(Value):
@@ -132,8 +159,10 @@ class JobRequest(Value):
     """Factor on the base learning rate (OpenAI's dialect)."""
     learning_rate: Annotated[float, Field(ge=LEARNING_RATES[0], le=LEARNING_RATES[1])] | None = None
     """Absolute learning rate; it wins over the multiplier (OPEA's dialect)."""
-    lora: LoraSpec = LoraSpec()
-    """The adapter's shape."""
+    ranking: RankingSpec | None = None
+    """How queries and passages are learnt from; `None` means the defaults."""
+    lora: LoraSpec | None = LoraSpec()
+    """The adapter's shape; `None` means none: all weights are trained."""
     max_length: Annotated[int, Field(ge=8)] | None = None
     """Tokens of the longest example; what is beyond is cut."""
     max_steps: Annotated[int, Field(ge=1)] | None = None
@@ -248,6 +277,8 @@ class TrainSpec(Value):
     """Pairs alone: the loss."""
     think: ThinkMarks
     """Reasoning: what begins and ends a thought, for models with no marks of their own."""
+    ranking: RankingSpec | None
+    """How queries and passages are learnt from; `None` for the methods that have none."""
     training_file: DataFile
     """What is learnt from."""
     validation_file: DataFile | None
@@ -280,8 +311,8 @@ class TrainSpec(Value):
     """AdamW's decoupled weight decay."""
     max_grad_norm: float
     """Gradients are scaled down to this norm."""
-    lora: LoraSpec
-    """The adapter's shape."""
+    lora: LoraSpec | None
+    """The adapter's shape; `None` means none: all weights are trained."""
     gradient_checkpointing: bool
     """Recompute activations in the backward pass to save memory."""
     precision: Precision

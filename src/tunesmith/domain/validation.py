@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tunesmith.domain.hyperparameters import MAX_LENGTH
-from tunesmith.domain.spec import Method, Policy
+from tunesmith.domain.spec import Method, Policy, RankingSpec
 from tunesmith.domain.values import Value
 
 MINIMUM_EXAMPLES = 10
@@ -26,6 +26,8 @@ class ValidationOptions(Value):
     """The model whose tokenizer counts tokens; `None` counts none."""
     max_length: Annotated[int, Field(ge=8)] = MAX_LENGTH
     """Tokens of the longest example; the model's own context where that is shorter."""
+    ranking: RankingSpec = RankingSpec()
+    """How a job would learn from queries and passages, with their lengths."""
     over_length: Literal[Policy.CUT, Policy.REFUSE, Policy.SET_ASIDE] = Policy.CUT
     """What a job would do with examples of more tokens."""
     bad_rows: Literal[Policy.REFUSE, Policy.SET_ASIDE] = Policy.REFUSE

@@ -25,6 +25,7 @@ from tunesmith.protocol.methods import (
     check_beta,
     method_to_wire,
 )
+from tunesmith.protocol.ranking import check_ranking
 from tunesmith.protocol.tuning import TuningObject, TuningRequest
 from tunesmith.protocol.wire import Wire
 
@@ -88,6 +89,8 @@ class CreateJob(Wire):
             metadata=self.metadata,
         )
         check_beta(request)
+        place = "tuning.ranking"
+        check_ranking(request, place=place, group_size=f"{place}.group_size")
         return request
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BeforeValidator
 
 from tunesmith.domain.errors import InvalidRequestError
-from tunesmith.domain.spec import JobRequest, LoraSpec, Method
+from tunesmith.domain.spec import RANKED, JobRequest, LoraSpec, Method
 from tunesmith.protocol.hyperparameters import (
     BatchSize,
     Epochs,
@@ -23,6 +23,7 @@ from tunesmith.protocol.integrations import Integrations, asked_integrations
 from tunesmith.protocol.opea_dataset import DatasetSection
 from tunesmith.protocol.opea_general import CHECKPOINT_PATH, GeneralSection
 from tunesmith.protocol.opea_training import TrainingSection
+from tunesmith.protocol.ranking import check_ranking
 from tunesmith.protocol.wire import Wire
 
 SECTIONS = frozenset({"General", "Dataset", "Training"})
@@ -106,9 +107,11 @@ class OpeaCreateJob(Wire):
         training, general = self.Training, self.General
         method = general.to_method()
         self.Dataset.check(method)
-        return JobRequest(
+        embedding = training.embedding_training_config
+        request = JobRequest(
             method=method,
             beta=training.dpo_beta if method is Method.DPO else None,
+            ranking=self.Dataset.to_ranking(embedding) if method in RANKED else None,
             n_epochs=self._agreed("n_epochs", second.n_epochs, twin=("epochs", training.epochs)),
             batch_size=self._whole_batch(second.batch_size),
             learning_rate=self._agreed(
@@ -116,7 +119,7 @@ class OpeaCreateJob(Wire):
                 second.learning_rate_multiplier,
                 twin=("learning_rate", training.learning_rate),
             ),
-            lora=general.lora_config.to_spec(source),
+            lora=general.to_lora(source),
             max_length=self.Dataset.to_max_length(method),
             over_length=self.Dataset.to_over_length(method),
             max_steps=training.max_train_steps,
@@ -131,6 +134,8 @@ class OpeaCreateJob(Wire):
             integrations=asked_integrations(self.integrations),
             suffix=self.suffix,
         )
+        check_ranking(request, place="Dataset", group_size="Dataset.train_group_size")
+        return request
 
     def _agreed(self, key: str, second: Number | None, *, twin: tuple[str, Number]) -> Number:
         """Return what `hyperparameters` and `Training` say of one hyperparameter.

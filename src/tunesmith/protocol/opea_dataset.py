@@ -10,8 +10,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tunesmith.domain.errors import InvalidRequestError
-from tunesmith.domain.spec import Method, Policy
+from tunesmith.domain.spec import Method, Policy, RankingSpec
 from tunesmith.protocol.hyperparameters import agreed
+from tunesmith.protocol.opea_training import EmbeddingConfig
+from tunesmith.protocol.ranking import GroupSize, Instruction, TextLength
 from tunesmith.protocol.tuning import Length
 from tunesmith.protocol.wire import Only, Wire, expecting
 
@@ -78,16 +80,19 @@ class DatasetSection(Wire):
         int, Only(0, mend="an evaluation covers all held-out examples; leave it out")
     ] = 0
     """0 only, which means all."""
-    train_group_size: Annotated[int, Field(ge=1)] = 8
-    """No effect: for embedding and rerank alone."""
-    query_max_len: Annotated[int, Field(ge=1)] = 128
-    """No effect: for embedding and rerank alone."""
-    passage_max_len: Annotated[int, Field(ge=1)] = 128
-    """No effect: for embedding and rerank alone."""
-    query_instruction_for_retrieval: str | None = None
-    """No effect: for embedding alone."""
-    passage_instruction_for_retrieval: str | None = None
-    """No effect: for embedding alone."""
+    train_group_size: GroupSize = 8
+    """With the tasks `embedding` and `rerank` alone: passages that a query is shown with in a step,
+    of which one answers it, 1 to 256; others are repeated where they are too few. No effect else.
+    """
+    query_max_len: TextLength = 128
+    """With these tasks: tokens of the longest query. No effect with others."""
+    passage_max_len: TextLength = 128
+    """With these tasks: tokens of the longest passage; with `rerank`, query and passage together
+    take as many as both lengths add up to. No effect with others."""
+    query_instruction_for_retrieval: Instruction | None = None
+    """With these tasks: what goes before each query. No effect with others."""
+    passage_instruction_for_retrieval: Instruction | None = None
+    """With these tasks: what goes before each passage. No effect with others."""
     reasoning_dataset_keys: list[str] = Field(default_factory=lambda: list(_REASONING_KEYS))
     """With the task `reasoning`: these names of the columns only; no effect with others."""
 
@@ -99,6 +104,20 @@ class DatasetSection(Wire):
                 f"name the file's columns {', '.join(_REASONING_KEYS)}.",
                 param="Dataset.reasoning_dataset_keys",
             )
+
+    def to_ranking(self, embedding: EmbeddingConfig) -> RankingSpec:
+        """Return how queries and passages are learnt from, with the settings of `embedding`."""
+        return RankingSpec(
+            group_size=self.train_group_size,
+            query_max_len=self.query_max_len,
+            passage_max_len=self.passage_max_len,
+            query_instruction=self.query_instruction_for_retrieval or "",
+            passage_instruction=self.passage_instruction_for_retrieval or "",
+            temperature=embedding.temperature,
+            pooling=embedding.sentence_pooling_method,
+            normalized=embedding.normalized,
+            in_batch_negatives=embedding.use_inbatch_neg,
+        )
 
     def to_over_length(self, method: Method) -> Policy:
         """Return what becomes of longer examples, in a job that learns by `method`."""

@@ -9,10 +9,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from tunesmith.domain.errors import InvalidRequestError
 from tunesmith.domain.spec import LoraSpec, Method
 from tunesmith.protocol.adapters import check_same
 from tunesmith.protocol.tuning import Alpha, Dropout, Rank, Targets
-from tunesmith.protocol.wire import Only, Wire, expecting, not_null
+from tunesmith.protocol.wire import Only, Wire, expecting
 
 CHECKPOINT_PATH = r"^output/(ft-?job-[A-Za-z0-9-]{1,64})(?:/checkpoint-([0-9]{1,18}))?$"
 """Where OPEA's clients see the result of a job, or its checkpoint."""
@@ -22,6 +23,8 @@ _METHODS = {
     "pretraining": Method.PRETRAINING,
     "reasoning": Method.REASONING,
     "dpo": Method.DPO,
+    "embedding": Method.EMBEDDING,
+    "rerank": Method.RERANK,
 }
 """What each task learns."""
 
@@ -142,26 +145,40 @@ class GeneralSection(Wire):
     the service, which saves one each epoch or more often."""
     config: ModelConfig = ModelConfig()
     """How the base model is fetched."""
-    lora_config: Annotated[
-        LoraConfig, not_null("this version tunes adapters only; leave it out, or give its keys")
-    ] = LoraConfig()
-    """The adapter's shape; null would mean full fine-tuning, which this version does not do."""
+    lora_config: LoraConfig | None = LoraConfig()
+    """The adapter's shape; null means none, so that all weights are trained. With the tasks
+    `embedding` and `rerank` that is the default, as in OPEA; its keys are honoured if given."""
     xtune_config: XtuneConfig = XtuneConfig()
     """Settings of xtune; defaults only."""
     enable_gradient_checkpointing: bool = False
     """Recompute activations in the backward pass to save memory."""
-    task: Annotated[
-        Literal["instruction_tuning", "pretraining", "dpo", "rerank", "embedding", "reasoning"],
-        Only(
-            *_METHODS,
-            mend=f"this version does {', '.join(map(repr, _METHODS))} only",
-        ),
+    task: Literal[
+        "instruction_tuning", "pretraining", "dpo", "rerank", "embedding", "reasoning"
     ] = "instruction_tuning"
     """`instruction_tuning`, which learns answers; `reasoning`, which learns thoughts and answers;
-    `pretraining`, which learns whole texts; or `dpo`, which learns from pairs of a chosen and a
-    rejected answer. OPEA trains all weights for `reasoning` and `pretraining`, whatever
-    `lora_config` says; here they train an adapter as the other tasks do."""
+    `pretraining`, which learns whole texts; `dpo`, which learns from pairs of a chosen and a
+    rejected answer; `embedding` and `rerank`, which learn from queries with passages. OPEA trains
+    all weights for `reasoning` and `pretraining`, whatever `lora_config` says; here they train an
+    adapter unless it is null."""
 
     def to_method(self) -> Method:
         """Return what is learnt."""
         return _METHODS[self.task]
+
+    def to_lora(self, source: LoraSpec | None) -> LoraSpec | None:
+        """Return the adapter's shape in domain terms; `None` means that all weights are trained.
+
+        `source` is the shape of the adapter that the job starts from, if it does.
+        Raises `InvalidRequestError` where another shape is asked for.
+        """
+        given = "lora_config" in self.model_fields_set
+        if source is not None and given and self.lora_config is None:
+            raise InvalidRequestError(
+                "'General.lora_config' is null, but the job starts from an adapter. Leave it out, "
+                "or start from the base model.",
+                param="General.lora_config",
+            )
+        ranked = self.task in {"embedding", "rerank"}
+        if self.lora_config is None or (ranked and not given and source is None):
+            return None
+        return self.lora_config.to_spec(source)

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from tunesmith.domain.spec import LEARNING_RATES, Precision
+from tunesmith.protocol.ranking import Temperature
 from tunesmith.protocol.tuning import WeightDecay
 from tunesmith.protocol.wire import Only, Wire
 
@@ -35,18 +36,19 @@ class Resources(Wire):
 
 
 class EmbeddingConfig(Wire):
-    """Settings of the embedding task, which this version does not have: without effect."""
+    """Settings of the task `embedding`; with other tasks without effect."""
 
     negatives_cross_device: bool = False
-    """No effect."""
-    temperature: float = 0.02
-    """No effect."""
+    """No effect: there is one worker, and its negatives are all that there are."""
+    temperature: Temperature = 0.02
+    """Similarities are divided by it, 0.001 to 10. No effect with other tasks."""
     sentence_pooling_method: Literal["cls", "mean"] = "cls"
-    """No effect."""
+    """A text's vector is its first token's, or the mean over all. No effect with other tasks."""
     normalized: bool = True
-    """No effect."""
+    """Whether vectors are scaled to length 1. No effect with other tasks."""
     use_inbatch_neg: bool = True
-    """No effect."""
+    """Whether the other queries' passages do not answer a query either. No effect with other
+    tasks."""
 
 
 class TrainingSection(Wire):
@@ -101,7 +103,7 @@ class TrainingSection(Wire):
     ] = ""
     """Empty only."""
     embedding_training_config: EmbeddingConfig = EmbeddingConfig()
-    """No effect: for embedding alone."""
+    """How vectors are learnt, with the task `embedding`."""
     dpo_beta: Annotated[float, Field(gt=0, le=2)] = 0.1
     """With the task `dpo`: how closely the model is held to where it began, above 0, at most 2."""
 

@@ -21,8 +21,8 @@ class TokenObject(Wire):
 class ReceiptTextObject(Wire):
     """One of the texts that a line is learnt as."""
 
-    side: Literal["chosen", "rejected"] | None
-    """Of a preference pair, the answer; null in other methods."""
+    side: Literal["chosen", "rejected", "query", "positive", "negative"] | None
+    """Of a preference pair, the answer; of a query with passages, what the text is; else null."""
     split: Literal["train", "held_out"] | None
     """Whether it is learnt from or evaluated on."""
     cut: bool | None

@@ -24,6 +24,7 @@ from tunesmith.domain.spec import (
 )
 from tunesmith.protocol.adapters import check_same
 from tunesmith.protocol.preferences import PreferenceObject, PreferenceRequest
+from tunesmith.protocol.ranking import RankingRequest
 from tunesmith.protocol.wire import Only, Wire
 
 _MOST = 2_147_483_647
@@ -51,8 +52,8 @@ Length = Annotated[int, Field(ge=8, le=1_048_576)]
 WeightDecay = Annotated[float, Field(ge=0, le=10)]
 """AdamW's decoupled weight decay."""
 
-Kind = Literal["lora", "rslora", "dora"]
-"""Kinds of adapters."""
+Kind = Literal["lora", "rslora", "dora", "full"]
+"""Kinds of adapters, and `full` for none."""
 
 
 class AdapterRequest(Wire):
@@ -60,7 +61,8 @@ class AdapterRequest(Wire):
 
     kind: Kind = "lora"
     """`lora` (arXiv:2106.09685), `rslora` (scaled by the root of the rank, arXiv:2312.03732) or
-    `dora` (magnitude and direction apart, arXiv:2402.09353)."""
+    `dora` (magnitude and direction apart, arXiv:2402.09353); or `full`: no adapter, all weights
+    are trained, which takes 16 bytes of memory a weight, and the other keys have no place."""
     rank: Rank = 16
     """Inner dimension of the two factors."""
     alpha: Alpha | None = None
@@ -70,13 +72,22 @@ class AdapterRequest(Wire):
     targets: Targets | None = None
     """Names of the modules that are adapted; null means every linear layer but the head."""
 
-    def to_spec(self, source: LoraSpec | None) -> LoraSpec:
+    def to_spec(self, source: LoraSpec | None) -> LoraSpec | None:
         """Return the adapter's shape in domain terms: that of `source`, if the job starts from one.
 
-        Raises `InvalidRequestError` where another shape is asked for; dropout is free.
+        `None` means that all weights are trained. Raises `InvalidRequestError` where another
+        shape than the source's is asked for, though dropout is free; or a shape of nothing.
         """
         if source is not None:
             return self._tuned_on(source)
+        if self.kind == "full":
+            for key in sorted(self.model_fields_set - {"kind"}):
+                raise _fault(
+                    f"adapter.{key}",
+                    "is given, but with 'tuning.adapter.kind' 'full' there is no adapter; leave "
+                    "the one out or change the other",
+                )
+            return None
         return LoraSpec(
             rank=self.rank,
             alpha=2.0 * self.rank if self.alpha is None else self.alpha,
@@ -121,6 +132,9 @@ class TuningRequest(Wire):
     `<think>` and `</think>` of their own; null means these two."""
     adapter: AdapterRequest = AdapterRequest()
     """The adapter's shape."""
+    ranking: RankingRequest | None = None
+    """How queries and passages are learnt from, with `embedding` and `rerank` alone; null means
+    the defaults."""
     max_length: Length | None = None
     """Tokens of the longest example; null means 1024. A model whose context is shorter takes no
     more than that, and an event tells so."""
@@ -184,12 +198,14 @@ class TuningRequest(Wire):
 
         `source` is the shape of the adapter that the job starts from, if it does.
         """
-        given = self.model_dump(exclude={"objective", "adapter", "device", "workers", "packing"})
+        left_out = {"objective", "adapter", "ranking", "device", "workers", "packing"}
+        given = self.model_dump(exclude=left_out)
         stopping = self.early_stopping
         return given | {
             "lora": self.adapter.to_spec(source),
             "preference": self.preference.to_domain() if self.preference else None,
             "think": tuple(self.think) if self.think else None,
+            "ranking": self.ranking.to_spec() if self.ranking else None,
             "over_length": Policy(self.over_length),
             "bad_rows": Policy(self.bad_rows),
             "precision": Precision(self.precision),
@@ -258,19 +274,21 @@ class AdapterObject(Wire):
     """The adapter's shape."""
 
     kind: Kind
-    """`lora`, `rslora` or `dora`."""
-    rank: int
-    """Inner dimension of the two factors."""
-    alpha: float
+    """`lora`, `rslora`, `dora`; or `full`: no adapter, all weights are trained."""
+    rank: int | None
+    """Inner dimension of the two factors; with `full` null, as all that follows."""
+    alpha: float | None
     """Numerator of the scale."""
-    dropout: float
+    dropout: float | None
     """Share of the adapter's inputs that is zeroed while training."""
     targets: list[str] | None
     """Names of the modules that are adapted; null means every linear layer but the head."""
 
     @classmethod
-    def to_wire(cls, lora: LoraSpec) -> Self:
-        """Return the shape `lora` as clients see it."""
+    def to_wire(cls, lora: LoraSpec | None) -> Self:
+        """Return the shape `lora` as clients see it; `None` means that there is no adapter."""
+        if lora is None:
+            return cls(kind="full", rank=None, alpha=None, dropout=None, targets=None)
         return cls(
             kind="dora" if lora.dora else "rslora" if lora.rslora else "lora",
             rank=lora.rank,
@@ -291,6 +309,8 @@ class TuningObject(Wire):
     """Of reasoning: what begins and what ends a thought, for models with no marks of their own."""
     adapter: AdapterObject
     """The adapter's shape."""
+    ranking: RankingRequest | None
+    """How queries and passages are learnt from; null in other methods."""
     max_length: int | None
     """Tokens of the longest example, where the model's context is no shorter."""
     over_length: str
@@ -354,6 +374,7 @@ class TuningObject(Wire):
                 "preference": PreferenceObject.to_wire(preference) if preference else None,
                 "think": list(request.think or THINK_MARKS) if reasons else None,
                 "adapter": AdapterObject.to_wire(request.lora),
+                "ranking": RankingRequest.of(request),
                 "early_stopping": _stopping(request.early_stopping),
             }
         )

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from tunesmith.domain.spec import Method, Policy
 from tunesmith.domain.validation import ValidationOptions, ValidationReport
+from tunesmith.protocol.ranking import RankingRequest
 from tunesmith.protocol.tuning import Length
 from tunesmith.protocol.wire import Wire
 
@@ -26,6 +27,8 @@ class ValidateFile(Wire):
     Its own faults are not: check it by itself (of it, a job takes even a single example)."""
     max_length: Length | None = None
     """Tokens of the longest example; null means what a job would take."""
+    ranking: RankingRequest | None = None
+    """How a job would learn from queries and passages; null means its defaults."""
     over_length: Literal["cut", "refuse", "set_aside"] = "cut"
     """What a job would do with longer examples."""
     bad_rows: Literal["refuse", "set_aside"] = "refuse"
@@ -44,6 +47,7 @@ class ValidateFile(Wire):
             update={
                 "method": Method(self.method) if self.method else None,
                 "max_length": self.max_length or plain.max_length,
+                "ranking": self.ranking.to_spec() if self.ranking else plain.ranking,
                 "over_length": Policy(self.over_length),
                 "bad_rows": Policy(self.bad_rows),
                 "bad_rows_share": self.bad_rows_share,

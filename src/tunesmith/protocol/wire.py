@@ -6,7 +6,6 @@ from typing import Any
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
@@ -76,20 +75,6 @@ class Only:
         if value not in self._supported:
             raise unsupported(self._mend)
         return value
-
-
-def not_null(mend: str) -> BeforeValidator:
-    """Return a field's check that refuses null, whose meaning this version cannot honour.
-
-    `mend` is a clause that says what to do instead.
-    """
-
-    def check(value: Any) -> Any:
-        if value is None:
-            raise unsupported(mend)
-        return value
-
-    return BeforeValidator(check)
 
 
 def unsupported(mend: str) -> PydanticCustomError:

@@ -1,4 +1,4 @@
-"""Loads a base model in the wanted precision and puts a trainable adapter on it."""
+"""Loads a base model in the wanted precision and makes it learn: an adapter on it, or all of it."""
 
 from __future__ import annotations
 
@@ -6,21 +6,34 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
     AutoTokenizer,
     PretrainedConfig,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.pytorch_utils import Conv1D
 
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.models import CatalogueEntry
-from tunesmith.domain.spec import Precision, TrainSpec
+from tunesmith.domain.spec import LoraSpec, Method, Precision, TrainSpec
 from tunesmith.training.base_model import BaseModel, unavailable
 from tunesmith.training.failures import RunFailedError
 
 _ADAPTABLE = (torch.nn.Linear, torch.nn.Embedding, Conv1D)
 """Kinds of modules that take an adapter; GPT-2 calls its linear layers convolutions."""
+
+_COUNT_BEHIND_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet"})
+"""Families whose first position is that behind the padding token's id, so that they take fewer."""
+
+_KINDS = {
+    Method.EMBEDDING: (AutoModel, "FEATURE_EXTRACTION"),
+    Method.RERANK: (AutoModelForSequenceClassification, "SEQ_CLS"),
+}
+_CAUSAL = (AutoModelForCausalLM, "CAUSAL_LM")
+"""How transformers and peft call the kind of model that a method tunes; this for all others."""
 
 
 DTYPES = {Precision.BF16: torch.bfloat16, Precision.FP32: torch.float32}
@@ -55,7 +68,10 @@ def context_length(config: PretrainedConfig) -> int | None:
     """Return the most tokens that the model takes at once; `None` where the config sets none."""
     # Each config knows this name, whatever it calls the number itself.
     length = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return length if isinstance(length, int) and length > 0 else None
+    if not isinstance(length, int) or length <= 0:
+        return None
+    offset = config.pad_token_id + 1 if config.model_type in _COUNT_BEHIND_PADDING else 0
+    return length - offset
 
 
 def check_targets(spec: TrainSpec, config: PretrainedConfig) -> None:
@@ -63,17 +79,15 @@ def check_targets(spec: TrainSpec, config: PretrainedConfig) -> None:
 
     The model is built without its weights, so that this takes no memory to speak of.
     """
-    if spec.lora.targets is None:
+    targets = spec.lora.targets if spec.lora is not None else None
+    if targets is None:
         return
+    kind, _ = _KINDS.get(spec.method, _CAUSAL)
     with torch.device("meta"):
-        skeleton = AutoModelForCausalLM.from_config(
-            config, trust_remote_code=spec.base_model.trust_remote_code
-        )
+        skeleton = kind.from_config(config, trust_remote_code=spec.base_model.trust_remote_code)
     paths = [path for path, module in skeleton.named_modules() if isinstance(module, _ADAPTABLE)]
     missing = [
-        target
-        for target in spec.lora.targets
-        if not any(f".{path}".endswith(f".{target}") for path in paths)
+        target for target in targets if not any(f".{path}".endswith(f".{target}") for path in paths)
     ]
     if missing:
         raise RunFailedError(
@@ -85,26 +99,28 @@ def check_targets(spec: TrainSpec, config: PretrainedConfig) -> None:
         )
 
 
-def load_model(spec: TrainSpec, base: BaseModel, *, precision: Precision) -> PeftModel:
-    """Load `base` frozen in `precision`, with a new adapter in fp32 started from the seed.
+def load_model(
+    spec: TrainSpec, base: BaseModel, *, precision: Precision
+) -> PeftModel | PreTrainedModel:
+    """Load `base` as the kind of model that the method tunes, started from the seed.
 
-    Raises `RunFailedError` where the model cannot be loaded.
+    With an adapter, it is frozen in `precision` and the adapter is fp32. Where whole modules
+    are trained (all, or a reranker's new head), their weights are fp32, and in `bf16` rounded
+    for each product alone. Raises `RunFailedError` where the model cannot be loaded.
     """
-    entry = spec.base_model
-    try:
-        frozen = AutoModelForCausalLM.from_pretrained(
-            base.folder,
-            dtype=DTYPES[precision],
-            trust_remote_code=entry.trust_remote_code,
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise unavailable(entry, f"its weights cannot be loaded. ({error})") from error
+    whole = spec.lora is None or spec.method is Method.RERANK
+    rounded = precision is Precision.BF16
+    model = _load(spec, base, dtype=torch.bfloat16 if rounded and not whole else torch.float32)
+    if rounded and whole:
+        for module in {model, model.base_model}:
+            module.forward = torch.autocast("cpu", torch.bfloat16)(module.forward)
     if spec.gradient_checkpointing:
-        frozen.gradient_checkpointing_enable({"use_reentrant": False})
-    leave_out_dropout(frozen)
-    model = _with_adapter(frozen, spec)
-    model.peft_config["default"].base_model_name_or_path = base.reference
-    model.peft_config["default"].revision = base.revision
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    if spec.lora is not None:
+        leave_out_dropout(model)
+        model = _with_adapter(model, spec.lora, spec=spec)
+        model.peft_config["default"].base_model_name_or_path = base.reference
+        model.peft_config["default"].revision = base.revision
     model.train()
     return model
 
@@ -122,10 +138,30 @@ def leave_out_dropout(frozen: torch.nn.Module) -> None:
                 setattr(module, name, 0.0)
 
 
-def _with_adapter(frozen: torch.nn.Module, spec: TrainSpec) -> PeftModel:
-    lora = spec.lora
+def _load(spec: TrainSpec, base: BaseModel, *, dtype: torch.dtype) -> PreTrainedModel:
+    entry, (kind, _) = spec.base_model, _KINDS.get(spec.method, _CAUSAL)
+    options = {"num_labels": 1} if spec.method is Method.RERANK else {}
+    # A reranker's head is new in most base models: it is drawn here.
+    torch.manual_seed(spec.seed)
+    try:
+        model = kind.from_pretrained(
+            base.folder, dtype=dtype, trust_remote_code=entry.trust_remote_code, **options
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise unavailable(entry, f"its weights cannot be loaded. ({error})") from error
+    if spec.method is Method.RERANK and model.config.pad_token_id is None:
+        raise unavailable(
+            entry,
+            "its config names no padding token (pad_token_id), so that a reranker made of it could "
+            "not tell where a text ends. Choose an encoder, such as one of the BERT family.",
+        )
+    return model
+
+
+def _with_adapter(frozen: torch.nn.Module, lora: LoraSpec, *, spec: TrainSpec) -> PeftModel:
+    _, task = _KINDS.get(spec.method, _CAUSAL)
     config = LoraConfig(
-        task_type="CAUSAL_LM",
+        task_type=task,
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.artifacts.runs import RunDirectory
@@ -45,18 +47,19 @@ class Learner:
     """What learns: all that a checkpoint is made of."""
 
     network: Network
-    """The frozen model with its adapter, as objectives see it."""
+    """The model, with its adapter or all of its weights trained, as objectives see it."""
     tokenizer: PreTrainedTokenizerBase
     """The model's tokenizer."""
     optimizer: torch.optim.Optimizer
-    """The optimizer of the adapter's weights."""
+    """The optimizer of the weights that are trained."""
     progress: Progress
     """How far it has come."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Further texts of the result, by their paths in its folder."""
 
     @property
-    def model(self) -> PeftModel:
-        """The frozen model with its adapter."""
-        assert isinstance(self.network.model, PeftModel)  # noqa: S101
+    def model(self) -> PeftModel | PreTrainedModel:
+        """The model itself."""
         return self.network.model
 
 
@@ -68,11 +71,11 @@ def save(run: RunDirectory, learner: Learner) -> None:
     progress = learner.progress
     with run.scratch() as aside:
         folder = aside / "checkpoint"
-        learner.model.save_pretrained(folder, save_embedding_layers=False)
-        (folder / "README.md").unlink(missing_ok=True)
-        # safetensors makes files for their owner alone; this one is handed out.
-        (folder / ADAPTER).chmod(0o644)
+        _save_weights(learner.model, folder)
         learner.tokenizer.save_pretrained(folder)
+        for name, text in learner.files.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text(text, encoding="utf-8")
         state = {
             "optimizer": learner.optimizer.state_dict(),
             "step": progress.step,
@@ -86,13 +89,34 @@ def save(run: RunDirectory, learner: Learner) -> None:
         run.save_checkpoint(progress.step, folder)
 
 
+def _save_weights(model: PeftModel | PreTrainedModel, folder: Path) -> None:
+    """Save the adapter of `model`, or all of it, with its config."""
+    if isinstance(model, PeftModel):
+        model.save_pretrained(folder, save_embedding_layers=False)
+        (folder / "README.md").unlink(missing_ok=True)
+    else:
+        model.save_pretrained(folder)
+    # safetensors makes files for their owner alone; these are handed out.
+    for file in folder.glob("*.safetensors"):
+        file.chmod(0o644)
+
+
+def _restore_weights(model: PeftModel | PreTrainedModel, folder: Path) -> None:
+    if isinstance(model, PeftModel):
+        set_peft_model_state_dict(model, load_file(folder / ADAPTER))
+        return
+    # Some weights have other names in files than in the model; transformers knows which.
+    saved = type(model).from_pretrained(folder, dtype=torch.float32)
+    model.load_state_dict(saved.state_dict())
+
+
 def restore_newest(run: RunDirectory, artifacts: Artifacts, *, learner: Learner) -> None:
     """Bring `learner` to the newest checkpoint of `run`; nothing happens where there is none."""
     steps = run.checkpoint_steps()
     if not steps:
         return
     folder = artifacts.fetch_folder(run.checkpoint(steps[-1]))
-    set_peft_model_state_dict(learner.model, load_file(folder / ADAPTER))
+    _restore_weights(learner.model, folder)
     state = torch.load(folder / STATE, weights_only=True)
     learner.optimizer.load_state_dict(state["optimizer"])
     learner.progress.step = state["step"]
@@ -101,11 +125,13 @@ def restore_newest(run: RunDirectory, artifacts: Artifacts, *, learner: Learner)
     learner.progress.standing = Standing.model_validate(state["standing"])
 
 
-def start_from(prefix: str, artifacts: Artifacts, *, model: PeftModel) -> None:
+def start_from(prefix: str, artifacts: Artifacts, *, model: PeftModel | PreTrainedModel) -> None:
     """Give `model` the weights of the adapter that `artifacts` holds under `prefix`.
 
     Raises `RunFailedError` with the code `model_unavailable` if it is gone or of another shape.
     """
+    if not isinstance(model, PeftModel):
+        raise _no_start("has no place in a model all of whose weights are trained.")
     try:
         weights = load_file(artifacts.fetch_folder(prefix) / ADAPTER)
     except (ArtifactMissingError, FileNotFoundError):

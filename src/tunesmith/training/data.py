@@ -15,7 +15,7 @@ from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.spec import DataFile, TrainSpec
 from tunesmith.training.examples import Examples, hold_out
 from tunesmith.training.failures import RunFailedError
-from tunesmith.training.reading import FileContent, read_file
+from tunesmith.training.reading import FileContent, FileReport, read_file
 from tunesmith.training.receipt import sha256_of_file
 from tunesmith.training.receipt_lines import FileLines
 from tunesmith.training.telemetry import EventLog
@@ -70,7 +70,7 @@ def _read_files(
     training = _read(
         spec.training_file, spec, artifacts=artifacts, tokenizer=tokenizer, events=events
     )
-    if not training.report.learnt_tokens:
+    if not _usable(training.report, spec):
         raise RunFailedError(
             FailureCode.NOTHING_TO_LEARN,
             f"Nothing in '{spec.training_file.filename}' can be learnt: "
@@ -85,7 +85,7 @@ def _read_files(
     validation = _read(
         spec.validation_file, spec, artifacts=artifacts, tokenizer=tokenizer, events=events
     )
-    if not validation.report.learnt_tokens:
+    if not _usable(validation.report, spec):
         raise RunFailedError(
             FailureCode.INVALID_VALIDATION_FILE,
             f"Nothing in '{spec.validation_file.filename}' can be evaluated: "
@@ -93,6 +93,11 @@ def _read_files(
             param="validation_file",
         )
     return Data(training.examples, validation.examples, training, validation)
+
+
+def _usable(report: FileReport, spec: TrainSpec) -> bool:
+    """Tell whether anything can be learnt; of queries and passages, no token is."""
+    return bool(report.learnt_tokens if spec.ranking is None else report.examples)
 
 
 def _read(

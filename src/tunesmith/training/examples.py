@@ -10,13 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tunesmith.training.pool import Pool
+
 Indices = npt.NDArray[np.int64]
 """Positions of examples."""
 
 MICRO_BATCH_TOKENS = 1024
 """Most tokens, padding counted, that go through the model at once; a longer example goes alone."""
 
-_HOLD_OUT, _ORDER, _STEP = range(3)
+_HOLD_OUT, _ORDER, _STEP, _DRAW = range(4)
 """What a random stream is for, so that no two purposes share one."""
 
 
@@ -25,6 +27,7 @@ class Examples:
     """Encoded examples, one behind the other in shared arrays.
 
     Each has the same number of texts: one, or of a pair two, the chosen before the rejected.
+    Of a query with passages they are a draw from all of its texts.
     """
 
     tokens: npt.NDArray[np.int32]
@@ -43,6 +46,34 @@ class Examples:
     """Number of each example in the file's array, from 1; 0 where the file is no array."""
     reference: npt.NDArray[np.float64] | None = None
     """Log-probability of each text before the first step, (examples, texts), where it is known."""
+    segments: npt.NDArray[np.int8] | None = None
+    """For each token, 0 in a text's first part, 1 in its second; `None` where there are none."""
+    pool: Pool | None = None
+    """All texts of each example, where a step draws some of them."""
+
+    @classmethod
+    def of_pool(
+        cls,
+        pool: Pool,
+        *,
+        tokens: npt.NDArray[np.int32],
+        segments: npt.NDArray[np.int8] | None,
+        lines: Indices,
+        elements: Indices,
+    ) -> Examples:
+        """Return the first texts of each example of `pool`; no token of them is learnt."""
+        texts = pool.drawn(None)
+        return cls(
+            tokens=tokens,
+            learn=np.zeros(len(tokens), dtype=np.bool_),
+            starts=pool.starts[texts],
+            ends=pool.ends[texts],
+            cut=pool.cut[texts],
+            lines=lines,
+            elements=elements,
+            segments=segments,
+            pool=pool,
+        )
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -58,6 +89,33 @@ class Examples:
             lines=self.lines[chosen],
             elements=self.elements[chosen],
             reference=None if self.reference is None else self.reference[chosen],
+            pool=None if self.pool is None else self.pool.take(chosen),
+        )
+
+    def drawn(self, step: int, *, seed: int) -> Examples:
+        """Return the examples with the texts that the optimizer step `step` (from 1) draws.
+
+        It is a function of the seed, the step and the examples alone.
+        """
+        if self.pool is None:
+            return self
+        texts = self.pool.drawn(_random(seed, _DRAW, step))
+        pool = self.pool
+        return replace(self, starts=pool.starts[texts], ends=pool.ends[texts], cut=pool.cut[texts])
+
+    def flat(self) -> Examples:
+        """Return all texts of all examples, each as an example of its own."""
+        if self.pool is None:
+            raise ValueError("These examples draw from no pool.")
+        texts, sizes = self.pool.all()[:, None], self.pool.sizes
+        return replace(
+            self,
+            starts=self.pool.starts[texts],
+            ends=self.pool.ends[texts],
+            cut=self.pool.cut[texts],
+            lines=np.repeat(self.lines, sizes),
+            elements=np.repeat(self.elements, sizes),
+            pool=None,
         )
 
     def places(self, chosen: Indices) -> str:
@@ -105,6 +163,8 @@ class MicroBatch:
     """Whether the loss is taken on the token, (tokens,), bool; never on a text's first."""
     reference: torch.Tensor | None
     """Log-probability of each text before the first step, (texts,), fp64, where it is known."""
+    segments: torch.Tensor | None = None
+    """0 in a text's first part, 1 in its second, (tokens,), int64, where there are two."""
 
     @property
     def learnt_tokens(self) -> int:
@@ -212,7 +272,12 @@ def _joined(examples: Examples, chosen: Indices) -> MicroBatch:
         lengths=tuple(lengths.tolist()),
         learn=torch.from_numpy(examples.learn[places]),
         reference=None if known is None else torch.from_numpy(known[chosen].ravel()),
+        segments=_tensor(examples.segments, places),
     )
+
+
+def _tensor(values: npt.NDArray[np.int8] | None, places: Indices) -> torch.Tensor | None:
+    return None if values is None else torch.from_numpy(values[places].astype(np.int64))
 
 
 @functools.lru_cache(maxsize=1)

@@ -61,7 +61,11 @@ def _is_memory(error: BaseException) -> bool:
 
 
 def _smaller(spec: TrainSpec) -> str:
-    mends = [f"max_length to {max(spec.max_length // 2, 8)} (it is {spec.max_length})"]
+    if spec.ranking is None:
+        key, length = "max_length", spec.max_length
+    else:
+        key, length = "passage_max_len", spec.ranking.passage_max_len
+    mends = [f"{key} to {max(length // 2, 8)} (it is {length})"]
     if not spec.gradient_checkpointing:
         mends.append("gradient_checkpointing to true")
     return f"The model and its longest examples do not fit into memory. Set {' or '.join(mends)}."

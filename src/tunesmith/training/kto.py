@@ -50,7 +50,7 @@ class Kto:
         """Return the pairs of `batch`."""
         return count_pairs(batch)
 
-    def over(self, network: Network, batches: Iterable[MicroBatch]) -> Kto:
+    def whole(self, network: Network, batches: Iterable[MicroBatch]) -> Kto:
         """Return this objective with z estimated over all `batches`, without dropout."""
         sums, pairs = torch.zeros(2, dtype=torch.float64), 0
         was_training = network.model.training

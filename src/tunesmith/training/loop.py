@@ -26,7 +26,7 @@ from tunesmith.training.examples import (
     steps_per_epoch,
 )
 from tunesmith.training.failures import RunFailedError
-from tunesmith.training.objective import Objective, evaluate, knowing
+from tunesmith.training.objective import Joint, Objective, evaluate, for_batch
 from tunesmith.training.stopping import StopFlag
 from tunesmith.training.telemetry import EventLog
 from tunesmith.training.wandb import Boards
@@ -46,7 +46,7 @@ class Course:
     """What the run says."""
     stop: StopFlag
     """Ends the process between two writes."""
-    objective: Objective
+    objective: Objective | Joint
     """What is learnt."""
     boards: Boards
     """What shows the metrics elsewhere."""
@@ -116,14 +116,15 @@ def learn(course: Course, step: int) -> None:
     """Take one optimizer step on the whole batch of `step`.
 
     The loss is one mean over the whole batch (of the learnt tokens, or of the
-    pairs), so that its division into micro-batches changes nothing.
+    pairs or queries), so that its division into micro-batches changes nothing.
     """
     began = time.monotonic()
     spec, learner = course.spec, course.learner
     chosen = batch_of_step(
         step, count=len(course.learnt), batch_size=spec.batch_size, seed=spec.seed
     )
-    batches = list(micro_batches(course.learnt, chosen))
+    drawn = course.learnt.take(chosen).drawn(step, seed=spec.seed)
+    batches = list(micro_batches(drawn, drawn.all))
     means = _accumulate(course, step, batches=batches, chosen=chosen)
     rate = learning_rate(step, spec, total=course.total_steps)
     tokens = sum(batch.tokens for batch in batches)
@@ -154,7 +155,11 @@ def settle(course: Course) -> None:
         if len(course.held_out) and (last or step % spec.evaluate_every == 0):
             score = evaluate(course.objective, course.learner.network, held_out=course.held_out)
             metrics = metrics.model_copy(
-                update={"valid_loss": score.loss, "valid_mean_token_accuracy": score.accuracy}
+                update={
+                    "valid_loss": score.loss,
+                    "valid_mean_token_accuracy": score.accuracy,
+                    "valid_mrr": score.further.get("mrr"),
+                }
             )
         with course.stop.whole():
             events.step(metrics)
@@ -221,11 +226,11 @@ def _accumulate(
 ) -> _Means:
     """Add up the clipped gradient of the batch; return the means over it."""
     learner, spec = course.learner, course.spec
-    objective = knowing(course.objective, learner.network, batches=batches)
-    count = sum(objective.count(batch) for batch in batches)
     loss, correct = 0.0, 0
     further: dict[str, float] = {}
     torch.manual_seed(seed_of_step(step, seed=spec.seed))
+    objective = for_batch(course.objective, learner.network, batches=batches)
+    count = sum(objective.count(batch) for batch in batches)
     for batch in batches:
         measured = objective.measure(learner.network, batch)
         loss += measured.loss.item() / count

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from torch import nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
@@ -25,7 +24,9 @@ from tunesmith.training.examples import MicroBatch
 class Network:
     """A model, with or without adapter, as objectives see it."""
 
-    def __init__(self, model: nn.Module, *, packed: torch.dtype | None = None) -> None:
+    def __init__(
+        self, model: PeftModel | PreTrainedModel, *, packed: torch.dtype | None = None
+    ) -> None:
         """Send texts through `model`, of transformers' classes.
 
         `packed` is the precision of the products of a model that `packed.pack` has made ready for
@@ -37,6 +38,8 @@ class Network:
         """The precision of the products where texts are packed; else `None`."""
         inner = model.get_base_model() if isinstance(model, PeftModel) else model
         self._keeps_logits = "logits_to_keep" in inspect.signature(inner.forward).parameters
+        # Sequence classifiers that are decoders find a text's last token by it.
+        self._padding: int = getattr(getattr(inner, "config", None), "pad_token_id", None) or 0
         self._backbone = getattr(inner, getattr(inner, "base_model_prefix", ""), inner)
         self._head = None if packed is None else _head(inner, packed)
 
@@ -78,6 +81,12 @@ class Network:
         logits = self.model(**inputs, use_cache=False, logits_to_keep=kept).logits
         return logits[rows, among]
 
+    def scores(self, batch: MicroBatch) -> torch.Tensor:
+        """Return the one output of a sequence classifier for each text, (texts,)."""
+        inputs = _padded(batch, padding=self._padding)
+        scores: torch.Tensor = self.model(**inputs).logits
+        return scores.squeeze(-1)
+
     def _joined(self, batch: MicroBatch) -> dict[str, Any]:
         assert self.packed is not None  # noqa: S101
         return {
@@ -94,10 +103,17 @@ def _head(inner: PreTrainedModel, dtype: torch.dtype) -> Head:
     return Head(layer.weight.data.to(dtype), None if bias is None else bias.data.float())
 
 
-def _padded(batch: MicroBatch) -> dict[str, torch.Tensor]:
-    """Return the texts as rows, padded on the right: ids and mask, (texts, length), int64."""
+def _padded(batch: MicroBatch, *, padding: int = 0) -> dict[str, torch.Tensor]:
+    """Return the texts as rows, padded on the right: ids and mask, (texts, length), int64.
+
+    Where texts have two parts, they are told apart.
+    """
     rows = torch.split(batch.input_ids, list(batch.lengths))
-    return {
-        "input_ids": pad_sequence(list(rows), batch_first=True),
+    inputs = {
+        "input_ids": pad_sequence(list(rows), batch_first=True, padding_value=padding),
         "attention_mask": pad_sequence([torch.ones_like(row) for row in rows], batch_first=True),
     }
+    if batch.segments is not None:
+        parts = torch.split(batch.segments, list(batch.lengths))
+        inputs["token_type_ids"] = pad_sequence(list(parts), batch_first=True)
+    return inputs

@@ -3,8 +3,8 @@
 An objective has a file of its own (`supervised.py`, `dpo.py`, `kto.py`) and says two
 things of a micro-batch: by how many its sums are divided, and the sums. The
 loop adds them up over the whole effective batch before it divides, so that the
-division into micro-batches changes nothing. Where the loss of one example hangs
-on the others of the batch, the objective is first shown all of it (`OfWhole`).
+division into micro-batches changes nothing. An objective whose losses hang on
+each other is shown the whole batch beforehand (`Joint`).
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ class Score:
     """Mean loss, in nats."""
     accuracy: float
     """Share that the model got right."""
+    further: dict[str, float] = field(default_factory=dict)
+    """Means of further numbers, by the field of `StepMetrics` that shows them in training."""
 
 
 class Objective(Protocol):
@@ -48,32 +50,39 @@ class Objective(Protocol):
         """Return how many losses `batch` has, of which the mean is taken."""
 
     def measure(self, network: Network, batch: MicroBatch) -> Measured:
-        """Send `batch` through `network`, a causal language model with or without adapter."""
+        """Send `batch` through `network`, whose model is of the kind that the method tunes."""
 
 
 @runtime_checkable
-class OfWhole(Objective, Protocol):
-    """An objective whose losses hang on the whole of what their mean is taken over."""
+class Joint(Protocol):
+    """What is learnt, where each loss hangs on the other examples of the whole batch."""
 
-    def over(self, network: Network, batches: Iterable[MicroBatch]) -> Objective:
-        """Return the objective that measures each of `batches` as a part of them all."""
-
-
-def knowing(objective: Objective, network: Network, *, batches: Iterable[MicroBatch]) -> Objective:
-    """Return `objective` with what it must know of all `batches` before it measures one."""
-    return objective.over(network, batches) if isinstance(objective, OfWhole) else objective
+    def whole(self, network: Network, batches: Iterable[MicroBatch]) -> Objective:
+        """Return what measures the micro-batches of one whole batch, which are `batches`."""
 
 
-def evaluate(objective: Objective, network: Network, *, held_out: Examples) -> Score:
+def for_batch(
+    objective: Objective | Joint, network: Network, *, batches: Iterable[MicroBatch]
+) -> Objective:
+    """Return what measures the micro-batches of one whole batch, which are `batches`."""
+    return objective.whole(network, batches) if isinstance(objective, Joint) else objective
+
+
+def evaluate(objective: Objective | Joint, network: Network, *, held_out: Examples) -> Score:
     """Measure `network` on all `held_out` examples without dropout, learning nothing."""
     loss, correct, count = 0.0, 0, 0
+    further: dict[str, float] = {}
     network.model.eval()
-    whole = knowing(objective, network, batches=micro_batches(held_out, held_out.all))
     with torch.no_grad():
+        every = micro_batches(held_out, held_out.all)
+        measuring = for_batch(objective, network, batches=every)
         for batch in micro_batches(held_out, held_out.all):
-            measured = whole.measure(network, batch)
+            measured = measuring.measure(network, batch)
             loss += measured.loss.item()
             correct += measured.correct
-            count += objective.count(batch)
+            count += measuring.count(batch)
+            for name, total in measured.further.items():
+                further[name] = further.get(name, 0.0) + total
     network.model.train()
-    return Score(loss=loss / count, accuracy=correct / count)
+    means = {name: total / count for name, total in further.items()}
+    return Score(loss=loss / count, accuracy=correct / count, further=means)

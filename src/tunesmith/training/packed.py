@@ -37,11 +37,13 @@ class NotPackableError(Exception):
 
 
 @torch.no_grad()
-def pack(model: PeftModel, dtype: torch.dtype) -> Network:
+def pack(model: PeftModel | PreTrainedModel, dtype: torch.dtype) -> Network:
     """Make `model`, frozen but for its adapter, ready for packed texts, multiplied in `dtype`.
 
     Raises `NotPackableError` where it gives another result so than text by text.
     """
+    if not isinstance(model, PeftModel):
+        raise NotPackableError("all of its weights are trained, none frozen")
     inner = model.get_base_model()
     if any(layer.use_dora.get(ADAPTER) for layer in _adapters(inner)):
         raise NotPackableError("DoRA scales each layer's whole result")

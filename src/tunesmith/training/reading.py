@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from tunesmith.dataset.examples import AnyExample, Example, Pair, Reasoning, Text
+from tunesmith.dataset.examples import AnyExample, Example, Pair, Ranking, Reasoning, Text
+from tunesmith.dataset.passages import PassageEncoder, RankedText
 from tunesmith.dataset.problems import place
 from tunesmith.dataset.reading import SetAsideRow, read_examples
 from tunesmith.dataset.rendering import Encoded, SetAside, SetAsideRule, encode
@@ -19,9 +20,14 @@ from tunesmith.domain.errors import InvalidRequestError
 from tunesmith.domain.spec import Method, Policy, TrainSpec
 from tunesmith.domain.values import Value
 from tunesmith.training.examples import Examples
+from tunesmith.training.ranked import gather_ranked
 
 Texts = tuple[Encoded, ...]
-"""The texts of one example; of a pair two, the chosen before the rejected."""
+"""The texts of one example: of a pair two, the chosen before the rejected; of a query with
+passages all, see `PassageEncoder`."""
+
+Encode = Callable[[AnyExample | SetAsideRow], list[Texts] | SetAside]
+"""Makes of a row the examples that it is learnt as."""
 
 _PLACES_NAMED = 5
 """How many examples that are too long a refusal names."""
@@ -36,7 +42,8 @@ class FileReport(Value):
     tokens: int
     """Their tokens."""
     learnt_tokens: int
-    """Those of their tokens that the loss is taken on."""
+    """Those of their tokens that the loss is taken on; of queries and passages none, since no
+    token is predicted."""
     cut: int
     """Examples that were cut to the greatest length."""
     set_aside: dict[str, int]
@@ -64,36 +71,60 @@ def read_file(
     that are too long.
     """
     set_aside: list[SetAside] = []
+    encode_row = _encoder(tokenizer, spec)
 
     def usable() -> Iterator[Texts]:
         rows = read_examples(file, method=spec.method, limit=limit, bad_rows=spec.bad_rows)
         for row in rows:
-            encoded = _encode(row, tokenizer, spec=spec)
+            encoded = encode_row(row)
             if spec.over_length is not Policy.CUT:
-                windows = isinstance(row, Text)
-                encoded = _none_cut(encoded, max_length=spec.max_length, windows=windows)
+                encoded = _none_cut(encoded, spec, windows=isinstance(row, Text))
             if isinstance(encoded, SetAside):
                 set_aside.append(encoded)
             else:
                 yield from encoded
 
-    examples = _gather(usable(), texts=2 if spec.method is Method.DPO else 1)
+    if spec.ranking is None:
+        examples = _gather(usable(), texts=2 if spec.method is Method.DPO else 1)
+        cut = int(examples.cut.any(axis=1).sum())
+    else:
+        ranked = cast("Iterator[tuple[RankedText, ...]]", usable())
+        queries = spec.method is Method.EMBEDDING
+        examples = gather_ranked(ranked, queries=queries, group_size=spec.ranking.group_size)
+        flat = examples.flat()
+        cut = len(np.unique(flat.rows[flat.cut[:, 0]]))
     if spec.over_length is Policy.REFUSE:
-        _refuse_long(set_aside, max_length=spec.max_length)
+        _refuse_long(set_aside, spec)
     report = FileReport(
         examples=len(examples),
         tokens=len(examples.tokens),
         learnt_tokens=int(examples.learn.sum()),
-        cut=int(examples.cut.any(axis=1).sum()),
+        cut=cut,
         set_aside=dict(Counter(str(one.rule) for one in set_aside)),
     )
     return FileContent(examples, tuple(set_aside), report)
 
 
+def _encoder(tokenizer: PreTrainedTokenizerBase, spec: TrainSpec) -> Encode:
+    passages = (
+        PassageEncoder(tokenizer.backend_tokenizer, spec.ranking, method=spec.method)
+        if spec.ranking is not None
+        else None
+    )
+
+    def encode_row(row: AnyExample | SetAsideRow) -> list[Texts] | SetAside:
+        if not isinstance(row, Ranking) or passages is None:
+            return _encode(row, tokenizer, spec=spec)
+        encoded = passages.encode(row)
+        return encoded if isinstance(encoded, SetAside) else [encoded]
+
+    return encode_row
+
+
 def _encode(
     row: AnyExample | SetAsideRow, tokenizer: PreTrainedTokenizerBase, *, spec: TrainSpec
 ) -> list[Texts] | SetAside:
-    """Return the examples that the row is learnt as."""
+    """Return the examples that the row is learnt as, where it is of no query with passages."""
     match row:
         case Example() | Reasoning() | Text():
             encoded = encode(row, tokenizer, max_length=spec.max_length, think=spec.think)
@@ -127,8 +158,20 @@ def _is_of_length(one: SetAside) -> bool:
     return one.rule is SetAsideRule.ANSWER_CUT_AWAY
 
 
+def _bound(spec: TrainSpec) -> tuple[str, str]:
+    """Return the greatest length in words, and what the request calls it."""
+    if spec.ranking is None:
+        return f"{spec.max_length} tokens", "max_length"
+    query, passage = spec.ranking.query_max_len, spec.ranking.passage_max_len
+    if spec.method is Method.EMBEDDING:
+        words = f"{query} tokens in the query or {passage} in a passage"
+    else:
+        words = f"{query} tokens in the query or {query + passage} in query and passage"
+    return words, "query_max_len or passage_max_len"
+
+
 def _none_cut(
-    texts: list[Texts] | SetAside, *, max_length: int, windows: bool
+    texts: list[Texts] | SetAside, spec: TrainSpec, *, windows: bool
 ) -> list[Texts] | SetAside:
     """Return `texts`, or in their place that something of them was cut, or all.
 
@@ -143,22 +186,24 @@ def _none_cut(
     else:
         return texts
     where = place(line, element)
+    bound, key = _bound(spec)
     return SetAside(
         line=line,
         element=element,
         rule=SetAsideRule.OVER_LENGTH,
-        reason=f"{where}: it has more than {max_length} tokens. Shorten it, or raise max_length.",
+        reason=f"{where}: it has more than {bound}. Shorten it, or raise {key}.",
     )
 
 
-def _refuse_long(set_aside: Sequence[SetAside], *, max_length: int) -> None:
+def _refuse_long(set_aside: Sequence[SetAside], spec: TrainSpec) -> None:
     long = [one for one in set_aside if one.rule is SetAsideRule.OVER_LENGTH]
     places = [place(one.line, one.element) for one in long]
     if places:
         named = ", ".join(places[:_PLACES_NAMED])
         more = f" and {len(places) - _PLACES_NAMED} more" if len(places) > _PLACES_NAMED else ""
+        bound, key = _bound(spec)
         raise InvalidRequestError(
-            f"More than {max_length} tokens: {named}{more}. Shorten them, raise max_length, or "
+            f"More than {bound}: {named}{more}. Shorten them, raise {key}, or "
             "let what is too long be cut or set aside (over_length).",
             code=SetAsideRule.OVER_LENGTH,
         )

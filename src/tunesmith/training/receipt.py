@@ -10,7 +10,7 @@ import hashlib
 from importlib.metadata import version
 from typing import BinaryIO
 
-from tunesmith.domain.spec import DataFile, Precision
+from tunesmith.domain.spec import DataFile, Precision, RankingSpec
 from tunesmith.domain.values import Value
 from tunesmith.training.reading import FileReport
 
@@ -40,18 +40,20 @@ class Receipt(Value):
     """Commit of the base model, where it comes from the hub."""
     max_length: int
     """Tokens of the longest example as it was learnt from; what was beyond was cut."""
+    ranking: RankingSpec | None
+    """With queries and passages: the lengths, in place of `max_length`, and all else."""
     training: FileReceipt
     """What was learnt from, any held-out share included."""
     validation: FileReceipt | None
     """What the run was evaluated on, where that was a file of its own."""
     held_out_examples: int
     """Examples that the run was evaluated on."""
-    chat_template_sha256: str
-    """SHA-256 of the chat template that rendered the examples, in hex."""
+    chat_template_sha256: str | None
+    """SHA-256 of the chat template that rendered the examples, in hex; `None` where none did."""
     tokenizer_sha256: str
     """SHA-256 of `tokenizer.json`, in hex."""
     precision: Precision
-    """Number format of the frozen weights."""
+    """Number format of the frozen weights, and of the matrix products where all are trained."""
     threads: int
     """Threads that trained."""
     libraries: dict[str, str]

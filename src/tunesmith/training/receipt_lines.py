@@ -72,13 +72,25 @@ class _Source:
 
     split: str
     examples: Examples
+    sides: Sequence[str | None]
+    """What each text is, example by example; see `LineReceipt.side`."""
     numbers: Indices
     """Which of its line's texts each text is, from 1, (examples, texts)."""
+
+    @classmethod
+    def of(cls, split: str, drawn: Examples) -> _Source:
+        """Take the texts of `drawn`, or all that they draw from."""
+        examples = drawn if drawn.pool is None else drawn.flat()
+        count, texts = examples.starts.shape
+        sides: Sequence[str | None] = _SIDES * count if texts == len(_SIDES) else [None] * count
+        if drawn.pool is not None:
+            sides = drawn.pool.sides()
+        return cls(split, examples, sides, _numbers(examples))
 
 
 def _batches(file: FileLines, tokenizer: PreTrainedTokenizerBase) -> Iterator[Any]:
     splits = (("train", file.train), ("held_out", file.held_out))
-    sources = [_Source(split, part, _numbers(part)) for split, part in splits if part is not None]
+    sources = [_Source.of(split, part) for split, part in splits if part is not None]
     spell = _speller(tokenizer, [source.examples for source in sources])
     ends = np.array(sorted({*tokenizer.all_special_ids}), dtype=np.int32)
     places = _in_order(sources, file.set_aside)
@@ -134,7 +146,7 @@ def _text(file: FileLines, source: _Source, *, at: int, ends: Any) -> dict[str, 
         "line": int(examples.lines[example]),
         "element": int(examples.elements[example]),
         "text": int(source.numbers[example, side]),
-        "side": _SIDES[side] if examples.starts.shape[1] == len(_SIDES) else None,
+        "side": source.sides[at],
         "split": source.split,
         "tokens": len(tokens),
         "tokens_learnt": int(learn.sum()),

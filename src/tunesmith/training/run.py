@@ -9,12 +9,13 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.artifacts.runs import RunDirectory
+from tunesmith.dataset.passages import within_context
 from tunesmith.dataset.rendering import ensure_template
 from tunesmith.dataset.thinking import think_marks
 from tunesmith.domain.disk import disk_is_full
 from tunesmith.domain.errors import DiskFullError, StaleJobError
 from tunesmith.domain.events import EventLevel, RunOutcome
-from tunesmith.domain.spec import Method, Precision, TrainSpec
+from tunesmith.domain.spec import Method, Precision, RankingSpec, TrainSpec
 from tunesmith.training import base_model, checkpoints
 from tunesmith.training.adapter import (
     DTYPES,
@@ -28,16 +29,19 @@ from tunesmith.training.adapter import (
 from tunesmith.training.base_model import BaseModel
 from tunesmith.training.checkpoints import Learner, Progress
 from tunesmith.training.data import Data, read_data
+from tunesmith.training.embedding import Embedding
 from tunesmith.training.examples import learnt_by
 from tunesmith.training.failures import explain, naming_memory
 from tunesmith.training.loop import Course, make_optimizer, result_step, run_loop, total_steps
 from tunesmith.training.network import Network
-from tunesmith.training.objective import Objective
+from tunesmith.training.objective import Joint, Objective
 from tunesmith.training.packed import NotPackableError, pack
 from tunesmith.training.preferences import needs_reference, preference_objective
 from tunesmith.training.receipt import FileReceipt, Receipt, libraries, sha256
 from tunesmith.training.receipt_lines import write_lines
 from tunesmith.training.reference import with_reference
+from tunesmith.training.rerank import Rerank
+from tunesmith.training.sentence import files_beside
 from tunesmith.training.stopping import StopFlag
 from tunesmith.training.supervised import Supervised
 from tunesmith.training.telemetry import EventLog
@@ -91,7 +95,7 @@ def _train(
     check_targets(spec, config)
     spec = _within_context(spec, config, events=events)
     tokenizer = load_tokenizer(spec.base_model, base)
-    if ensure_template(tokenizer):
+    if spec.ranking is None and ensure_template(tokenizer):
         events.message("The model has no chat template; the default one is used")
     _tell_marks(spec, tokenizer, events=events)
     data = read_data(spec, artifacts, tokenizer=tokenizer, events=events)
@@ -111,7 +115,8 @@ def _train(
                 total, count=len(data.learnt), batch_size=spec.batch_size, seed=spec.seed
             )
             data = with_reference(data, run, network=network, events=events, chosen=chosen)
-        learner = Learner(network, tokenizer, make_optimizer(model, spec), Progress())
+        beside = files_beside(spec, tokenizer, config=config)
+        learner = Learner(network, tokenizer, make_optimizer(model, spec), Progress(), beside)
         _restore(run, artifacts, learner=learner, events=events, total=total)
         course = Course(
             spec=spec,
@@ -149,8 +154,11 @@ def _network(
     spec: TrainSpec, base: BaseModel, *, precision: Precision, events: EventLog
 ) -> Network:
     """Load the model, ready for packed texts where it can be used so."""
+    model = load_model(spec, base, precision=precision)
+    if spec.ranking is not None:
+        return Network(model)
     try:
-        return pack(load_model(spec, base, precision=precision), DTYPES[precision])
+        return pack(model, DTYPES[precision])
     except NotPackableError as error:
         events.message(f"Texts are padded, which is slower: packed, {error}", level=EventLevel.WARN)
         return Network(load_model(spec, base, precision=precision))
@@ -158,6 +166,8 @@ def _network(
 
 def _within_context(spec: TrainSpec, config: PretrainedConfig, *, events: EventLog) -> TrainSpec:
     context = context_length(config)
+    if context is not None and spec.ranking is not None:
+        return _ranking_within(context, spec, ranking=spec.ranking, events=events)
     if context is None or context >= spec.max_length:
         return spec
     events.message(
@@ -183,12 +193,34 @@ def _tell_marks(spec: TrainSpec, tokenizer: PreTrainedTokenizerBase, *, events: 
         )
 
 
-def _objective(spec: TrainSpec) -> Objective:
+def _ranking_within(
+    context: int, spec: TrainSpec, *, ranking: RankingSpec, events: EventLog
+) -> TrainSpec:
+    """Return `spec` with lengths that the model takes."""
+    shorter = within_context(ranking, method=spec.method, context=context)
+    if shorter == ranking:
+        return spec
+    events.message(
+        f"The base model takes {context} tokens at once; the lengths are {shorter.query_max_len} "
+        f"for queries and {shorter.passage_max_len} for passages, not {ranking.query_max_len} and "
+        f"{ranking.passage_max_len}",
+        level=EventLevel.WARN,
+        data=shorter.model_dump(include={"query_max_len", "passage_max_len"}),
+    )
+    return spec.model_copy(update={"ranking": shorter})
+
+
+def _objective(spec: TrainSpec) -> Objective | Joint:
     match spec.method:
         case Method.SUPERVISED | Method.REASONING | Method.PRETRAINING:
             return Supervised()
         case Method.DPO:
             return preference_objective(spec)
+        case Method.EMBEDDING:
+            assert spec.ranking is not None  # noqa: S101  the spec is frozen with it
+            return Embedding(spec.ranking, spec.batch_size)
+        case Method.RERANK:
+            return Rerank()
         case _:
             raise ValueError(f"No objective learns by the method '{spec.method}'.")
 
@@ -218,10 +250,11 @@ def _receipt(
         base_model=spec.base_model.name,
         base_revision=base.revision,
         max_length=spec.max_length,
+        ranking=spec.ranking,
         training=FileReceipt(file=spec.training_file, report=data.training.report),
         validation=validation,
         held_out_examples=len(data.held_out),
-        chat_template_sha256=sha256(str(tokenizer.chat_template)),
+        chat_template_sha256=sha256(str(tokenizer.chat_template)) if spec.ranking is None else None,
         tokenizer_sha256=sha256(tokenizer.backend_tokenizer.to_str(pretty=True)),
         precision=precision,
         threads=torch.get_num_threads(),

@@ -30,6 +30,9 @@ METRICS_COLUMNS = (
 REWARD_COLUMNS = ("rewards_chosen", "rewards_rejected", "rewards_margin")
 """Further columns of a run on preference pairs."""
 
+RANK_COLUMNS = ("mrr", "valid_mrr")
+"""Further columns of a run on queries and passages."""
+
 
 class EventLog:
     """Writes a run's events, going on behind those of earlier attempts.
@@ -98,10 +101,14 @@ class EventLog:
     def table(self) -> bytes:
         """Return the steps told so far as CSV; unknown cells are empty.
 
-        The columns are `METRICS_COLUMNS`, and behind them `REWARD_COLUMNS` where there are rewards.
+        The columns are `METRICS_COLUMNS`, and behind them `REWARD_COLUMNS` where there are
+        rewards, `RANK_COLUMNS` where there are ranks.
         """
-        rewarded = any(metrics.rewards_margin is not None for metrics in self.steps.values())
-        columns = METRICS_COLUMNS + REWARD_COLUMNS if rewarded else METRICS_COLUMNS
+        columns: tuple[str, ...] = METRICS_COLUMNS
+        if any(metrics.rewards_margin is not None for metrics in self.steps.values()):
+            columns += REWARD_COLUMNS
+        if any(metrics.mrr is not None for metrics in self.steps.values()):
+            columns += RANK_COLUMNS
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(columns)
@@ -125,6 +132,8 @@ class EventLog:
 
 def _accuracy(metrics: StepMetrics) -> str:
     share = f"{metrics.train_mean_token_accuracy:.3f}"
+    if metrics.mrr is not None:
+        return f"right passages first={share}, mean reciprocal rank={metrics.mrr:.3f}"
     if metrics.rewards_margin is None:
         return f"token accuracy={share}"
     return f"reward accuracy={share}, reward margin={metrics.rewards_margin:.4f}"

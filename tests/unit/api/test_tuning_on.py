@@ -59,6 +59,20 @@ def test_a_job_goes_on_from_a_tuned_model_or_checkpoint_with_its_adapters_shape(
     assert start.base == world.store.job(job.id).base == "smollm2-135m-instruct"
 
 
+def test_a_job_cannot_go_on_from_a_model_all_of_whose_weights_were_tuned(
+    create: Create, world: Any, tuned: Any
+) -> None:
+    key = f"output/{tuned.id}"
+    world.artifacts.delete(f"{key}/adapter_config.json")
+    world.artifacts.put(f"{key}/config.json", b"{}")
+
+    with pytest.raises(openai.BadRequestError, match="tuned with all its weights") as refused:
+        create(model=tuned.fine_tuned_model)
+
+    assert refused.value.param == "model"
+    assert "Start from its base model 'smollm2-135m-instruct'" in refused.value.message
+
+
 def test_the_next_generation_still_knows_the_base_model(
     create: Create, world: Any, tuned: Any
 ) -> None:

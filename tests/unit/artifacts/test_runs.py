@@ -48,6 +48,7 @@ def test_the_spec_is_read_back_as_it_was_frozen(run: RunDirectory) -> None:
         beta=0.2,
         preference=Kto(desirable_weight=1.5),
         think=("<a>", "</a>"),
+        ranking=None,
         bad_rows=Policy.REFUSE,
         over_length=Policy.CUT,
         early_stopping=None,

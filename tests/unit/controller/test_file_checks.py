@@ -11,7 +11,7 @@ from tunesmith.dataset.validation import validate as whole_check
 from tunesmith.domain.events import EventLevel
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.jobs import JobStatus
-from tunesmith.domain.spec import JobRequest, Method, Policy
+from tunesmith.domain.spec import JobRequest, Method, Policy, RankingSpec
 from unit.controller.world import World, good_rows
 
 
@@ -56,6 +56,27 @@ def test_texts_and_thoughts_are_files_of_their_own_methods(
 
     assert failed.error is not None
     assert f"format 'alpaca', which the method '{method}' does not take" in failed.error.message
+
+
+@pytest.mark.parametrize("method", [Method.EMBEDDING, Method.RERANK])
+def test_queries_with_passages_are_taken_from_ten_rows_on_and_frozen_into_the_spec(
+    world: World, method: Method
+) -> None:
+    rows: list[object] = [
+        {"query": f"q{number}", "pos": [f"p{number}"], "neg": [f"n{number}"]}
+        for number in range(10)
+    ]
+    ranking = RankingSpec(group_size=2)
+    request = JobRequest(method=method, ranking=ranking, lora=None)
+
+    few = world.step_until(world.add_job(rows=rows[:9], request=request), JobStatus.FAILED)
+    job = world.launched(world.add_job(rows=rows, request=request))
+
+    assert few.error is not None
+    assert few.error.code is FailureCode.INVALID_TRAINING_FILE
+    assert "holds 9 examples, but at least 10 are needed" in few.error.message
+    spec = world.run_of(job).read_spec()
+    assert (spec.method, spec.ranking, spec.lora) == (method, ranking, None)
 
 
 def test_a_job_is_told_once_what_is_dubious_in_its_files(world: World) -> None:

@@ -11,7 +11,7 @@ from tunesmith.domain.ids import Dialect
 from tunesmith.domain.jobs import Job, JobStatus
 from tunesmith.domain.models import CatalogueEntry, HubSource
 from tunesmith.domain.preferences import Kto, Preference, Sigmoid, Simpo
-from tunesmith.domain.spec import THINK_MARKS, JobRequest, Method, TrainSpec
+from tunesmith.domain.spec import THINK_MARKS, JobRequest, LoraSpec, Method, RankingSpec, TrainSpec
 
 FILE = File(
     id="file-1",
@@ -87,3 +87,17 @@ def test_pretraining_evaluates_and_saves_by_steps_since_its_windows_are_not_coun
     assert many.evaluate_every == 1000
     asked = JobRequest(method=Method.PRETRAINING, evaluate_every=3, checkpoint_every=4)
     assert (frozen(asked).evaluate_every, frozen(asked).checkpoint_every) == (3, 4)
+
+
+@pytest.mark.parametrize("method", [Method.EMBEDDING, Method.RERANK])
+def test_only_what_learns_from_passages_is_told_how(method: Method) -> None:
+    asked = RankingSpec(group_size=2)
+
+    assert frozen(JobRequest(method=method)).ranking == RankingSpec()
+    assert frozen(JobRequest(method=method, ranking=asked)).ranking == asked
+    assert frozen(JobRequest()).ranking is None
+
+
+def test_no_adapter_stays_none() -> None:
+    assert frozen(JobRequest(lora=None)).lora is None
+    assert frozen(JobRequest()).lora == LoraSpec()

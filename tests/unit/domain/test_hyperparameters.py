@@ -9,7 +9,7 @@ from tunesmith.domain.hyperparameters import (
     resolve_preference,
 )
 from tunesmith.domain.preferences import Orpo, Preference, Sigmoid, Simpo
-from tunesmith.domain.spec import JobRequest, Method
+from tunesmith.domain.spec import JobRequest, LoraSpec, Method
 
 
 @pytest.mark.parametrize(
@@ -81,3 +81,12 @@ def test_a_smaller_last_batch_counts_as_a_step_and_max_steps_ends_the_run(
     resolved = resolve_hyperparameters(JobRequest(n_epochs=3, batch_size=4), examples=10)
 
     assert optimizer_steps(resolved, max_steps=max_steps) == steps
+
+
+@pytest.mark.parametrize("method", BASE_LEARNING_RATES)
+def test_all_weights_take_a_tenth_of_an_adapters_rate(method: Method) -> None:
+    rates = [
+        resolve_hyperparameters(JobRequest(method=method, lora=lora), examples=10).learning_rate
+        for lora in (None, LoraSpec())
+    ]
+    assert rates[0] == pytest.approx(rates[1] / 10)

@@ -15,12 +15,15 @@ from tunesmith.domain.spec import (
     EarlyStopping,
     JobRequest,
     LoraSpec,
+    Method,
     Policy,
     Precision,
+    RankingSpec,
     ResolvedHyperparameters,
     ResolvedTuning,
 )
 from tunesmith.protocol.jobs import CreateJob, JobObject
+from tunesmith.protocol.ranking import RankingRequest
 from tunesmith.protocol.reading import read_shape
 from tunesmith.protocol.tuning import TuningObject, TuningRequest
 
@@ -65,6 +68,7 @@ HELD_OUT = {"held_out_percent": 10}
         ({"adapter": {"alpha": 8, "dropout": 0.5}}, {"lora": LoraSpec(alpha=8, dropout=0.5)}),
         ({"adapter": {"kind": "rslora"}}, {"lora": LoraSpec(rslora=True)}),
         ({"adapter": {"kind": "dora"}}, {"lora": LoraSpec(dora=True)}),
+        ({"adapter": {"kind": "full"}}, {"lora": None}),
         ({"adapter": {"targets": ["q_proj"]}}, {"lora": LoraSpec(targets=("q_proj",))}),
         ({"max_length": 64}, {"max_length": 64}),
         ({"over_length": "set_aside"}, {"over_length": Policy.SET_ASIDE}),
@@ -103,8 +107,13 @@ def test_an_option_is_honoured_and_changes_nothing_else(
     ("tuning", "param", "found"),
     [
         ({"adapter": {"rank": 0}}, "adapter.rank", "at least 1"),
-        ({"adapter": {"kind": "ia3"}}, "adapter.kind", "'lora', 'rslora' or 'dora'"),
+        ({"adapter": {"kind": "ia3"}}, "adapter.kind", "'lora', 'rslora', 'dora' or 'full'"),
         ({"adapter": {"rnak": 8}}, "adapter.rnak", "did you mean 'rank'?"),
+        ({"adapter": {"kind": "full", "rank": 8}}, "adapter.rank", "there is no adapter"),
+        ({"ranking": {}}, "ranking", "queries with passages"),
+        ({"ranking": {"temperature": 0}}, "ranking.temperature", "at least 0.001"),
+        ({"ranking": {"pooling": "max"}}, "ranking.pooling", "'cls' or 'mean'"),
+        ({"ranking": {"query_max_len": 7}}, "ranking.query_max_len", "at least 8"),
         ({"max_lenght": 8}, "max_lenght", "did you mean 'max_length'?"),
         ({"zzz": 8}, "zzz", "no known key; remove it"),
         ({"max_length": 7}, "max_length", "at least 8"),
@@ -165,6 +174,31 @@ def test_what_was_left_open_is_null_until_it_is_known() -> None:
     shown = JobObject.to_wire(known).tuning
     assert launched.model_dump().items() <= shown.model_dump().items()
     assert (shown.learning_rate, shown.max_steps) == (1e-3, 9)
+
+
+def test_a_job_shows_that_it_has_no_adapter_and_how_it_learns_from_passages() -> None:
+    asked = JobRequest(method=Method.EMBEDDING, lora=None)
+    shown = JobObject.to_wire(job(asked)).tuning
+
+    assert shown.adapter.model_dump() == {
+        "kind": "full",
+        **dict.fromkeys(("rank", "alpha", "dropout", "targets")),
+    }
+    assert shown.ranking is not None
+    assert shown.ranking.to_spec() == RankingSpec()
+    assert JobObject.to_wire(job(JobRequest())).tuning.ranking is None
+
+
+def test_a_job_that_starts_from_an_adapter_cannot_train_all_weights() -> None:
+    body = {"model": "m", "training_file": "file-1", "tuning": {"adapter": {"kind": "full"}}}
+    with pytest.raises(InvalidRequestError) as refused:
+        read_shape(CreateJob, body).to_request(LoraSpec())
+    assert refused.value.param == "tuning.adapter.kind"
+
+
+def test_what_a_request_says_of_passages_and_what_the_domain_has_are_the_same() -> None:
+    assert RankingRequest().to_spec() == RankingSpec()
+    assert list(RankingRequest.model_fields) == list(RankingSpec.model_fields)
 
 
 @given(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from models.tiny import save_tiny_llama
+from models.tiny import save_tiny_bert, save_tiny_llama
 from tunesmith.artifacts.local import LocalArtifacts
 from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.artifacts.runs import RunDirectory
@@ -38,6 +38,14 @@ def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("base") / "tiny-llama"
     save_tiny_llama(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("base") / "tiny-bert"
+    save_tiny_bert(folder)
     return folder
 
 
@@ -93,6 +101,7 @@ class Bench:
             beta=None,
             preference=None,
             think=THINK_MARKS,
+            ranking=None,
             bad_rows=Policy.REFUSE,
             over_length=Policy.CUT,
             early_stopping=None,

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from transformers import BloomConfig, GPT2Config, GPT2LMHeadModel
+from transformers import (
+    AutoModel,
+    BloomConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+    MPNetConfig,
+    RobertaConfig,
+    XLMRobertaConfig,
+)
 
 from models.tiny import byte_tokenizer
 from tunesmith.domain.events import EventLevel
@@ -66,6 +74,27 @@ def test_a_maximum_length_within_the_context_stays_as_it_is(
 
 def test_a_model_without_a_context_of_its_own_has_no_bound() -> None:
     assert context_length(BloomConfig()) is None
+
+
+@pytest.mark.parametrize("config", [RobertaConfig, XLMRobertaConfig, MPNetConfig])
+def test_a_model_that_counts_from_behind_its_padding_takes_fewer(config: Any) -> None:
+    """Its own embeddings hold as many, and fail at one more."""
+    small = config(
+        vocab_size=9,
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        intermediate_size=8,
+        max_position_embeddings=34,
+        pad_token_id=1,
+    )
+    model = AutoModel.from_config(small).eval()
+    longest = context_length(small)
+    assert longest == 32
+
+    model(torch.full((1, longest), 5))
+    with pytest.raises((IndexError, RuntimeError), match="out of"):
+        model(torch.full((1, longest + 1), 5))
 
 
 def test_a_lora_target_that_names_nothing_is_told_with_those_that_there_are(

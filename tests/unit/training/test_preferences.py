@@ -16,7 +16,7 @@ from tunesmith.domain.spec import LoraSpec, Method
 from tunesmith.training import examples as examples_module
 from tunesmith.training.examples import Examples, micro_batches
 from tunesmith.training.network import Network
-from tunesmith.training.objective import Measured, evaluate, knowing
+from tunesmith.training.objective import Measured, evaluate, for_batch
 from tunesmith.training.orpo import _log_odds
 from tunesmith.training.preferences import preference_objective
 from tunesmith.training.reading import read_file
@@ -132,7 +132,7 @@ def measured(loss: Preference, model: Any, pairs: Examples) -> list[Measured]:
     objective = preference_objective(spec_of(loss))
     network = Network(model)
     batches = list(micro_batches(pairs, pairs.all))
-    whole = knowing(objective, network, batches=batches)
+    whole = for_batch(objective, network, batches=batches)
     assert sum(whole.count(batch) for batch in batches) == len(pairs)
     return [whole.measure(network, batch) for batch in batches]
 
@@ -204,7 +204,7 @@ def test_ktos_divergence_is_measured_without_dropout_and_leaves_the_model_as_it_
     objective = preference_objective(spec_of(Kto()))
     for training in (True, False):
         model.train(training)
-        knowing(objective, Network(model), batches=micro_batches(pairs, pairs.all))
+        for_batch(objective, Network(model), batches=micro_batches(pairs, pairs.all))
         assert model.training is training
 
 
