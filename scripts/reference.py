@@ -251,9 +251,10 @@ without effect and says so here. A key that is not here is refused.
 
 A training file is named as OPEA does, by its file name; the newest of that name is meant.
 
-All tasks train an adapter of the shape that `General.lora_config` gives. OPEA trains all weights
-for `pretraining` and `reasoning`, and resizes the embeddings for the latter; here no weight of the
-base model changes, and none is added.
+Tasks train an adapter of the shape that `General.lora_config` gives, or all weights where it is
+null and, as with OPEA, where it is left out with `embedding` and `rerank`. OPEA trains all weights
+for `pretraining` and `reasoning` in any case, and resizes the embeddings for the latter; here the
+adapter asked for is trained, and no weight is added.
 
 """
 

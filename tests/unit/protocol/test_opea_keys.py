@@ -197,13 +197,6 @@ def test_a_task_says_what_is_learnt(task: str, method: Method) -> None:
     assert (asked.preference, asked.think) == (None, None)
 
 
-@pytest.mark.parametrize("task", ["embedding", "rerank"])
-def test_a_task_that_cannot_be_learnt_is_refused_by_name(task: str) -> None:
-    with pytest.raises(InvalidRequestError) as refused:
-        request(General={"task": task})
-    assert refused.value.param == "General.task"
-
-
 PRETRAINING = {"task": "pretraining"}
 
 

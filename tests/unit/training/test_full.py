@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tunesmith.domain.failures import FailureCode
+from tunesmith.domain.preferences import Sigmoid
 from tunesmith.domain.spec import Method, Precision
 from tunesmith.training import checkpoints
 from unit.training.test_dpo import pair_rows
@@ -108,7 +109,7 @@ def test_in_bf16_the_weights_stay_in_fp32_and_only_products_are_rounded(
 
 
 def test_preferences_may_move_all_weights(bench: Bench) -> None:
-    fields = FULL | {"method": Method.DPO, "beta": 0.3}
+    fields = FULL | {"method": Method.DPO, "beta": 0.3, "preference": Sigmoid()}
     bench.write_spec(pair_rows(12), n_epochs=4, **fields)
 
     assert bench.train().error is None
