@@ -189,9 +189,9 @@ class TuningRequest(Wire):
     ] = 1
     """Processes that train together; 1 only."""
     packing: Annotated[
-        bool, Only(False, mend="this version never puts two examples into one sequence; use false")
+        bool, Only(False, mend="texts are packed in any case, none seeing another; leave it out")
     ] = False
-    """Several examples in one sequence; false only."""
+    """False only, since there is no choice: texts are packed, and none sees another."""
 
     def asked(self, source: LoraSpec | None) -> dict[str, Any]:
         """Return the fields of `JobRequest` that the options give.
@@ -354,7 +354,7 @@ class TuningObject(Wire):
     workers: Literal[1] = 1
     """Processes that train together."""
     packing: Literal[False] = False
-    """Whether several examples share a sequence."""
+    """False always: texts are packed in any case, and none sees another."""
 
     @classmethod
     def to_wire(cls, job: Job) -> Self:
