@@ -122,7 +122,7 @@ def test_an_option_is_honoured_and_changes_nothing_else(
         ({"evaluate_every": 3}, "evaluate_every", "needs held-out examples"),
         ({"device": "cuda"}, "device", "on 'cpu' only"),
         ({"workers": 2}, "workers", "1 worker"),
-        ({"packing": True}, "packing", "use false"),
+        ({"packing": True}, "packing", "leave it out"),
         ({"learning_rate": 2}, "learning_rate", "at most 1"),
     ],
 )
