@@ -47,6 +47,9 @@ def pack(model: PeftModel | PreTrainedModel, dtype: torch.dtype) -> Network:
     inner = model.get_base_model()
     if any(layer.use_dora.get(ADAPTER) for layer in _adapters(inner)):
         raise NotPackableError("DoRA scales each layer's whole result")
+    if getattr(inner.config.get_text_config(), "attention_chunk_size", None):
+        # It shows on texts alone that are longer than those that both ways are compared on.
+        raise NotPackableError("its attention goes by chunks of a text")
     training, texts = model.training, _probe(inner)
     model.eval()
     wanted = torch.cat([_logits(Network(model), text) for text in texts.alone])
