@@ -45,11 +45,11 @@ test: check
 demo: setup
 	$(BIN)/python examples/demo/main.py
 
-# Uploads, checks of training files and lists beside their peers; about a quarter of an hour.
+# Uploads, checks of training files and lists beside their peers; a few minutes.
 bench-api: setup
 	$(BIN)/python benchmarks/api.py
 
-# Training beside its peers, each in an environment of its own; about a quarter of an hour.
+# Training beside its peers, each in an environment of its own.
 PEERS := $(VENV)/peers
 
 bench-training: setup $(PEERS)/trl/.installed $(PEERS)/llamafactory/.installed
