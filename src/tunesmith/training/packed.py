@@ -27,9 +27,9 @@ from tunesmith.training.products import ADAPTER, Part, SharedProduct
 
 _TEXTS = (7, 4)
 """Tokens of the two texts that both ways are compared on."""
-_AGREES = {torch.float32: 1e-3, torch.bfloat16: 0.05}
-"""Largest difference of the logits, relative to their size; a text that saw its neighbour, or the
-wrong positions, differs by several times as much."""
+_AGREES = {torch.float32: 1e-3, torch.bfloat16: 0.1}
+"""Largest difference of the logits, relative to their size. In bf16, rounding alone makes 3 % with
+SmolLM2-135M; texts that see each other differ by 25 %."""
 
 
 class NotPackableError(Exception):
