@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -27,6 +29,12 @@ _GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL; Ray's own processes would take any number of them."""
 _LOOK_PERIOD = 0.1
 """Seconds between two looks at who is left."""
+_PORTS = range(20_000, 32_000)
+"""Ports to choose from: below those that Linux hands out to whoever asks for any port.
+
+Ray's processes listen seconds after one another, and a head that finds its port taken by then
+ends.
+"""
 
 
 class Head(Value):
@@ -187,12 +195,14 @@ class HeadFolder:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Return ports of 127.0.0.1 that nobody listens on at this moment."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports: list[int] = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+    """Return ports of `_PORTS` on 127.0.0.1 that nobody listens on at this moment."""
+    free: list[int] = []
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            free.append(port)
+        if len(free) == count:
+            return free
+    raise ClusterUnavailableError("No port for Ray is free on this machine.")
 
 
 def _signal(process: psutil.Process, number: signal.Signals) -> None:

@@ -59,6 +59,24 @@ def test_the_head_listens_on_no_fixed_port_and_keeps_its_secrets(
     assert not listening & {6379, 8265, 10001, 52365, *range(10002, 10010)}
 
 
+def test_the_ports_that_a_head_is_told_are_never_handed_out_to_somebody_else_meanwhile(
+    shared_folder: Path, shared_head: LocalRay
+) -> None:
+    """Ray's processes listen seconds after one another; one that finds its port taken ends all."""
+    head = HeadFolder(shared_folder).find()
+    assert head is not None
+    command = psutil.Process(head.pid).cmdline()
+    told = {
+        int(value)
+        for name, _, value in (each.partition("=") for each in command)
+        if name.endswith("port") and value != "0"
+    }
+    handed_out = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0]
+    assert len(told) == 2
+    assert head.dashboard_port in told
+    assert max(told) < int(handed_out)
+
+
 def test_a_head_whose_owner_was_killed_is_adopted_with_its_jobs(folder: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", OWNER, str(folder)]) as owner:
         try:
