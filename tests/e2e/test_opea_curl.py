@@ -291,6 +291,7 @@ def test_the_health_checks_answer_as_opeas_do(service: Service, opea: Opea) -> N
         "/v1/fine_tuning/jobs/cancel",
         "/v1/finetune/list_checkpoints",
         "/v1/health_check",
+        "/v1/statistics",
         "/health",
     } <= set(described["paths"])
     assert "swagger" in curl(f"{service.url}/docs").lower()

@@ -27,7 +27,15 @@ from tunesmith.domain.projects import DEFAULT_PROJECT, Limits
 from tunesmith.store.protocol import KeyStore
 
 PUBLIC = frozenset(
-    {"/health", "/ready", "/v1/health_check", "/openapi.json", "/docs", "/docs/oauth2-redirect"}
+    {
+        "/health",
+        "/ready",
+        "/v1/health_check",
+        "/v1/statistics",
+        "/openapi.json",
+        "/docs",
+        "/docs/oauth2-redirect",
+    }
 )
 """The paths that need no key: they tell nothing of any project."""
 

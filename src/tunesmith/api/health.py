@@ -1,4 +1,4 @@
-"""`/health`, `/ready` and OPEA's `/v1/health_check`: for whoever watches the service."""
+"""`/health`, `/ready` and OPEA's `/v1/health_check` and `/v1/statistics`: for whoever watches the service."""
 
 from __future__ import annotations
 
@@ -48,6 +48,12 @@ def health_check(services: Serviced) -> OpeaHealth:
         version=services.version,
         description="Fine-tuning of language models through OpenAI's and OPEA's APIs",
     )
+
+
+@router.get("/v1/statistics")
+def statistics() -> dict[str, dict[str, float]]:
+    """Answer with an empty object, as OPEA's fine-tuning service does, which measures no calls."""
+    return {}
 
 
 def _look(services: Services) -> ReadyObject:

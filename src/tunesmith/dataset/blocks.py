@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
+import numpy as np
+
 from tunesmith.dataset.rows import MAX_ROW_SIZE
 
 FIRST_BLOCK = 2**16
@@ -23,8 +25,6 @@ class Block:
     """The file's line that it begins with, from 1."""
     data: bytes
     """Its bytes; of a line that is longer than any that is read, the beginning alone."""
-    breaks: int
-    """The line breaks in them."""
 
 
 def is_json_lines(head: bytes) -> bool:
@@ -39,9 +39,9 @@ def blocks(file: BinaryIO) -> Iterator[Block]:
     while data := file.read(size):
         last = b"" if data.endswith(b"\n") else file.readline(MAX_ROW_SIZE + 1)
         data += last
-        breaks = data.count(b"\n")
-        yield Block(line, data.removeprefix(codecs.BOM_UTF8) if line == 1 else data, breaks)
-        line += breaks
+        yield Block(line, data.removeprefix(codecs.BOM_UTF8) if line == 1 else data)
+        # Several times as fast as `bytes.count`, which looks at one byte after another.
+        line += int(np.count_nonzero(np.frombuffer(data, np.uint8) == ord("\n")))
         while last and not last.endswith(b"\n"):
             last = file.readline(MAX_ROW_SIZE)
             line += last.endswith(b"\n")

@@ -75,7 +75,7 @@ class Inspector:
     def inspect_block(self, block: Block, *, settled: Format | None) -> Part:
         """Return what is found in the lines of `block`; see `inspect`."""
         if settled is Format.CHAT and self._options.method in (None, Method.SUPERVISED):
-            plain = plain_rows(block.data, breaks=block.breaks)
+            plain = plain_rows(block.data)
             if plain is not None:
                 return self._inspect_plain(block, plain)
         rows = read_lines(BytesIO(block.data), number=block.line)

@@ -11,18 +11,24 @@ from __future__ import annotations
 
 import re
 import struct
-from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 
 import hyperscan
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import json as arrow_json
 
 from tunesmith.dataset.examples import Example, Message
 from tunesmith.dataset.sensitive import SENSITIVE
+
+Letters = npt.NDArray[np.uint8]
+"""The bytes of a block."""
+Places = npt.NDArray[np.intp]
+"""Where in a block something stands."""
 
 _SCHEMA = pa.schema(
     [("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])))]
@@ -41,9 +47,6 @@ def _text(value: str) -> pa.StringScalar:
 _SYSTEM, _ASSISTANT, _NOTHING, _SAYS, _BREAK = map(_text, ("system", "assistant", "", ": ", "\n"))
 _NO_ROW = pa.Array.from_buffers(pa.int64(), 1, [None, pa.py_buffer(struct.pack("=q", -1))])
 _ROLE = "^(?:system|user|assistant)$"
-# A line break that does not end an object, or begins none; within one, "}" and "{" never stand
-# around it.
-_UNFRAMED = re.compile(rb"\n(?:[^{]|(?<!}\n))")
 # Escapes of ASCII characters, which may spell a key in a second way or hide a control character,
 # and of halves of surrogate pairs, which may be without the other half.
 _ODD_ESCAPE = re.compile(rb"\\u(?:00[0-7]|[dD][89a-fA-F])")
@@ -79,12 +82,13 @@ class PlainRows:
         return [Example(at, tuple(found[begin:end])) for at, (begin, end) in bounds]
 
 
-def plain_rows(block: bytes, *, breaks: int) -> PlainRows | None:
-    """Return the rows of `block`, which has `breaks` line breaks.
-
-    Returns `None` if all of it must be read carefully.
-    """
-    messages = _messages(block, lines=breaks + (not block.endswith(b"\n")))
+def plain_rows(block: bytes) -> PlainRows | None:
+    """Return the rows of `block`, or `None` if all of it must be read carefully."""
+    letters = np.frombuffer(block, np.uint8)
+    breaks = np.flatnonzero(letters == ord("\n"))
+    if not _is_framed(block, letters, breaks=breaks):
+        return None
+    messages = _messages(block, lines=len(breaks) + (not block.endswith(b"\n")))
     if messages is None:
         return None
     turns = messages.flatten()
@@ -93,20 +97,33 @@ def plain_rows(block: bytes, *, breaks: int) -> PlainRows | None:
         return None
     # A key that occurs twice is two quotation marks too many, and Arrow would keep one of both.
     quoted = pc.sum(pc.count_substring(content, '"')).as_py() if b"\\" in block else 0
-    if block.count(b'"') != 2 * len(messages) + 8 * len(turns) + quoted:
+    quotes = np.count_nonzero(letters == ord('"'))
+    if quotes != 2 * len(messages) + 8 * len(turns) + quoted:
         return None
     spoken = pc.binary_join_element_wise(role, content, _SAYS)
     wordings = pc.binary_join(pa.ListArray.from_arrays(messages.offsets, spoken), _BREAK)
     found: list[bytes | None] = wordings.cast(pa.binary()).to_pylist()
-    for row in _in_doubt(messages, role, content=content) | _suspicious(block):
+    for row in _in_doubt(messages, role, content=content) | _suspicious(block, breaks):
         found[row] = None
     return PlainRows(found, messages)
 
 
+def _is_framed(block: bytes, letters: Letters, *, breaks: Places) -> bool:
+    """Tell whether each line break ends an object and each line begins one.
+
+    Within an object, "}" and "{" never stand around a line break.
+    """
+    inner = breaks[:-1] if block.endswith(b"\n") else breaks
+    return (
+        block.startswith(b"{")
+        and block.endswith((b"}", b"}\n"))
+        and bool((letters[inner - 1] == ord("}")).all() and (letters[inner + 1] == ord("{")).all())
+    )
+
+
 def _messages(block: bytes, *, lines: int) -> pa.ListArray | None:
     """Return the messages of each line; `None` where a line may be more, or less, than a row."""
-    framed = block.startswith(b"{") and block.endswith((b"}", b"}\n"))
-    if not framed or _UNFRAMED.search(block) or not _is_utf8(block):
+    if not _is_utf8(block):
         return None
     if b"\\" in block and _ODD_ESCAPE.search(block):
         return None
@@ -152,14 +169,11 @@ def _in_doubt(messages: pa.ListArray, role: pa.Array, *, content: pa.Array) -> s
     return {*row.filter(odd).to_pylist(), *unanswered.to_pylist()}
 
 
-def _suspicious(block: bytes) -> set[int]:
-    """Return the rows of `block` whose content is to be read carefully."""
+def _suspicious(block: bytes, breaks: Places) -> set[int]:
+    """Return the rows of `block`, cut at `breaks`, whose content is to be read carefully."""
     ends: list[int] = []
     _database().scan(block, match_event_handler=lambda _id, _begin, end, *_: ends.append(end))
-    if not ends:
-        return set()
-    breaks = [found.start() for found in re.finditer(b"\n", block)]
-    return {bisect_left(breaks, end) for end in ends}
+    return set(np.searchsorted(breaks, ends).tolist())
 
 
 @cache

@@ -281,5 +281,5 @@ def test_a_key_that_may_only_read_reads_everything_and_changes_nothing(projects:
 
 
 def test_the_public_routes_answer_without_a_key(projects: Projects) -> None:
-    for path in ("/health", "/v1/health_check", "/openapi.json", "/docs"):
+    for path in ("/health", "/v1/health_check", "/v1/statistics", "/openapi.json", "/docs"):
         assert projects.http.get(path).status_code == 200

@@ -179,6 +179,7 @@ def test_the_service_says_that_it_is_up(http: TestClient) -> None:
         "Version",
         "Service Description",
     ]
+    assert http.get("/v1/statistics").json() == {}
     assert (http.get("/health").status_code, http.get("/health").content) == (200, b"")
 
 

@@ -20,7 +20,7 @@ from tunesmith.domain.validation import ValidationOptions, ValidationReport
 
 
 def plain_wordings(block: bytes) -> list[bytes | None] | None:
-    rows = plain_rows(block, breaks=block.count(b"\n"))
+    rows = plain_rows(block)
     return rows.wordings if rows is not None else None
 
 
@@ -147,7 +147,7 @@ def test_the_report_is_the_same_as_by_careful_reading(
     content = b"\n".join([PLAIN[0], *lines]) + b"\n" * drawn.randrange(2)
 
     quick = validate(Sources(BytesIO(content)), ValidationOptions(minimum=1))
-    monkeypatch.setattr(inspection, "plain_rows", lambda _, breaks: None)
+    monkeypatch.setattr(inspection, "plain_rows", lambda _: None)
     careful = validate(Sources(BytesIO(content)), ValidationOptions(minimum=1))
 
     assert quick == careful
@@ -170,7 +170,7 @@ def test_tokens_are_the_same_as_by_careful_reading(
         return validate(Sources(BytesIO(content)), options, tokenizer=FolderTokenizer(tmp_path))
 
     quick = report()
-    monkeypatch.setattr(inspection, "plain_rows", lambda _, breaks: None)
+    monkeypatch.setattr(inspection, "plain_rows", lambda _: None)
 
     assert quick == report()
     assert quick.tokens is not None
