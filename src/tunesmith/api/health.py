@@ -1,4 +1,4 @@
-"""`/health`, `/ready` and OPEA's `/v1/health_check` and `/v1/statistics`: for whoever watches the service."""
+"""`/health`, `/ready`, OPEA's `/v1/health_check` and `/v1/statistics`: for whoever watches."""
 
 from __future__ import annotations
 

@@ -25,6 +25,8 @@ class Block:
     """The file's line that it begins with, from 1."""
     data: bytes
     """Its bytes; of a line that is longer than any that is read, the beginning alone."""
+    begin: int
+    """Where in the file they stand: bytes from its beginning; of no use in a pipe."""
 
 
 def is_json_lines(head: bytes) -> bool:
@@ -35,14 +37,16 @@ def is_json_lines(head: bytes) -> bool:
 
 def blocks(file: BinaryIO) -> Iterator[Block]:
     """Yield the blocks of `file`, which is JSON Lines, in order; a byte order mark is left out."""
-    line, size = 1, FIRST_BLOCK
+    line, begin, size = 1, file.tell() if file.seekable() else 0, FIRST_BLOCK
     while data := file.read(size):
         last = b"" if data.endswith(b"\n") else file.readline(MAX_ROW_SIZE + 1)
         data += last
-        yield Block(line, data.removeprefix(codecs.BOM_UTF8) if line == 1 else data)
+        yield Block(line, data.removeprefix(codecs.BOM_UTF8) if line == 1 else data, begin)
+        begin += len(data)
         # Several times as fast as `bytes.count`, which looks at one byte after another.
         line += int(np.count_nonzero(np.frombuffer(data, np.uint8) == ord("\n")))
         while last and not last.endswith(b"\n"):
             last = file.readline(MAX_ROW_SIZE)
+            begin += len(last)
             line += last.endswith(b"\n")
         size = BLOCK

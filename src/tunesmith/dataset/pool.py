@@ -32,9 +32,12 @@ class Workers:
 
 
 def inspect_together(
-    found: Iterator[Block], inspector: Inspector, *, workers: Workers
+    found: Iterator[Block], inspector: Inspector, *, workers: Workers, descriptor: int | None = None
 ) -> Generator[Part]:
     """Yield the part of each block in order, inspected by `workers`, of at least two.
+
+    Where the file's `descriptor` is given, the others, copies of this process, read their blocks
+    from it by themselves, which spares the way through a pipe.
 
     This process is one of them: it inspects the first blocks, which tell the format, and what
     the others are too busy for. They end when the iterator is closed, and when this process dies.
@@ -55,7 +58,7 @@ def inspect_together(
             for block in found:
                 busy = sum(not part.done() for part in waiting) >= _AHEAD * others
                 if settled is not None and not busy and len(block.data) >= BLOCK:
-                    waiting.append(pool.submit(_inspect, block, settled))
+                    waiting.append(pool.submit(_inspect, _told(block, descriptor), settled))
                 else:
                     part = inspector.inspect_block(block, settled=settled)
                     settled = settled or part.format
@@ -90,5 +93,26 @@ def _follow_parent() -> None:
         os._exit(1)
 
 
-def _inspect(block: Block, settled: Format) -> Part:
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a block stands, in place of its bytes."""
+
+    descriptor: int
+    line: int
+    begin: int
+    size: int
+
+    def block(self) -> Block:
+        # Leaves alone where the file is read next, which all copies share.
+        return Block(self.line, os.pread(self.descriptor, self.size, self.begin), self.begin)
+
+
+def _told(block: Block, descriptor: int | None) -> Block | _Place:
+    if descriptor is None:
+        return block
+    return _Place(descriptor, block.line, block.begin, len(block.data))
+
+
+def _inspect(told: Block | _Place, settled: Format) -> Part:
+    block = told.block() if isinstance(told, _Place) else told
     return _Worker.inspector.inspect_block(block, settled=settled)

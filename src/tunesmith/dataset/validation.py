@@ -111,19 +111,31 @@ def _inspected(
 ) -> Generator[Part]:
     """Yield the parts of `file` in order; only of JSON Lines there is more than one."""
     if is_json_lines(file.peek(_HEAD)):
-        yield from _parts(blocks(file), inspector, workers=workers)
+        # Only copies of this process have its open files.
+        descriptor = _descriptor(file) if workers.fork else None
+        yield from _parts(blocks(file), inspector, workers=workers, descriptor=descriptor)
     else:
         yield inspector.inspect(read_rows(file), settled=None)
 
 
-def _parts(found: Iterator[Block], inspector: Inspector, *, workers: Workers) -> Generator[Part]:
+def _descriptor(file: BufferedReader[RawIOBase]) -> int | None:
+    """Return the descriptor of `file` where others can read it at any place."""
+    try:
+        return file.fileno() if file.seekable() else None
+    except OSError:
+        return None
+
+
+def _parts(
+    found: Iterator[Block], inspector: Inspector, *, workers: Workers, descriptor: int | None
+) -> Generator[Part]:
     """Yield the part of each block, in order."""
     first = next(found, None)
     if first is None:
         return
     whole = chain((first,), found)
     if workers.count > 1 and len(first.data) >= FIRST_BLOCK:
-        yield from inspect_together(whole, inspector, workers=workers)
+        yield from inspect_together(whole, inspector, workers=workers, descriptor=descriptor)
         return
     settled: Format | None = None
     for block in whole:

@@ -148,8 +148,9 @@ def test_several_processes_report_exactly_what_one_does(
     with path.open("rb") as alone, path.open("rb") as shared:
         one = validate(Sources(alone), OPTIONS, workers=Workers(1))
         two = validate(Sources(shared), OPTIONS, workers=Workers(2, fork=fork))
+    of_no_file = Sources(BytesIO(path.read_bytes()))
 
-    assert one == two
+    assert one == two == validate(of_no_file, OPTIONS, workers=Workers(2, fork=fork))
     assert {found.line: found.rule for found in two.findings} == {
         701: "invalid_json",
         2901: "duplicate",
@@ -167,6 +168,7 @@ def test_blocks_end_at_line_ends_and_know_their_first_line(monkeypatch: pytest.M
 
     assert b"".join(block.data for block in found) == content
     for block in found:
+        assert content[block.begin :].startswith(block.data)
         assert block.line == 1 + content[: content.index(block.data)].count(b"\n")
         assert block is found[-1] or block.data.endswith(b"\n")
 
@@ -182,6 +184,7 @@ def test_the_rest_of_a_line_that_is_too_long_is_passed_over(
 
     assert len(found[0].data) == 8 + 17
     assert (found[1].line, found[1].data) == (2, b"second\nthird\n")
+    assert found[1].begin == content.index(b"second")
 
 
 @pytest.mark.parametrize("name", ["alpaca_en_demo.json", "glaive_toolcall_en_demo.json"])
