@@ -71,6 +71,15 @@ class Precision(StrEnum):
     FP32 = "fp32"
 
 
+class Optimizer(StrEnum):
+    """What turns gradients into changes of the weights."""
+
+    ADAMW = "adamw"
+    """Two numbers of state for each trained weight."""
+    ADAFACTOR = "adafactor"
+    """Two numbers of state for each row and column of a matrix of trained weights."""
+
+
 class LoraSpec(Value):
     """The adapter's shape. Low-Rank Adaptation, Hu et al. 2021, arXiv:2106.09685."""
 
@@ -167,6 +176,8 @@ class JobRequest(Value):
     """Tokens of the longest example; what is beyond is cut."""
     max_steps: Annotated[int, Field(ge=1)] | None = None
     """End after this many optimizer steps, whatever the epochs."""
+    max_seconds: Annotated[int, Field(ge=1)] | None = None
+    """End with the step in which this many seconds of training are over."""
     max_examples: Annotated[int, Field(ge=1)] | None = None
     """Train on the first this many examples only."""
     held_out_percent: Annotated[float, Field(ge=0, lt=100)] = 0.0
@@ -175,8 +186,10 @@ class JobRequest(Value):
     """Course of the learning rate after warm-up."""
     warmup_ratio: Annotated[float, Field(ge=0, le=1)] | None = None
     """Share of the steps over which the learning rate rises from 0."""
+    optimizer: Optimizer = Optimizer.ADAMW
+    """What turns gradients into changes of the weights."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """AdamW's decoupled weight decay."""
+    """The optimizer's decoupled weight decay."""
     max_grad_norm: Annotated[float, Field(gt=0)] | None = None
     """Gradients are scaled down to this norm."""
     gradient_checkpointing: bool = False
@@ -299,6 +312,8 @@ class TrainSpec(Value):
     """How often each example is seen."""
     max_steps: int | None
     """End after this many optimizer steps, whatever the epochs."""
+    max_seconds: int | None
+    """End with the step in which this many seconds of training are over."""
     batch_size: int
     """Examples behind one optimizer step."""
     learning_rate: float
@@ -307,8 +322,10 @@ class TrainSpec(Value):
     """Course of the learning rate after warm-up."""
     warmup_ratio: float
     """Share of the steps over which the learning rate rises from 0."""
+    optimizer: Optimizer
+    """What turns gradients into changes of the weights."""
     weight_decay: float
-    """AdamW's decoupled weight decay."""
+    """The optimizer's decoupled weight decay."""
     max_grad_norm: float
     """Gradients are scaled down to this norm."""
     lora: LoraSpec | None

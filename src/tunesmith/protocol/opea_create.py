@@ -123,6 +123,7 @@ class OpeaCreateJob(Wire):
             max_length=self.Dataset.to_max_length(method),
             over_length=self.Dataset.to_over_length(method),
             max_steps=training.max_train_steps,
+            optimizer=training.to_optimizer(),
             max_examples=self.Dataset.max_train_samples or None,
             held_out_percent=self.Dataset.validation_split_percentage,
             schedule=training.lr_scheduler,

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from tunesmith.domain.spec import LEARNING_RATES, Precision
+from tunesmith.domain.spec import LEARNING_RATES, Optimizer, Precision
 from tunesmith.protocol.ranking import Temperature
 from tunesmith.protocol.tuning import WeightDecay
 from tunesmith.protocol.wire import Only, Wire
@@ -55,9 +55,14 @@ class TrainingSection(Wire):
     """How it is learnt."""
 
     optimizer: Annotated[
-        str, Only("adamw_torch", mend="this version learns with 'adamw_torch' only")
+        str,
+        Only(
+            "adamw_torch",
+            "adafactor",
+            mend="this version learns with 'adamw_torch' or 'adafactor'",
+        ),
     ] = "adamw_torch"
-    """`adamw_torch` only."""
+    """`adamw_torch` or `adafactor`."""
     batch_size: Annotated[int, Field(ge=1, le=256)] = 2
     """Examples of one forward pass, 1 to 256; see `gradient_accumulation_steps`."""
     epochs: Annotated[int, Field(ge=1, le=50)] = 1
@@ -69,7 +74,7 @@ class TrainingSection(Wire):
     lr_scheduler: Literal["linear", "cosine", "constant"] = "linear"
     """Course of the learning rate after warm-up."""
     weight_decay: WeightDecay = 0.0
-    """AdamW's decoupled weight decay, 0 to 10."""
+    """The optimizer's decoupled weight decay, 0 to 10."""
     device: Annotated[
         Literal["cpu", "gpu", "hpu", "cuda"],
         Only("cpu", mend=_CPU_ONLY),
@@ -106,6 +111,10 @@ class TrainingSection(Wire):
     """How vectors are learnt, with the task `embedding`."""
     dpo_beta: Annotated[float, Field(gt=0, le=2)] = 0.1
     """With the task `dpo`: how closely the model is held to where it began, above 0, at most 2."""
+
+    def to_optimizer(self) -> Optimizer:
+        """Return the optimizer, which OPEA names as transformers does."""
+        return Optimizer(self.optimizer.removesuffix("_torch"))
 
     def to_precision(self) -> Precision:
         """Return the number format that the request asks for."""

@@ -18,6 +18,7 @@ from tunesmith.domain.spec import (
     EarlyStopping,
     LoraSpec,
     Method,
+    Optimizer,
     Policy,
     Precision,
     ThinkMark,
@@ -50,7 +51,7 @@ Length = Annotated[int, Field(ge=8, le=1_048_576)]
 """A length in tokens, 8 to 1048576."""
 
 WeightDecay = Annotated[float, Field(ge=0, le=10)]
-"""AdamW's decoupled weight decay."""
+"""The optimizer's decoupled weight decay."""
 
 Kind = Literal["lora", "rslora", "dora", "full"]
 """Kinds of adapters, and `full` for none."""
@@ -62,7 +63,7 @@ class AdapterRequest(Wire):
     kind: Kind = "lora"
     """`lora` (arXiv:2106.09685), `rslora` (scaled by the root of the rank, arXiv:2312.03732) or
     `dora` (magnitude and direction apart, arXiv:2402.09353); or `full`: no adapter, all weights
-    are trained, which takes 16 bytes of memory a weight, and the other keys have no place."""
+    are trained, which takes 16 bytes of memory a weight (8 with `adafactor`), and the other keys have no place."""
     rank: Rank = 16
     """Inner dimension of the two factors."""
     alpha: Alpha | None = None
@@ -153,8 +154,11 @@ class TuningRequest(Wire):
     """Course of the learning rate after warm-up."""
     warmup_ratio: Annotated[float, Field(ge=0, le=1)] | None = None
     """Share of the steps over which the learning rate rises from 0; null means 0.05."""
+    optimizer: Literal["adamw", "adafactor"] = "adamw"
+    """`adamw` (arXiv:1711.05101) keeps two numbers a trained weight; `adafactor` (arXiv:1804.04235)
+    keeps two a row and a column of them, which saves most of that memory in full training."""
     weight_decay: WeightDecay = 0.0
-    """AdamW's decoupled weight decay."""
+    """The optimizer's decoupled weight decay."""
     max_grad_norm: Annotated[float, Field(gt=0, le=1000)] | None = None
     """Gradients are scaled down to this norm; null means 1."""
     gradient_checkpointing: bool = False
@@ -163,6 +167,10 @@ class TuningRequest(Wire):
     """Number format of the frozen weights; `auto` is `bf16` where the processor multiplies it."""
     max_steps: Count | None = None
     """End after this many optimizer steps, whatever the epochs; null means no limit."""
+    max_seconds: Annotated[int, Field(ge=1, le=31_536_000)] | None = None
+    """End with the step in which this many seconds of training are over, evaluations and
+    checkpoints counted, loading and pauses not; null means no limit. The last step is evaluated and
+    kept as any run's is. The learning rate falls as if the run went on to its last epoch."""
     max_examples: Count | None = None
     """Train on the first this many examples only; null means all."""
     held_out_percent: Annotated[float, Field(ge=0, lt=100)] = 0.0
@@ -209,6 +217,7 @@ class TuningRequest(Wire):
             "over_length": Policy(self.over_length),
             "bad_rows": Policy(self.bad_rows),
             "precision": Precision(self.precision),
+            "optimizer": Optimizer(self.optimizer),
             "early_stopping": EarlyStopping(**stopping.model_dump()) if stopping else None,
         }
 
@@ -325,8 +334,10 @@ class TuningObject(Wire):
     """Course of the learning rate after warm-up."""
     warmup_ratio: float | None
     """Share of the steps over which the learning rate rises from 0."""
+    optimizer: str
+    """What turns gradients into changes of the weights."""
     weight_decay: float
-    """AdamW's decoupled weight decay."""
+    """The optimizer's decoupled weight decay."""
     max_grad_norm: float | None
     """Gradients are scaled down to this norm."""
     gradient_checkpointing: bool
@@ -335,6 +346,8 @@ class TuningObject(Wire):
     """Number format of the frozen weights."""
     max_steps: int | None
     """End after this many optimizer steps."""
+    max_seconds: int | None
+    """End with the step in which this many seconds of training are over."""
     max_examples: int | None
     """Train on the first this many examples only."""
     held_out_percent: float

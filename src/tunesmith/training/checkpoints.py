@@ -36,6 +36,8 @@ class Progress:
     """Optimizer steps done."""
     trained_tokens: int = 0
     """Tokens that went through training so far, padding not counted."""
+    seconds: float = 0.0
+    """Time up to the last step's end, in all attempts."""
     metrics: StepMetrics | None = None
     """The numbers of the last step, not evaluated yet; `None` before the first."""
     standing: Standing = field(default_factory=Standing)
@@ -80,6 +82,7 @@ def save(run: RunDirectory, learner: Learner) -> None:
             "optimizer": learner.optimizer.state_dict(),
             "step": progress.step,
             "trained_tokens": progress.trained_tokens,
+            "seconds": progress.seconds,
             "metrics": progress.metrics.model_dump() if progress.metrics else None,
             "standing": progress.standing.model_dump(),
         }
@@ -121,6 +124,7 @@ def restore_newest(run: RunDirectory, artifacts: Artifacts, *, learner: Learner)
     learner.optimizer.load_state_dict(state["optimizer"])
     learner.progress.step = state["step"]
     learner.progress.trained_tokens = state["trained_tokens"]
+    learner.progress.seconds = state["seconds"]
     learner.progress.metrics = StepMetrics.model_validate(state["metrics"])
     learner.progress.standing = Standing.model_validate(state["standing"])
 

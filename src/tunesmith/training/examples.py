@@ -24,7 +24,7 @@ _HOLD_OUT, _ORDER, _STEP, _DRAW = range(4)
 
 @dataclass(frozen=True)
 class Examples:
-    """Encoded examples, one behind the other in shared arrays.
+    """Encoded examples, one behind the other in shared arrays; those of tokens lie on the disk.
 
     Each has the same number of texts: one, or of a pair two, the chosen before the rejected.
     Of a query with passages they are a draw from all of its texts.
@@ -65,7 +65,7 @@ class Examples:
         texts = pool.drawn(None)
         return cls(
             tokens=tokens,
-            learn=np.zeros(len(tokens), dtype=np.bool_),
+            learn=np.broadcast_to(np.False_, len(tokens)),
             starts=pool.starts[texts],
             ends=pool.ends[texts],
             cut=pool.cut[texts],

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
+from transformers.optimization import Adafactor
 
 from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.domain.events import StepMetrics
 from tunesmith.domain.failures import FailureCode
-from tunesmith.domain.spec import TrainSpec
+from tunesmith.domain.spec import Optimizer, TrainSpec
 from tunesmith.training import checkpoints
 from tunesmith.training.checkpoints import Learner
 from tunesmith.training.examples import (
@@ -30,6 +31,19 @@ from tunesmith.training.objective import Joint, Objective, evaluate, for_batch
 from tunesmith.training.stopping import StopFlag
 from tunesmith.training.telemetry import EventLog
 from tunesmith.training.wandb import Boards
+
+
+class Stopwatch:
+    """Measures one lap after another, so that no time between them is lost."""
+
+    def __init__(self) -> None:
+        """Begin the first lap."""
+        self._began = time.monotonic()
+
+    def lap(self) -> float:
+        """End a lap and begin the next; return the seconds that it took."""
+        began, self._began = self._began, time.monotonic()
+        return self._began - began
 
 
 @dataclass(frozen=True)
@@ -56,11 +70,24 @@ class Course:
     """What is learnt from."""
     held_out: Examples
     """What the learner is evaluated on; may be empty."""
+    watch: Stopwatch = field(default_factory=Stopwatch)
+    """Measures the time that the run takes."""
 
     @property
     def total_steps(self) -> int:
-        """Optimizer steps of the whole run."""
+        """Optimizer steps of the whole run, if nothing ends it before."""
         return total_steps(self.spec, len(self.learnt))
+
+    @property
+    def time_is_up(self) -> bool:
+        """Whether the run has taken the time that it may."""
+        limit = self.spec.max_seconds
+        return limit is not None and self.learner.progress.seconds >= limit
+
+    @property
+    def at_end(self) -> bool:
+        """Whether the last step was the run's last: of all, or of those that the time allows."""
+        return self.learner.progress.step == self.total_steps or self.time_is_up
 
 
 def total_steps(spec: TrainSpec, count: int) -> int:
@@ -87,8 +114,22 @@ def learning_rate(step: int, spec: TrainSpec, *, total: int) -> float:
 
 
 def make_optimizer(model: torch.nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
-    """Return AdamW (Loshchilov and Hutter 2017, arXiv:1711.05101) over what can be trained."""
+    """Return the optimizer that `spec` names, over what can be trained.
+
+    AdamW is Loshchilov and Hutter's (2017, arXiv:1711.05101). Adafactor (Shazeer and Stern
+    2018, arXiv:1804.04235) takes the learning rate as it is: relative to the size of a weight,
+    as its authors would have it, an adapter would not move from its zeros.
+    """
     trained = [weight for weight in model.parameters() if weight.requires_grad]
+    if spec.optimizer is Optimizer.ADAFACTOR:
+        factored: torch.optim.Optimizer = Adafactor(
+            trained,
+            lr=spec.learning_rate,
+            weight_decay=spec.weight_decay,
+            scale_parameter=False,
+            relative_step=False,
+        )
+        return factored
     return torch.optim.AdamW(trained, lr=spec.learning_rate, weight_decay=spec.weight_decay)
 
 
@@ -102,12 +143,15 @@ def run_loop(course: Course) -> None:
     course.stop.save_with(lambda: save_for_resume(course))
     if first:
         settle(course)
+    course.watch.lap()
     for step in range(first + 1, course.total_steps + 1):
-        if course.learner.progress.standing.ends(course.spec):
+        if course.time_is_up or course.learner.progress.standing.ends(course.spec):
             break
         learn(course, step)
         _estimate(course, seconds_per_step=(time.monotonic() - started) / (step - first))
         settle(course)
+    if course.time_is_up and course.learner.progress.step < course.total_steps:
+        _tell_time(course)
     if course.spec.early_stopping is not None:
         _tell_verdict(course)
 
@@ -135,6 +179,7 @@ def learn(course: Course, step: int) -> None:
         learner.optimizer.zero_grad(set_to_none=True)
         learner.progress.step = step
         learner.progress.trained_tokens += tokens
+        learner.progress.seconds += course.watch.lap()
         learner.progress.metrics = StepMetrics(
             step=step,
             train_loss=means.loss,
@@ -149,7 +194,7 @@ def learn(course: Course, step: int) -> None:
 def settle(course: Course) -> None:
     """Evaluate, tell and save after a step what is due and was not done before."""
     spec, events, progress = course.spec, course.events, course.learner.progress
-    step, last = progress.step, progress.step == course.total_steps
+    step, last = progress.step, course.at_end
     if step not in events.steps:
         metrics = _metrics(course)
         if len(course.held_out) and (last or step % spec.evaluate_every == 0):
@@ -207,6 +252,16 @@ def _judge(course: Course) -> None:
     progress.standing = progress.standing.after(progress.step, loss, rule=rule)
 
 
+def _tell_time(course: Course) -> None:
+    progress, limit = course.learner.progress, course.spec.max_seconds
+    text = (
+        f"The time is up: {limit} seconds of training were over with step {progress.step} of "
+        f"{course.total_steps}, which is the last"
+    )
+    with course.stop.whole():
+        course.events.once(text, data={"max_seconds": limit})
+
+
 def _tell_verdict(course: Course) -> None:
     progress = course.learner.progress
     text = progress.standing.verdict(progress.step, total=course.total_steps, spec=course.spec)
@@ -253,7 +308,10 @@ def _not_finite(step: int, places: str, *, spec: TrainSpec) -> RunFailedError:
 
 
 def _estimate(course: Course, *, seconds_per_step: float) -> None:
-    left = (course.total_steps - course.learner.progress.step) * seconds_per_step
+    progress, limit = course.learner.progress, course.spec.max_seconds
+    left = (course.total_steps - progress.step) * seconds_per_step
+    if limit is not None:
+        left = max(0.0, min(left, limit - progress.seconds))
     course.learner.progress.metrics = _metrics(course).model_copy(update={"seconds_left": left})
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from tunesmith.dataset.passages import RankedText
+from tunesmith.training.columns import Column
 from tunesmith.training.examples import Examples
 from tunesmith.training.pool import Pool
 
@@ -20,7 +21,7 @@ def gather_ranked(
     `queries` says whether each row begins with its query. Where no row has a passage
     that does not answer, a draw has no place for any.
     """
-    tokens, segments, ends, cut = array("i"), array("b"), array("q", [0]), array("b")
+    tokens, segments, ends, cut = Column("i"), Column("b"), array("q", [0]), array("b")
     lines, elements, first = array("q"), array("q"), array("q")
     positives, negatives = array("q"), array("q")
     for row in rows:
@@ -45,10 +46,10 @@ def gather_ranked(
         lead=int(queries),
         group=group_size if any(negatives) else 1,
     )
-    found = np.asarray(segments, dtype=np.int8)
+    found = segments.read(np.int8)
     return Examples.of_pool(
         pool,
-        tokens=np.asarray(tokens, dtype=np.int32),
+        tokens=tokens.read(np.int32),
         segments=found if found.any() else None,
         lines=np.asarray(lines, dtype=np.int64),
         elements=np.asarray(elements, dtype=np.int64),

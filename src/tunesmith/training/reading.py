@@ -19,6 +19,7 @@ from tunesmith.dataset.rendering import Encoded, SetAside, SetAsideRule, encode
 from tunesmith.domain.errors import InvalidRequestError
 from tunesmith.domain.spec import Method, Policy, TrainSpec
 from tunesmith.domain.values import Value
+from tunesmith.training.columns import Column
 from tunesmith.training.examples import Examples
 from tunesmith.training.ranked import gather_ranked
 
@@ -210,23 +211,21 @@ def _refuse_long(set_aside: Sequence[SetAside], spec: TrainSpec) -> None:
 
 
 def _gather(usable: Iterable[Texts], *, texts: int) -> Examples:
-    tokens, learn, ends = array("i"), array("b"), array("q", [0])
+    tokens, learn, ends = Column("i"), Column("b"), array("q", [0])
     lines, elements, cut = array("q"), array("q"), array("b")
     for example in usable:
         for text in example:
             tokens.extend(text.tokens)
-            learn.extend(text.learn)
+            # Nothing stands before a text's first token to predict it from.
+            learn.extend([False, *text.learn[1:]])
             ends.append(len(tokens))
             cut.append(text.cut)
         lines.append(example[0].line)
         elements.append(example[0].element)
     bounds = np.asarray(ends, dtype=np.int64)
-    learnt = np.asarray(learn, dtype=np.bool_)
-    # Nothing stands before a text's first token to predict it from.
-    learnt[bounds[:-1]] = False
     return Examples(
-        tokens=np.asarray(tokens, dtype=np.int32),
-        learn=learnt,
+        tokens=tokens.read(np.int32),
+        learn=learn.read(np.bool_),
         starts=bounds[:-1].reshape(-1, texts),
         ends=bounds[1:].reshape(-1, texts),
         cut=np.asarray(cut, dtype=np.bool_).reshape(-1, texts),

@@ -19,7 +19,7 @@ from tunesmith.dataset.rendering import SetAside
 from tunesmith.training.examples import Examples, Indices
 
 _CHUNK = 2**20
-"""Bytes that are copied at once."""
+"""Bytes that are copied at once, or tokens that are looked at."""
 
 _SIDES = ("chosen", "rejected")
 
@@ -192,7 +192,8 @@ def _speller(tokenizer: PreTrainedTokenizerBase, parts: Sequence[Examples]) -> C
     """
     used = np.zeros(len(tokenizer) + 1, dtype=np.bool_)
     for part in parts:
-        used[part.tokens] = True
+        for start in range(0, len(part.tokens), _CHUNK):
+            used[part.tokens[start : start + _CHUNK]] = True
     ids = np.flatnonzero(used)
     first = tokenizer.encode(".", add_special_tokens=False)
     before = len(tokenizer.decode(first, clean_up_tokenization_spaces=False))

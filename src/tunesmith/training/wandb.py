@@ -29,7 +29,7 @@ _SHOWN = frozenset(
     {
         *("method", "beta", "max_length", "seed", "n_epochs", "max_steps", "batch_size"),
         *("learning_rate", "schedule", "warmup_ratio", "weight_decay", "max_grad_norm", "lora"),
-        "ranking",
+        *("max_seconds", "optimizer", "ranking"),
     }
 )
 """What of the spec a board shows as its config: nothing that names a path."""

@@ -12,7 +12,15 @@ from tunesmith.domain.errors import ArtifactMissingError, StaleJobError
 from tunesmith.domain.events import RunEvent
 from tunesmith.domain.models import CatalogueEntry, HubSource, PackageSource
 from tunesmith.domain.preferences import Kto
-from tunesmith.domain.spec import DataFile, LoraSpec, Method, Policy, Precision, TrainSpec
+from tunesmith.domain.spec import (
+    DataFile,
+    LoraSpec,
+    Method,
+    Optimizer,
+    Policy,
+    Precision,
+    TrainSpec,
+)
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -64,6 +72,8 @@ def test_the_spec_is_read_back_as_it_was_frozen(run: RunDirectory) -> None:
         seed=7,
         n_epochs=3,
         max_steps=None,
+        max_seconds=None,
+        optimizer=Optimizer.ADAMW,
         batch_size=8,
         learning_rate=0.1 + 0.2,
         schedule="linear",

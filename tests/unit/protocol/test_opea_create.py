@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tunesmith.domain.errors import InvalidRequestError
 from tunesmith.domain.ids import new_file_id
-from tunesmith.domain.spec import JobRequest, LoraSpec, Policy, Precision
+from tunesmith.domain.spec import JobRequest, LoraSpec, Optimizer, Policy, Precision
 from tunesmith.protocol.dialects import read_create
 from tunesmith.protocol.opea_create import OpeaCreateJob
 from tunesmith.protocol.reading import read_shape
@@ -163,6 +163,7 @@ def test_a_minimal_request_has_opeas_hyperparameters() -> None:
         ({"Training": {"lr_scheduler": "cosine"}}, "schedule", "cosine"),
         ({"Training": {"weight_decay": 0.01}}, "weight_decay", 0.01),
         ({"Training": {"max_train_steps": 7}}, "max_steps", 7),
+        ({"Training": {"optimizer": "adafactor"}}, "optimizer", Optimizer.ADAFACTOR),
         ({"Training": {"mixed_precision": "no"}}, "precision", Precision.FP32),
         ({"Training": {"resources_per_worker": {"CPU": 2}}}, "cpus", 2),
         ({"Dataset": {"truncation": False}}, "over_length", Policy.REFUSE),
