@@ -15,13 +15,14 @@ from tunesmith.artifacts.memory import MemoryArtifacts
 from tunesmith.domain.clock import SystemClock
 from tunesmith.domain.models import FolderSource, HubSource, PackageSource
 from tunesmith.domain.values import Value
+from tunesmith.protocol.adapters import AdapterRequest
 from tunesmith.protocol.opea_create import OpeaCreateJob
 from tunesmith.protocol.opea_dataset import DatasetSection
 from tunesmith.protocol.opea_general import GeneralSection, LoraConfig, ModelConfig, XtuneConfig
 from tunesmith.protocol.opea_training import EmbeddingConfig, Resources, TrainingSection
 from tunesmith.protocol.preferences import PreferenceRequest
 from tunesmith.protocol.ranking import RankingRequest
-from tunesmith.protocol.tuning import AdapterRequest, EarlyStoppingRequest, TuningRequest
+from tunesmith.protocol.tuning import EarlyStoppingRequest, TuningRequest
 from tunesmith.protocol.wire import Wire
 from tunesmith.settings import ModelSetting, Settings
 from tunesmith.store.sql import SqlStore

@@ -14,6 +14,7 @@ class FailureCode(StrEnum):
     INVALID_HYPERPARAMETERS = "invalid_hyperparameters"
     MODEL_UNAVAILABLE = "model_unavailable"
     LOSS_NOT_FINITE = "loss_not_finite"
+    LOSS_EXPLODED = "loss_exploded"
     OUT_OF_MEMORY = "out_of_memory"
     DISK_FULL = "disk_full"
     RESOURCES_UNAVAILABLE = "resources_unavailable"

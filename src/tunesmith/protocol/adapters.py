@@ -1,11 +1,114 @@
-"""What a request may say of the adapter where it starts from one that is there."""
+"""The adapter's shape, as requests give and the job shows it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import Field
 
 from tunesmith.domain.errors import InvalidRequestError
+from tunesmith.domain.spec import LoraSpec
 from tunesmith.protocol.reading import describe
+from tunesmith.protocol.wire import Wire
+
+Rank = Annotated[int, Field(ge=1, le=1024)]
+"""Inner dimension of an adapter's two factors."""
+
+Alpha = Annotated[float, Field(gt=0, le=1e6)]
+"""Numerator of an adapter's scale."""
+
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+"""Share of an adapter's inputs that is zeroed while training."""
+
+Targets = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=200)]], Field(min_length=1, max_length=100)
+]
+"""Names of modules that are adapted."""
+
+Kind = Literal["lora", "rslora", "dora", "full"]
+"""Kinds of adapters, and `full` for none."""
+
+
+class AdapterRequest(Wire):
+    """The adapter's shape."""
+
+    kind: Kind = "lora"
+    """`lora` (arXiv:2106.09685), `rslora` (scaled by the root of the rank, arXiv:2312.03732) or
+    `dora` (magnitude and direction apart, arXiv:2402.09353); or `full`: no adapter, all weights
+    are trained, which takes 16 bytes of memory a weight (8 with `adafactor`), and the other keys
+    have no place."""
+    rank: Rank = 16
+    """Inner dimension of the two factors."""
+    alpha: Alpha | None = None
+    """The product of the factors is scaled by `alpha / rank`; null means twice the rank."""
+    dropout: Dropout = 0.0
+    """Share of the adapter's inputs that is zeroed while training."""
+    targets: Targets | None = None
+    """Names of the modules that are adapted; null means every linear layer but the head."""
+
+    def to_spec(self, source: LoraSpec | None) -> LoraSpec | None:
+        """Return the adapter's shape in domain terms: that of `source`, if the job starts from one.
+
+        `None` means that all weights are trained. Raises `InvalidRequestError` where another
+        shape than the source's is asked for, though dropout is free; or a shape of nothing.
+        """
+        if source is not None:
+            return self._tuned_on(source)
+        if self.kind == "full":
+            for key in sorted(self.model_fields_set - {"kind"}):
+                path = f"tuning.adapter.{key}"
+                raise InvalidRequestError(
+                    f"'{path}' is given, but with 'tuning.adapter.kind' 'full' there is no "
+                    "adapter; leave the one out or change the other.",
+                    param=path,
+                )
+            return None
+        return LoraSpec(
+            rank=self.rank,
+            alpha=2.0 * self.rank if self.alpha is None else self.alpha,
+            dropout=self.dropout,
+            targets=tuple(self.targets) if self.targets else None,
+            rslora=self.kind == "rslora",
+            dora=self.kind == "dora",
+        )
+
+    def _tuned_on(self, source: LoraSpec) -> LoraSpec:
+        given = self.model_dump(include=self.model_fields_set)
+        found = AdapterObject.to_wire(source).model_dump()
+        if given.get("targets"):
+            given["targets"] = sorted(given["targets"])
+        dropout = given.pop("dropout", source.dropout)
+        check_same({f"tuning.adapter.{key}": (given[key], found[key]) for key in given})
+        return source.model_copy(update={"dropout": dropout})
+
+
+class AdapterObject(Wire):
+    """The adapter's shape."""
+
+    kind: Kind
+    """`lora`, `rslora`, `dora`; or `full`: no adapter, all weights are trained."""
+    rank: int | None
+    """Inner dimension of the two factors; with `full` null, as all that follows."""
+    alpha: float | None
+    """Numerator of the scale."""
+    dropout: float | None
+    """Share of the adapter's inputs that is zeroed while training."""
+    targets: list[str] | None
+    """Names of the modules that are adapted; null means every linear layer but the head."""
+
+    @classmethod
+    def to_wire(cls, lora: LoraSpec | None) -> Self:
+        """Return the shape `lora` as clients see it; `None` means that there is no adapter."""
+        if lora is None:
+            return cls(kind="full", rank=None, alpha=None, dropout=None, targets=None)
+        return cls(
+            kind="dora" if lora.dora else "rslora" if lora.rslora else "lora",
+            rank=lora.rank,
+            alpha=lora.alpha,
+            dropout=lora.dropout,
+            targets=None if lora.targets is None else list(lora.targets),
+        )
 
 
 def check_same(asked: Mapping[str, tuple[object, object]]) -> None:

@@ -11,8 +11,7 @@ from pydantic import Field
 
 from tunesmith.domain.errors import InvalidRequestError
 from tunesmith.domain.spec import LoraSpec, Method
-from tunesmith.protocol.adapters import check_same
-from tunesmith.protocol.tuning import Alpha, Dropout, Rank, Targets
+from tunesmith.protocol.adapters import Alpha, Dropout, Rank, Targets, check_same
 from tunesmith.protocol.wire import Only, Wire, expecting
 
 CHECKPOINT_PATH = r"^output/(ft-?job-[A-Za-z0-9-]{1,64})(?:/checkpoint-([0-9]{1,18}))?$"

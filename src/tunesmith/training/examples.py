@@ -220,17 +220,22 @@ def seed_of_step(step: int, *, seed: int) -> int:
     return int(_random(seed, _STEP, step).integers(2**63))
 
 
-def micro_batches(examples: Examples, chosen: Indices) -> Iterator[MicroBatch]:
+def micro_batches(
+    examples: Examples, chosen: Indices, *, most: int | None = None
+) -> Iterator[MicroBatch]:
     """Cut the `chosen` examples into micro-batches of like lengths, longest first.
+
+    None has more than `most` tokens (`None` means `MICRO_BATCH_TOKENS`) unless one example has.
 
     The longest come first so that a lack of memory shows at once. The texts of an
     example stay together.
     """
+    most = most or MICRO_BATCH_TOKENS
     by_length = chosen[np.argsort(-examples.lengths[chosen], kind="stable")]
     texts = examples.starts.shape[1]
     while len(by_length):
         longest = int(examples.lengths[by_length[0]])
-        count = max(MICRO_BATCH_TOKENS // (longest * texts), 1)
+        count = max(most // (longest * texts), 1)
         yield _joined(examples, by_length[:count])
         by_length = by_length[count:]
 

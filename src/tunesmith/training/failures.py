@@ -48,12 +48,13 @@ def naming_memory(spec: TrainSpec) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not _is_memory(error):
+        if not is_memory(error):
             raise
         raise RunFailedError(FailureCode.OUT_OF_MEMORY, _smaller(spec)) from error
 
 
-def _is_memory(error: BaseException) -> bool:
+def is_memory(error: BaseException) -> bool:
+    """Tell whether `error` says that there was no more memory."""
     # The processor's allocator raises a plain RuntimeError, unlike the ones of graphics cards.
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
         "can't allocate memory" in str(error)

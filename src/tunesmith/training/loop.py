@@ -12,7 +12,7 @@ from transformers.optimization import Adafactor
 
 from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.artifacts.runs import RunDirectory
-from tunesmith.domain.events import StepMetrics
+from tunesmith.domain.events import EventLevel, StepMetrics
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.spec import Optimizer, TrainSpec
 from tunesmith.training import checkpoints
@@ -26,7 +26,7 @@ from tunesmith.training.examples import (
     seed_of_step,
     steps_per_epoch,
 )
-from tunesmith.training.failures import RunFailedError
+from tunesmith.training.failures import RunFailedError, is_memory
 from tunesmith.training.objective import Joint, Objective, evaluate, for_batch
 from tunesmith.training.stopping import StopFlag
 from tunesmith.training.telemetry import EventLog
@@ -44,6 +44,13 @@ class Stopwatch:
         """End a lap and begin the next; return the seconds that it took."""
         began, self._began = self._began, time.monotonic()
         return self._began - began
+
+
+_EXPLODED = 10
+"""How many times the first step's loss is too much."""
+
+_IN_A_ROW = 3
+"""Steps in a row that are to be beyond it, since a single batch may be an odd one."""
 
 
 @dataclass(frozen=True)
@@ -168,10 +175,9 @@ def learn(course: Course, step: int) -> None:
         step, count=len(course.learnt), batch_size=spec.batch_size, seed=spec.seed
     )
     drawn = course.learnt.take(chosen).drawn(step, seed=spec.seed)
-    batches = list(micro_batches(drawn, drawn.all))
-    means = _accumulate(course, step, batches=batches, chosen=chosen)
+    means = _fitting(course, step, drawn=drawn, chosen=chosen)
     rate = learning_rate(step, spec, total=course.total_steps)
-    tokens = sum(batch.tokens for batch in batches)
+    tokens = int((drawn.ends - drawn.starts).sum())
     with course.stop.whole():
         for group in learner.optimizer.param_groups:
             group["lr"] = rate
@@ -209,6 +215,7 @@ def settle(course: Course) -> None:
         with course.stop.whole():
             events.step(metrics)
     course.boards.step(events.steps[step])
+    _refuse_explosion(course)
     _judge(course)
     standing = progress.standing
     kept = last or standing.ends(spec) or standing.best_step == step
@@ -276,6 +283,36 @@ class _Means:
     further: dict[str, float]
 
 
+def _fitting(course: Course, step: int, *, drawn: Examples, chosen: Indices) -> _Means:
+    """Add up the gradient of the batch, in smaller micro-batches where they do not fit into memory.
+
+    Raises what says so where a single example does not fit.
+    """
+    learner = course.learner
+    while True:
+        most = learner.progress.micro_batch_tokens
+        batches = list(micro_batches(drawn, drawn.all, most=most))
+        try:
+            return _accumulate(course, step, batches=batches, chosen=chosen)
+        except (MemoryError, RuntimeError) as error:
+            if not is_memory(error) or all(len(batch.examples) == 1 for batch in batches):
+                raise
+        # Only here, behind the handler, is what the failed pass held in memory given back.
+        learner.optimizer.zero_grad(set_to_none=True)
+        _shrink(course, step, most=max(batch.tokens for batch in batches) // 2)
+
+
+def _shrink(course: Course, step: int, *, most: int) -> None:
+    course.learner.progress.micro_batch_tokens = most
+    with course.stop.whole():
+        course.events.once(
+            f"A micro-batch of step {step} did not fit into memory: from here on it has at most "
+            f"{most} tokens, or one example; the batch, and so the result, is the same",
+            level=EventLevel.WARN,
+            data={"step": step, "micro_batch_tokens": most},
+        )
+
+
 def _accumulate(
     course: Course, step: int, *, batches: Sequence[MicroBatch], chosen: Indices
 ) -> _Means:
@@ -304,6 +341,25 @@ def _not_finite(step: int, places: str, *, spec: TrainSpec) -> RunFailedError:
         FailureCode.LOSS_NOT_FINITE,
         f"The loss of step {step} is not a finite number; it was taken on the {places} of the "
         f"training file. Set a smaller learning rate than {spec.learning_rate:g}, or mend these.",
+    )
+
+
+def _refuse_explosion(course: Course) -> None:
+    """Raise `RunFailedError` where the losses of the last steps are far above the first step's.
+
+    All losses were told, those of earlier attempts too, so that each attempt says the same.
+    """
+    step, told = course.learner.progress.step, course.events.steps
+    first, bound = told[1].train_loss, _EXPLODED * max(told[1].train_loss, 1.0)
+    last = [told[at].train_loss for at in range(max(step - _IN_A_ROW, 0) + 1, step + 1)]
+    if len(last) < _IN_A_ROW or min(last) <= bound:
+        return
+    raise RunFailedError(
+        FailureCode.LOSS_EXPLODED,
+        f"The loss has grown from {first:.4g} in step 1 to {last[-1]:.4g} in step {step}, and was "
+        f"above {bound:.4g} in the last {_IN_A_ROW} steps. Set a smaller learning rate than "
+        f"{course.spec.learning_rate:g}, such as {course.spec.learning_rate / 10:g}.",
+        param="learning_rate",
     )
 
 
