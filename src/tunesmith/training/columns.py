@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import tempfile
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+from tunesmith.domain.disk import disk_is_full
+from tunesmith.domain.failures import FailureCode
+from tunesmith.training.failures import RunFailedError
 
 _Number = TypeVar("_Number", np.int32, np.int8, np.bool_)
 
@@ -31,17 +36,36 @@ class Column:
         return self._length
 
     def extend(self, numbers: Iterable[int]) -> None:
-        """Add `numbers` behind the others. Raises `OSError` where the disk has no room."""
+        """Add `numbers` behind the others. Raises `RunFailedError` where the disk has no room."""
         added = array(self._code, numbers)
-        added.tofile(self._file)
+        with self._writing():
+            added.tofile(self._file)
         self._length += len(added)
 
     def read(self, kind: type[_Number]) -> npt.NDArray[_Number]:
         """Return all numbers, each of which is read from the disk when it is asked for.
 
-        `kind` is a type of their size.
+        `kind` is a type of their size. Raises `RunFailedError` where the disk has no room.
         """
-        self._file.flush()
+        with self._writing():
+            self._file.flush()
         if not self._length:
             return np.empty(0, dtype=kind)
         return np.memmap(self._file, dtype=kind, mode="r")
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Say which disk is full, since it may be another one than that of the data folder."""
+        try:
+            yield
+        except OSError as error:
+            with suppress(OSError):
+                self._file.close()
+            if not disk_is_full(error):
+                raise
+            raise RunFailedError(
+                FailureCode.DISK_FULL,
+                "The disk for temporary files is full, which holds the tokens of the training file "
+                "while they are learnt. Free some space on the node, or let TMPDIR name a folder "
+                "with more, and create the job anew.",
+            ) from error

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from tunesmith.domain.failures import FailureCode
 from tunesmith.training.columns import Column
+from tunesmith.training.failures import RunFailedError
 
 
 def anonymous() -> int:
@@ -69,3 +73,16 @@ def test_a_process_gives_none_of_its_own_memory_to_numbers_on_the_disk() -> None
     assert read[:: 2**16].sum() == 0
     assert len(read) == 2**26
     assert anonymous() - before < 2**24
+
+
+def test_a_full_disk_is_a_failure_that_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: Path("/dev/full").open("r+b"))  # noqa: SIM115  the column closes it
+    little, much = Column("i"), Column("i")
+    little.extend([1])
+
+    with pytest.raises(RunFailedError, match="let TMPDIR name") as at_end:
+        little.read(np.int32)
+    with pytest.raises(RunFailedError, match="let TMPDIR name"):
+        much.extend(range(2**16))
+
+    assert at_end.value.error.code is FailureCode.DISK_FULL
