@@ -76,7 +76,8 @@ def test_a_process_gives_none_of_its_own_memory_to_numbers_on_the_disk() -> None
 
 
 def test_a_full_disk_is_a_failure_that_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: Path("/dev/full").open("r+b"))  # noqa: SIM115  the column closes it
+    full = Path("/dev/full")
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: full.open("r+b"))  # noqa: SIM115
     little, much = Column("i"), Column("i")
     little.extend([1])
 
