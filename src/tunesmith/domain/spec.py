@@ -77,7 +77,7 @@ class Optimizer(StrEnum):
     ADAMW = "adamw"
     """Two numbers of state for each trained weight."""
     ADAFACTOR = "adafactor"
-    """Two numbers of state for each row and column of a matrix of trained weights."""
+    """One number of state for each row and each column of a matrix of trained weights."""
 
 
 class LoraSpec(Value):

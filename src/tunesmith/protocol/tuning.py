@@ -88,7 +88,7 @@ class TuningRequest(Wire):
     """Share of the steps over which the learning rate rises from 0; null means 0.05."""
     optimizer: Literal["adamw", "adafactor"] = "adamw"
     """`adamw` (arXiv:1711.05101) keeps two numbers a trained weight; `adafactor` (arXiv:1804.04235)
-    keeps two a row and a column of them, which saves most of that memory in full training."""
+    keeps one a row and one a column, which saves most of that memory in full training."""
     weight_decay: WeightDecay = 0.0
     """The optimizer's decoupled weight decay."""
     max_grad_norm: Annotated[float, Field(gt=0, le=1000)] | None = None

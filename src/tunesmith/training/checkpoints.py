@@ -38,8 +38,6 @@ class Progress:
     """Tokens that went through training so far, padding not counted."""
     seconds: float = 0.0
     """Time up to the last step's end, in all attempts."""
-    micro_batch_tokens: int | None = None
-    """Most tokens of a micro-batch, where more did not fit into memory."""
     metrics: StepMetrics | None = None
     """The numbers of the last step, not evaluated yet; `None` before the first."""
     standing: Standing = field(default_factory=Standing)
@@ -85,7 +83,6 @@ def save(run: RunDirectory, learner: Learner) -> None:
             "step": progress.step,
             "trained_tokens": progress.trained_tokens,
             "seconds": progress.seconds,
-            "micro_batch_tokens": progress.micro_batch_tokens,
             "metrics": progress.metrics.model_dump() if progress.metrics else None,
             "standing": progress.standing.model_dump(),
         }
@@ -128,7 +125,6 @@ def restore_newest(run: RunDirectory, artifacts: Artifacts, *, learner: Learner)
     learner.progress.step = state["step"]
     learner.progress.trained_tokens = state["trained_tokens"]
     learner.progress.seconds = state["seconds"]
-    learner.progress.micro_batch_tokens = state["micro_batch_tokens"]
     learner.progress.metrics = StepMetrics.model_validate(state["metrics"])
     learner.progress.standing = Standing.model_validate(state["standing"])
 

@@ -55,11 +55,13 @@ class Kto:
         sums, pairs = torch.zeros(2, dtype=torch.float64), 0
         was_training = network.model.training
         network.model.eval()
-        with torch.no_grad():
-            for batch in batches:
-                sums += gains(network, batch).reshape(-1, 2).sum(dim=0)
-                pairs += count_pairs(batch)
-        network.model.train(was_training)
+        try:
+            with torch.no_grad():
+                for batch in batches:
+                    sums += gains(network, batch).reshape(-1, 2).sum(dim=0)
+                    pairs += count_pairs(batch)
+        finally:
+            network.model.train(was_training)
         chosen, rejected = (sums / pairs).clamp(min=0).tolist()
         return replace(self, moved_by_chosen=chosen, moved_by_rejected=rejected)
 

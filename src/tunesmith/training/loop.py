@@ -12,7 +12,7 @@ from transformers.optimization import Adafactor
 
 from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.artifacts.runs import RunDirectory
-from tunesmith.domain.events import EventLevel, StepMetrics
+from tunesmith.domain.events import StepMetrics
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.spec import Optimizer, TrainSpec
 from tunesmith.training import checkpoints
@@ -46,10 +46,10 @@ class Stopwatch:
         return self._began - began
 
 
-_EXPLODED = 10
+_EXPLODED = 5
 """How many times the first step's loss is too much."""
 
-_IN_A_ROW = 3
+_IN_A_ROW = 5
 """Steps in a row that are to be beyond it, since a single batch may be an odd one."""
 
 
@@ -87,9 +87,16 @@ class Course:
 
     @property
     def time_is_up(self) -> bool:
-        """Whether the run has taken the time that it may."""
-        limit = self.spec.max_seconds
-        return limit is not None and self.learner.progress.seconds >= limit
+        """Whether the run has taken the time that it may.
+
+        Where an earlier attempt was quicker, and was killed, all steps that it told are taken
+        anew, and the last is one that can still be evaluated.
+        """
+        limit, progress, told = self.spec.max_seconds, self.learner.progress, self.events.steps
+        if limit is None or progress.seconds < limit or progress.step < max(told, default=0):
+            return False
+        last = told.get(progress.step)
+        return last is None or not len(self.held_out) or last.valid_loss is not None
 
     @property
     def at_end(self) -> bool:
@@ -288,29 +295,18 @@ def _fitting(course: Course, step: int, *, drawn: Examples, chosen: Indices) -> 
 
     Raises what says so where a single example does not fit.
     """
-    learner = course.learner
     while True:
-        most = learner.progress.micro_batch_tokens
-        batches = list(micro_batches(drawn, drawn.all, most=most))
+        batches = list(micro_batches(drawn, drawn.all, most=course.events.most_tokens(step)))
         try:
             return _accumulate(course, step, batches=batches, chosen=chosen)
         except (MemoryError, RuntimeError) as error:
-            if not is_memory(error) or all(len(batch.examples) == 1 for batch in batches):
+            divisible = [batch.tokens for batch in batches if len(batch.examples) > 1]
+            if not is_memory(error) or not divisible:
                 raise
-        # Only here, behind the handler, is what the failed pass held in memory given back.
-        learner.optimizer.zero_grad(set_to_none=True)
-        _shrink(course, step, most=max(batch.tokens for batch in batches) // 2)
-
-
-def _shrink(course: Course, step: int, *, most: int) -> None:
-    course.learner.progress.micro_batch_tokens = most
-    with course.stop.whole():
-        course.events.once(
-            f"A micro-batch of step {step} did not fit into memory: from here on it has at most "
-            f"{most} tokens, or one example; the batch, and so the result, is the same",
-            level=EventLevel.WARN,
-            data={"step": step, "micro_batch_tokens": most},
-        )
+        # Behind the handler, since the error holds on to all that the pass had in memory.
+        course.learner.network.forget()
+        with course.stop.whole():
+            course.events.too_large(step, most=max(divisible) // 2)
 
 
 def _accumulate(

@@ -8,6 +8,7 @@ is a row, which every model takes.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,29 +20,41 @@ from transformers import PreTrainedModel
 from tunesmith.training.attention import Layout
 from tunesmith.training.cross_entropy import Head, token_losses
 from tunesmith.training.examples import MicroBatch
+from tunesmith.training.products import SharedProduct
 
 
 class Network:
     """A model, with or without adapter, as objectives see it."""
 
     def __init__(
-        self, model: PeftModel | PreTrainedModel, *, packed: torch.dtype | None = None
+        self,
+        model: PeftModel | PreTrainedModel,
+        *,
+        packed: torch.dtype | None = None,
+        products: Sequence[SharedProduct] = (),
     ) -> None:
         """Send texts through `model`, of transformers' classes.
 
-        `packed` is the precision of the products of a model that `packed.pack` has made ready for
+        `packed` is the precision of the `products` of a model that `packed.pack` has made ready for
         packed texts; without it, texts are padded.
         """
         self.model = model
         """The model itself."""
         self.packed = packed
         """The precision of the products where texts are packed; else `None`."""
+        self._products = products
         inner = model.get_base_model() if isinstance(model, PeftModel) else model
         self._keeps_logits = "logits_to_keep" in inspect.signature(inner.forward).parameters
         # Sequence classifiers that are decoders find a text's last token by it.
         self._padding: int = getattr(getattr(inner, "config", None), "pad_token_id", None) or 0
         self._backbone = getattr(inner, getattr(inner, "base_model_prefix", ""), inner)
         self._head = None if packed is None else _head(inner, packed)
+
+    def forget(self) -> None:
+        """Give back what a pass that broke off has left in the model."""
+        self.model.zero_grad(set_to_none=True)
+        for product in self._products:
+            product.forget()
 
     def hidden_states(self, batch: MicroBatch) -> torch.Tensor:
         """Return the last layer's states of all tokens, as the head gets them, (tokens, width)."""

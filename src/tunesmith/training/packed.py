@@ -57,11 +57,10 @@ def pack(model: PeftModel | PreTrainedModel, dtype: torch.dtype) -> Network:
         shared = _sharing(model, texts.alone[0])
         inner.set_attn_implementation(PACKED_ATTENTION)
         _keep_sums(inner, dtype)
-        for parts in shared:
-            SharedProduct(parts, dtype)
+        products = [SharedProduct(parts, dtype) for parts in shared]
         replace_norms(inner)
         replace_rotations(inner)
-        network = Network(model, packed=dtype)
+        network = Network(model, packed=dtype, products=products)
         found = _logits(network, texts.together)
     # Whatever a model's own code raises when it is asked for what it does not know.
     except Exception as error:

@@ -83,6 +83,10 @@ class SharedProduct:
         for number, part in enumerate(self._parts):
             part.called.forward = partial(self._forward, number)
 
+    def forget(self) -> None:
+        """Give back what a pass that broke off has left here, and so that pass's whole graph."""
+        self._ready, self._states = {}, None
+
     def second_factors(self) -> torch.Tensor:
         """Return the second factors as one matrix, scaled, (outputs, ranks), fp32."""
         joined = torch.zeros(self.outputs, len(self.weight) - self.outputs)

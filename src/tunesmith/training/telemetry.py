@@ -34,6 +34,10 @@ RANK_COLUMNS = ("mrr", "valid_mrr")
 """Further columns of a run on queries and passages."""
 
 
+_LIMIT = "micro_batch_tokens"
+"""Under this name an event says how many tokens a micro-batch has at most."""
+
+
 class EventLog:
     """Writes a run's events, going on behind those of earlier attempts.
 
@@ -52,6 +56,26 @@ class EventLog:
         """The numbers of each step told so far, by step."""
         self.checkpoints = {event.checkpoint.step for event in events if event.checkpoint}
         """The steps whose checkpoints were told so far."""
+        told = (event.data for event in events if event.data)
+        self._limits = [(data["step"], data[_LIMIT]) for data in told if _LIMIT in data]
+
+    def most_tokens(self, step: int) -> int | None:
+        """Return the most tokens of a micro-batch of `step`; `None` if none was too large yet.
+
+        All attempts go by what was told, so that they divide each batch alike.
+        """
+        return min((most for at, most in self._limits if at <= step), default=None)
+
+    def too_large(self, step: int, *, most: int) -> None:
+        """Tell that from `step` on a micro-batch has at most `most` tokens."""
+        self._append(
+            f"A micro-batch of step {step} did not fit into memory: from here on it has at most "
+            f"{most} tokens, or one example. The batch is the same, and so is the result but for "
+            "rounding and for what dropout leaves out",
+            level=EventLevel.WARN,
+            data={"step": step, _LIMIT: most},
+        )
+        self._limits.append((step, most))
 
     def check_claim(self) -> None:
         """Raise `StaleJobError` if another attempt has claimed the run."""
@@ -63,10 +87,10 @@ class EventLog:
         """Tell a sentence, with the numbers behind it."""
         self._append(text, level=level, data=data)
 
-    def once(self, text: str, *, data: dict[str, Any], level: EventLevel = EventLevel.INFO) -> None:
+    def once(self, text: str, *, data: dict[str, Any]) -> None:
         """Tell a sentence with `data`, unless an earlier attempt told it."""
         if not any(event.data == data for event in self._run.events(after=0)):
-            self._append(text, level=level, data=data)
+            self._append(text, data=data)
 
     def step(self, metrics: StepMetrics) -> None:
         """Tell the numbers of a step, unless they were told before."""

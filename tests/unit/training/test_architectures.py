@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,6 +82,25 @@ def test_packed_texts_have_the_losses_and_gradients_of_each_text_alone(
     assert network.packed is torch.float32
     assert torch.allclose(together, torch.cat(alone), atol=1e-5)
     assert torch.allclose(gradients(packed), gradients(plain), atol=1e-4, rtol=1e-4)
+
+
+def test_a_pass_that_breaks_off_between_layers_holds_no_memory(
+    folder_of: Callable[[str], Path],
+) -> None:
+    model = with_adapter(folder_of("llama"))
+    network, held = pack(model, torch.float32), []
+
+    def break_off(_: torch.nn.Module, inputs: tuple[torch.Tensor], __: torch.Tensor) -> None:
+        held.append(weakref.ref(inputs[0]))
+        raise MemoryError
+
+    gate = next(part for name, part in model.named_modules() if name.endswith("gate_proj"))
+    with gate.register_forward_hook(break_off), pytest.raises(MemoryError):
+        network.hidden_states(micro_batch_of(texts()))
+    network.forget()
+    gc.collect()
+
+    assert [one() for one in held] == [None]
 
 
 @pytest.mark.parametrize("name", PACKED)

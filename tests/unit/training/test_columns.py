@@ -77,7 +77,7 @@ def test_a_process_gives_none_of_its_own_memory_to_numbers_on_the_disk() -> None
 
 def test_a_full_disk_is_a_failure_that_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
     full = Path("/dev/full")
-    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: full.open("r+b"))  # noqa: SIM115
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: full.open("r+b"))
     little, much = Column("i"), Column("i")
     little.extend([1])
 

@@ -31,27 +31,31 @@ def losses(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
     return said
 
 
-def test_three_steps_far_above_the_first_are_a_failure_that_names_a_smaller_rate(
+def test_five_steps_far_above_the_first_are_a_failure_that_names_a_smaller_rate(
     bench: Bench, rows: Callable[[int], Rows], losses: dict[int, float]
 ) -> None:
     bench.write_spec(rows(8), n_epochs=5, learning_rate=1e-2, checkpoint_every=1)
-    losses |= {4: 21.0, 5: 300.0, 6: 20.5}
+    losses |= {4: 11.0, 5: 300.0, 6: 10.5, 7: 12.0, 8: 10.25}
 
     error = bench.train().error
 
     assert error is not None
     assert (error.code, error.param) == (FailureCode.LOSS_EXPLODED, "learning_rate")
     assert error.message == (
-        "The loss has grown from 2 in step 1 to 20.5 in step 6, and was above 20 in the last 3 "
+        "The loss has grown from 2 in step 1 to 10.25 in step 8, and was above 10 in the last 5 "
         "steps. Set a smaller learning rate than 0.01, such as 0.001."
     )
-    assert bench.run.checkpoint_steps() == [3, 4, 5]
+    assert bench.run.checkpoint_steps() == [5, 6, 7]
 
 
 @pytest.mark.parametrize(
     "odd",
-    [{4: 300.0, 5: 300.0}, {4: 20.0, 5: 20.0, 6: 20.0}, {1: 0.1, 4: 9.0, 5: 9.0, 6: 9.0}],
-    ids=["two alone", "ten times", "small at first"],
+    [
+        dict.fromkeys(range(4, 8), 300.0),
+        dict.fromkeys(range(4, 11), 10.0),
+        {1: 0.1} | dict.fromkeys(range(4, 11), 4.5),
+    ],
+    ids=["four alone", "five times", "small at first"],
 )
 def test_less_than_that_is_none(
     bench: Bench, rows: Callable[[int], Rows], losses: dict[int, float], odd: dict[int, float]
@@ -66,10 +70,10 @@ def test_a_killed_run_fails_at_the_same_step(
     bench: Bench, rows: Callable[[int], Rows], losses: dict[int, float]
 ) -> None:
     bench.write_spec(rows(8), n_epochs=5, checkpoint_every=1)
-    losses |= {4: 30.0, 5: 30.0, 6: 30.0}
+    losses |= dict.fromkeys(range(4, 10), 30.0)
 
-    bench.train_until(b"Step 6/")
+    bench.train_until(b"Step 8/")
     error = bench.train(attempt=2).error
 
     assert error is not None
-    assert "in step 6" in error.message
+    assert "in step 8" in error.message

@@ -9,7 +9,10 @@ import torch
 
 from tunesmith.domain.events import EventLevel
 from tunesmith.domain.failures import FailureCode
+from tunesmith.domain.spec import LoraSpec
+from tunesmith.training import examples
 from tunesmith.training.supervised import Supervised
+from tunesmith.training.telemetry import EventLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,3 +96,43 @@ def test_a_single_example_that_does_not_fit_is_a_failure(
     assert error is not None
     assert error.code is FailureCode.OUT_OF_MEMORY
     assert "max_length to 64" in error.message
+
+
+def test_a_long_example_among_short_ones_that_does_not_fit_is_a_failure(
+    bench: Bench, rows: Callable[[int], Rows], room: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(examples, "MICRO_BATCH_TOKENS", 120)
+    bench.write_spec([*rows(7), {"instruction": "say", "output": "much " * 60}], **RUN)
+    room[0] = 59
+
+    error = bench.train().error
+
+    assert error is not None
+    assert error.code is FailureCode.OUT_OF_MEMORY
+    told = [event.data for event in bench.run.events(after=0) if event.level is EventLevel.WARN]
+    limits = [data["micro_batch_tokens"] for data in told if data]
+    assert limits == sorted(set(limits), reverse=True)
+    assert max(limits) < 120
+
+
+def test_steps_before_the_lack_are_divided_as_they_were(
+    new_bench: Callable[[str], Bench], rows: Callable[[int], Rows], room: list[float]
+) -> None:
+    whole, killed = new_bench("whole"), new_bench("killed")
+    for bench in (whole, killed):
+        bench.write_spec(rows(16), batch_size=8, n_epochs=2, lora=LoraSpec(rank=4, dropout=0.1))
+        bench.run.claim(1)
+        log = EventLog(bench.run, 1)
+        log.too_large(3, most=70)
+    whole.train()
+
+    # No checkpoint was saved, and by now all would fit: the division is told, not found anew.
+    killed.train_until(b"Step 4/")
+    assert killed.train(attempt=2).error is None
+
+    assert [one.train_loss for one in killed.metrics()] == [
+        one.train_loss for one in whole.metrics()
+    ]
+    assert killed.adapter() == whole.adapter()
+    log = EventLog(killed.run, 2)
+    assert [log.most_tokens(step) for step in (2, 3, 4)] == [None, 70, 70]

@@ -79,3 +79,19 @@ def test_a_killed_run_ends_with_the_same_step_and_bytes(
     assert [one.step for one in killed.metrics()] == [1, 2, 3]
     assert killed.adapter() == whole.adapter()
     assert killed.messages().count(VERDICT) == 1
+
+
+def test_a_slower_attempt_ends_with_a_step_that_it_can_evaluate(
+    bench: Bench, rows: Callable[[int], Rows], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Stopwatch, "lap", lambda _: 0.3)
+    bench.write_spec(rows(25), n_epochs=2, held_out_percent=20.0, max_seconds=2)
+    bench.train_until(b"Step 6/")
+
+    monkeypatch.setattr(Stopwatch, "lap", lambda _: 0.7)
+    assert bench.train(attempt=2).error is None
+
+    last = bench.metrics()[-1]
+    assert [one.step for one in bench.metrics()] == [1, 2, 3, 4, 5, 6]
+    assert last.valid_loss is not None
+    assert bench.run.checkpoint_steps() == [6]

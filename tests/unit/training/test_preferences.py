@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tunesmith.domain.preferences import Ipo, Kto, Orpo, Preference, Sigmoid, Simpo
 from tunesmith.domain.spec import LoraSpec, Method
 from tunesmith.training import examples as examples_module
-from tunesmith.training.examples import Examples, micro_batches
+from tunesmith.training.examples import Examples, MicroBatch, micro_batches
 from tunesmith.training.network import Network
 from tunesmith.training.objective import Measured, evaluate, for_batch
 from tunesmith.training.orpo import _log_odds
@@ -22,7 +22,7 @@ from tunesmith.training.preferences import preference_objective
 from tunesmith.training.reading import read_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from unit.training.conftest import Bench
 
@@ -206,6 +206,20 @@ def test_ktos_divergence_is_measured_without_dropout_and_leaves_the_model_as_it_
         model.train(training)
         for_batch(objective, Network(model), batches=micro_batches(pairs, pairs.all))
         assert model.training is training
+
+
+def test_ktos_divergence_leaves_the_model_as_it_was_where_it_breaks_off(
+    model: Any, pairs: Examples
+) -> None:
+    def broken() -> Iterator[MicroBatch]:
+        yield from micro_batches(pairs, pairs.all)
+        raise MemoryError
+
+    model.train()
+    with pytest.raises(MemoryError):
+        for_batch(preference_objective(spec_of(Kto())), Network(model), batches=broken())
+
+    assert model.training
 
 
 def test_an_evaluation_takes_ktos_divergence_over_all_held_out_pairs(
