@@ -116,12 +116,14 @@ def _read(
     )
     try:
         _check_content(file, artifacts)
-        with artifacts.open(file.key) as stream:
+        # What is kept in the folder has no name, and lives on behind the block.
+        with artifacts.open(file.key) as stream, artifacts.scratch() as folder:
             content = read_file(
                 stream,
                 tokenizer,
                 spec=spec,
                 limit=spec.max_examples if training else None,
+                folder=folder,
             )
     except InvalidRequestError as error:
         raise RunFailedError(code, error.message, param=param) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 
@@ -14,14 +15,16 @@ from tunesmith.training.pool import Pool
 
 
 def gather_ranked(
-    rows: Iterable[tuple[RankedText, ...]], *, queries: bool, group_size: int
+    rows: Iterable[tuple[RankedText, ...]], *, queries: bool, group_size: int, folder: Path
 ) -> Examples:
     """Return `rows` as examples whose texts are, until a step draws, the first ones of each.
 
     `queries` says whether each row begins with its query. Where no row has a passage
-    that does not answer, a draw has no place for any.
+    that does not answer, a draw has no place for any. Their tokens are kept on the disk of
+    `folder`.
     """
-    tokens, segments, ends, cut = Column("i"), Column("b"), array("q", [0]), array("b")
+    tokens, segments = Column("i", folder=folder), Column("b", folder=folder)
+    ends, cut = array("q", [0]), array("b")
     lines, elements, first = array("q"), array("q"), array("q")
     positives, negatives = array("q"), array("q")
     for row in rows:

@@ -6,6 +6,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
@@ -64,9 +65,16 @@ class FileContent:
 
 
 def read_file(
-    file: BinaryIO, tokenizer: PreTrainedTokenizerBase, *, spec: TrainSpec, limit: int | None
+    file: BinaryIO,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    spec: TrainSpec,
+    limit: int | None,
+    folder: Path,
 ) -> FileContent:
     """Encode the examples of `file`, the first `limit` of them, reading it as a stream.
+
+    Their tokens are kept on the disk of `folder`, in files without names.
 
     Raises `InvalidRequestError` at a bad row, and where the policy refuses examples
     that are too long.
@@ -86,12 +94,14 @@ def read_file(
                 yield from encoded
 
     if spec.ranking is None:
-        examples = _gather(usable(), texts=2 if spec.method is Method.DPO else 1)
+        examples = _gather(usable(), texts=2 if spec.method is Method.DPO else 1, folder=folder)
         cut = int(examples.cut.any(axis=1).sum())
     else:
         ranked = cast("Iterator[tuple[RankedText, ...]]", usable())
         queries = spec.method is Method.EMBEDDING
-        examples = gather_ranked(ranked, queries=queries, group_size=spec.ranking.group_size)
+        examples = gather_ranked(
+            ranked, queries=queries, group_size=spec.ranking.group_size, folder=folder
+        )
         flat = examples.flat()
         cut = len(np.unique(flat.rows[flat.cut[:, 0]]))
     if spec.over_length is Policy.REFUSE:
@@ -210,8 +220,9 @@ def _refuse_long(set_aside: Sequence[SetAside], spec: TrainSpec) -> None:
         )
 
 
-def _gather(usable: Iterable[Texts], *, texts: int) -> Examples:
-    tokens, learn, ends = Column("i"), Column("b"), array("q", [0])
+def _gather(usable: Iterable[Texts], *, texts: int, folder: Path) -> Examples:
+    tokens, learn = Column("i", folder=folder), Column("b", folder=folder)
+    ends = array("q", [0])
     lines, elements, cut = array("q"), array("q"), array("b")
     for example in usable:
         for text in example:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from io import BytesIO
+from pathlib import Path
+from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,8 +16,6 @@ from tunesmith.training.objective import for_batch
 from tunesmith.training.reading import read_file
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tunesmith.training.examples import Examples, MicroBatch
     from tunesmith.training.network import Network
     from unit.training.conftest import Bench
@@ -47,7 +47,9 @@ def read_rows(bench: Bench, rows: list[dict[str, Any]], fields: dict[str, Any]) 
     spec = bench.write_spec(rows, **fields)
     tokenizer = AutoTokenizer.from_pretrained(spec.base_model.source.path)  # type: ignore[union-attr]
     content = bench.artifacts.get(spec.training_file.key)
-    return read_file(BytesIO(content), tokenizer, spec=spec, limit=None).examples
+    return read_file(
+        BytesIO(content), tokenizer, spec=spec, limit=None, folder=Path(gettempdir())
+    ).examples
 
 
 def gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,7 +52,9 @@ def examples(bench: Bench) -> Examples:
     spec = bench.write_spec(pair_rows(7), **DPO)
     tokenizer = AutoTokenizer.from_pretrained(bench.base)
     with bench.artifacts.open(spec.training_file.key) as stream:
-        return read_file(stream, tokenizer, spec=spec, limit=None).examples
+        return read_file(
+            stream, tokenizer, spec=spec, limit=None, folder=Path(gettempdir())
+        ).examples
 
 
 def by_hand(model: torch.nn.Module, text: str, *, answer_from: int, tokenizer: Any) -> float:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from tempfile import gettempdir
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +22,6 @@ from tunesmith.training.supervised import Supervised
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from unit.training.conftest import Bench, Rows
 
@@ -36,7 +37,9 @@ def examples(bench: Bench, rows: Callable[[int], Rows]) -> Examples:
     spec = bench.write_spec(rows(6))
     tokenizer = AutoTokenizer.from_pretrained(bench.base)
     with bench.artifacts.open(spec.training_file.key) as stream:
-        return read_file(stream, tokenizer, spec=spec, limit=None).examples
+        return read_file(
+            stream, tokenizer, spec=spec, limit=None, folder=Path(gettempdir())
+        ).examples
 
 
 def measure(model: torch.nn.Module, batch: MicroBatch) -> Measured:

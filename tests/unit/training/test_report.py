@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from io import BytesIO
 from pathlib import Path
+from tempfile import gettempdir
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -69,7 +70,9 @@ def receipt_of(content: bytes, folder: Path, **options: Any) -> FileReport:
     fixed = {"bad_rows": Policy.REFUSE, "think": THINK_MARKS, "ranking": None}
     spec = cast("TrainSpec", SimpleNamespace(**(fixed | options)))
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    return read_file(BytesIO(content), tokenizer, spec=spec, limit=None).report
+    return read_file(
+        BytesIO(content), tokenizer, spec=spec, limit=None, folder=Path(gettempdir())
+    ).report
 
 
 @pytest.mark.parametrize("method", [Method.EMBEDDING, Method.RERANK])
