@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
@@ -26,6 +28,10 @@ STATE = "training_state.pt"
 
 ADAPTER = "adapter_model.safetensors"
 """The adapter's weights, in the format that `peft` saves."""
+
+
+_SMALL = 0.1
+"""The share of a model's weights that is copied, threefold with AdamW, while a run goes on."""
 
 
 @dataclass
@@ -65,40 +71,85 @@ class Learner:
         return self.network.model
 
 
-def save(run: RunDirectory, learner: Learner) -> None:
-    """Keep the state of `learner` as the checkpoint at its step, whole or not at all.
+@dataclass(frozen=True)
+class Snapshot:
+    """A learner as it was after one step."""
+
+    learner: Learner
+    """What it was made of."""
+    step: int
+    """Optimizer steps done by then."""
+    best: int
+    """The step with the best evaluation by then; 0 where none is sought."""
+    weights: Mapping[str, torch.Tensor] | None
+    """Copies of the trained weights; `None` where they are still to be read from the learner."""
+    state: Mapping[str, Any]
+    """Optimizer and progress, for `STATE`."""
+
+    @property
+    def apart(self) -> bool:
+        """Whether the learner may take its next steps before this is saved."""
+        return self.weights is not None
+
+
+def snapshot(learner: Learner) -> Snapshot:
+    """Return `learner` as it is now, copied where the copy is small beside the model.
 
     Generators need no place in it: dropout and data order are functions of seed and step.
     """
     progress = learner.progress
+    state: dict[str, Any] = {
+        "optimizer": learner.optimizer.state_dict(),
+        "step": progress.step,
+        "trained_tokens": progress.trained_tokens,
+        "seconds": progress.seconds,
+        "metrics": progress.metrics.model_dump() if progress.metrics else None,
+        "standing": progress.standing.model_dump(),
+    }
+    weights = None
+    if _is_small(learner.model):
+        state = copy.deepcopy(state)
+        weights = {
+            name: weight.detach().clone()
+            for name, weight in learner.model.named_parameters()
+            if weight.requires_grad
+        }
+    return Snapshot(learner, progress.step, progress.standing.best_step, weights, state)
+
+
+def _is_small(model: PeftModel | PreTrainedModel) -> bool:
+    """Whether a copy of what is trained, with its optimizer, takes little beside the model."""
+    weights: list[torch.nn.Parameter] = list(model.parameters())
+    trained = sum(weight.numel() for weight in weights if weight.requires_grad)
+    return trained <= _SMALL * sum(weight.numel() for weight in weights)
+
+
+def save(run: RunDirectory, taken: Snapshot) -> None:
+    """Keep `taken` as the checkpoint at its step, whole or not at all."""
+    learner = taken.learner
     with run.scratch() as aside:
         folder = aside / "checkpoint"
-        _save_weights(learner.model, folder)
+        _save_weights(learner.model, folder, weights=taken.weights)
         learner.tokenizer.save_pretrained(folder)
         for name, text in learner.files.items():
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_text(text, encoding="utf-8")
-        state = {
-            "optimizer": learner.optimizer.state_dict(),
-            "step": progress.step,
-            "trained_tokens": progress.trained_tokens,
-            "seconds": progress.seconds,
-            "metrics": progress.metrics.model_dump() if progress.metrics else None,
-            "standing": progress.standing.model_dump(),
-        }
         # Through a file of Python's, whose error says why there is no room; torch's own does not.
         with (folder / STATE).open("wb") as file:
-            torch.save(state, file)
-        run.save_checkpoint(progress.step, folder)
+            torch.save(taken.state, file)
+        run.save_checkpoint(taken.step, folder)
 
 
-def _save_weights(model: PeftModel | PreTrainedModel, folder: Path) -> None:
-    """Save the adapter of `model`, or all of it, with its config."""
+def _save_weights(
+    model: PeftModel | PreTrainedModel, folder: Path, *, weights: Mapping[str, torch.Tensor] | None
+) -> None:
+    """Save the adapter of `model`, or all of it, with its config; with `weights` for its own."""
+    state = None if weights is None else dict(weights)
     if isinstance(model, PeftModel):
-        model.save_pretrained(folder, save_embedding_layers=False)
+        model.save_pretrained(folder, state_dict=state, save_embedding_layers=False)
         (folder / "README.md").unlink(missing_ok=True)
     else:
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, state_dict=state)
     # safetensors makes files for their owner alone; these are handed out.
     for file in folder.glob("*.safetensors"):
         file.chmod(0o644)

@@ -10,12 +10,9 @@ from dataclasses import dataclass, field
 import torch
 from transformers.optimization import Adafactor
 
-from tunesmith.artifacts.protocol import Artifacts
-from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.domain.events import StepMetrics
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.spec import Optimizer, TrainSpec
-from tunesmith.training import checkpoints
 from tunesmith.training.checkpoints import Learner
 from tunesmith.training.examples import (
     Examples,
@@ -28,6 +25,7 @@ from tunesmith.training.examples import (
 )
 from tunesmith.training.failures import RunFailedError, is_memory
 from tunesmith.training.objective import Joint, Objective, evaluate, for_batch
+from tunesmith.training.saving import Saver
 from tunesmith.training.stopping import StopFlag
 from tunesmith.training.telemetry import EventLog
 from tunesmith.training.wandb import Boards
@@ -59,10 +57,6 @@ class Course:
 
     spec: TrainSpec
     """What was asked for."""
-    run: RunDirectory
-    """Where the result goes."""
-    artifacts: Artifacts
-    """Behind `run`."""
     events: EventLog
     """What the run says."""
     stop: StopFlag
@@ -77,6 +71,8 @@ class Course:
     """What is learnt from."""
     held_out: Examples
     """What the learner is evaluated on; may be empty."""
+    saver: Saver
+    """Saves what the learner has reached."""
     watch: Stopwatch = field(default_factory=Stopwatch)
     """Measures the time that the run takes."""
 
@@ -153,8 +149,20 @@ def run_loop(course: Course) -> None:
     The last step of an earlier attempt is settled first: it may have been
     stopped between the step and the words about it.
     """
+    course.stop.save_with(lambda: course.saver.save_at_stop(course.learner))
+    try:
+        _take_steps(course)
+        course.saver.wait()
+    finally:
+        course.saver.close()
+    if course.time_is_up and course.learner.progress.step < course.total_steps:
+        _tell_time(course)
+    if course.spec.early_stopping is not None:
+        _tell_verdict(course)
+
+
+def _take_steps(course: Course) -> None:
     started, first = time.monotonic(), course.learner.progress.step
-    course.stop.save_with(lambda: save_for_resume(course))
     if first:
         settle(course)
     course.watch.lap()
@@ -164,10 +172,6 @@ def run_loop(course: Course) -> None:
         learn(course, step)
         _estimate(course, seconds_per_step=(time.monotonic() - started) / (step - first))
         settle(course)
-    if course.time_is_up and course.learner.progress.step < course.total_steps:
-        _tell_time(course)
-    if course.spec.early_stopping is not None:
-        _tell_verdict(course)
 
 
 def learn(course: Course, step: int) -> None:
@@ -227,29 +231,7 @@ def settle(course: Course) -> None:
     standing = progress.standing
     kept = last or standing.ends(spec) or standing.best_step == step
     if kept or step % spec.checkpoint_every == 0:
-        with course.stop.whole():
-            save_for_resume(course)
-
-
-def save_for_resume(course: Course) -> None:
-    """Save the last whole step; tell and hand it out if its numbers are told already.
-
-    A step that is not told yet is still to be evaluated: the next attempt does that.
-    Raises `StaleJobError` if another attempt has claimed the run.
-    """
-    step, events = course.learner.progress.step, course.events
-    if step == 0:
-        return
-    events.check_claim()
-    if step not in course.run.checkpoint_steps():
-        checkpoints.save(course.run, course.learner)
-    if step in events.steps and step not in events.checkpoints:
-        target = course.run.published_checkpoint(step)
-        checkpoints.publish(course.run, course.artifacts, step=step, target=target)
-        events.checkpoint(events.steps[step])
-        best = course.learner.progress.standing.best_step
-        checkpoints.drop_old(course.run, keep=course.spec.keep_checkpoints, best=best)
-        course.run.write_metrics(events.table())
+        course.saver.save(course.learner)
 
 
 def result_step(course: Course) -> int:

@@ -41,6 +41,7 @@ from tunesmith.training.receipt import FileReceipt, Receipt, libraries, sha256
 from tunesmith.training.receipt_lines import write_lines
 from tunesmith.training.reference import with_reference
 from tunesmith.training.rerank import Rerank
+from tunesmith.training.saving import Saver
 from tunesmith.training.sentence import files_beside
 from tunesmith.training.stopping import StopFlag
 from tunesmith.training.supervised import Supervised
@@ -120,10 +121,9 @@ def _train(
         _restore(run, artifacts, learner=learner, events=events, total=total)
         course = Course(
             spec=spec,
-            run=run,
-            artifacts=artifacts,
             events=events,
             stop=stop,
+            saver=Saver(run, artifacts, events=events, stop=stop, keep=spec.keep_checkpoints),
             boards=shown,
             objective=_objective(spec),
             learner=learner,

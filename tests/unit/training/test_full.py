@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tunesmith.artifacts.runs import RunDirectory
-    from tunesmith.training.checkpoints import Learner
+    from tunesmith.training.checkpoints import Snapshot
     from unit.training.conftest import Bench, Rows
 
 FULL: dict[str, Any] = {"lora": None, "learning_rate": 1e-3}
@@ -36,10 +36,10 @@ def test_the_tuned_model_loads_as_any_causal_model_and_gives_the_logits_of_train
     seen: list[torch.Tensor] = []
     prompt, save = torch.tensor([[5, 80, 33, 61, 7]]), checkpoints.save
 
-    def look_and_save(run: RunDirectory, learner: Learner) -> None:
+    def look_and_save(run: RunDirectory, taken: Snapshot) -> None:
         with torch.no_grad():
-            seen.append(learner.model.eval()(prompt).logits)
-        save(run, learner)
+            seen.append(taken.learner.model.eval()(prompt).logits)
+        save(run, taken)
 
     monkeypatch.setattr(checkpoints, "save", look_and_save)
     bench.write_spec(rows(12), n_epochs=4, **FULL)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tunesmith.artifacts.runs import RunDirectory
-    from tunesmith.training.checkpoints import Learner
+    from tunesmith.training.checkpoints import Learner, Snapshot
     from unit.training.conftest import Bench
 
 sentence_transformers = pytest.importorskip(
@@ -41,9 +41,9 @@ def learners(monkeypatch: pytest.MonkeyPatch) -> list[Learner]:
     found: list[Learner] = []
     save = checkpoints.save
 
-    def look_and_save(run: RunDirectory, learner: Learner) -> None:
-        found.append(learner)
-        save(run, learner)
+    def look_and_save(run: RunDirectory, taken: Snapshot) -> None:
+        found.append(taken.learner)
+        save(run, taken)
 
     monkeypatch.setattr(checkpoints, "save", look_and_save)
     return found

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tunesmith.domain.spec import LoraSpec
+from tunesmith.training import checkpoints
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +22,12 @@ SPEC = {
     "checkpoint_every": 3,
     "lora": LoraSpec(rank=4, alpha=8, dropout=0.2),
 }
+
+
+@pytest.fixture(params=[1.0, 0.0], ids=["saved aside", "training waits"], autouse=True)
+def saved_aside(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The share of a model that is copied to be saved aside: all of it, or nothing."""
+    monkeypatch.setattr(checkpoints, "_SMALL", request.param)
 
 
 @pytest.mark.parametrize(

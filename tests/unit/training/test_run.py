@@ -20,7 +20,7 @@ from tunesmith.domain.events import EventLevel
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.spec import DataFile, LoraSpec, Precision
 from tunesmith.training import checkpoints
-from tunesmith.training.checkpoints import Learner
+from tunesmith.training.checkpoints import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,9 +34,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[PeftModel]:
     models: list[PeftModel] = []
     save = checkpoints.save
 
-    def look_and_save(run: RunDirectory, learner: Learner) -> None:
-        models.append(learner.model)
-        save(run, learner)
+    def look_and_save(run: RunDirectory, taken: Snapshot) -> None:
+        models.append(taken.learner.model)
+        save(run, taken)
 
     monkeypatch.setattr(checkpoints, "save", look_and_save)
     return models
