@@ -95,6 +95,8 @@ class LoraSpec(Value):
     """Scale by `alpha / sqrt(rank)` instead. Kalajdzievski 2023, arXiv:2312.03732."""
     dora: bool = False
     """Learn magnitude and direction apart (DoRA). Liu et al. 2024, arXiv:2402.09353."""
+    quantized: bool = False
+    """Keep the frozen weights in 4 bits (QLoRA). Dettmers et al. 2023, arXiv:2305.14314."""
 
 
 RANKED = frozenset({Method.EMBEDDING, Method.RERANK})

@@ -26,7 +26,7 @@ Targets = Annotated[
 ]
 """Names of modules that are adapted."""
 
-Kind = Literal["lora", "rslora", "dora", "full"]
+Kind = Literal["lora", "rslora", "dora", "qlora", "full"]
 """Kinds of adapters, and `full` for none."""
 
 
@@ -34,10 +34,11 @@ class AdapterRequest(Wire):
     """The adapter's shape."""
 
     kind: Kind = "lora"
-    """`lora` (arXiv:2106.09685), `rslora` (scaled by the root of the rank, arXiv:2312.03732) or
-    `dora` (magnitude and direction apart, arXiv:2402.09353); or `full`: no adapter, all weights
-    are trained, which takes 16 bytes of memory a weight (8 with `adafactor`), and the other keys
-    have no place."""
+    """`lora` (arXiv:2106.09685), `rslora` (scaled by the root of the rank, arXiv:2312.03732),
+    `dora` (magnitude and direction apart, arXiv:2402.09353) or `qlora` (`lora` on a base model
+    whose linear layers but the head take 4 bits a weight, arXiv:2305.14314, which saves memory and
+    takes time); or `full`: no adapter, all weights are trained, which takes 16 bytes of memory a
+    weight (8 with `adafactor`), and the other keys have no place."""
     rank: Rank = 16
     """Inner dimension of the two factors."""
     alpha: Alpha | None = None
@@ -71,6 +72,7 @@ class AdapterRequest(Wire):
             targets=tuple(self.targets) if self.targets else None,
             rslora=self.kind == "rslora",
             dora=self.kind == "dora",
+            quantized=self.kind == "qlora",
         )
 
     def _tuned_on(self, source: LoraSpec) -> LoraSpec:
@@ -87,7 +89,7 @@ class AdapterObject(Wire):
     """The adapter's shape."""
 
     kind: Kind
-    """`lora`, `rslora`, `dora`; or `full`: no adapter, all weights are trained."""
+    """`lora`, `rslora`, `dora`, `qlora`; or `full`: no adapter, all weights are trained."""
     rank: int | None
     """Inner dimension of the two factors; with `full` null, as all that follows."""
     alpha: float | None
@@ -103,12 +105,18 @@ class AdapterObject(Wire):
         if lora is None:
             return cls(kind="full", rank=None, alpha=None, dropout=None, targets=None)
         return cls(
-            kind="dora" if lora.dora else "rslora" if lora.rslora else "lora",
+            kind=_kind(lora),
             rank=lora.rank,
             alpha=lora.alpha,
             dropout=lora.dropout,
             targets=None if lora.targets is None else list(lora.targets),
         )
+
+
+def _kind(lora: LoraSpec) -> Kind:
+    if lora.quantized:
+        return "qlora"
+    return "dora" if lora.dora else "rslora" if lora.rslora else "lora"
 
 
 def check_same(asked: Mapping[str, tuple[object, object]]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import (
@@ -21,6 +23,7 @@ from tunesmith.domain.models import CatalogueEntry
 from tunesmith.domain.spec import LoraSpec, Method, Precision, TrainSpec
 from tunesmith.training.base_model import BaseModel, unavailable
 from tunesmith.training.failures import RunFailedError
+from tunesmith.training.quantization import keep_layout, nf4
 
 _ADAPTABLE = (torch.nn.Linear, torch.nn.Embedding, Conv1D)
 """Kinds of modules that take an adapter; GPT-2 calls its linear layers convolutions."""
@@ -82,10 +85,8 @@ def check_targets(spec: TrainSpec, config: PretrainedConfig) -> None:
     targets = spec.lora.targets if spec.lora is not None else None
     if targets is None:
         return
-    kind, _ = _KINDS.get(spec.method, _CAUSAL)
-    with torch.device("meta"):
-        skeleton = kind.from_config(config, trust_remote_code=spec.base_model.trust_remote_code)
-    paths = [path for path, module in skeleton.named_modules() if isinstance(module, _ADAPTABLE)]
+    modules = _skeleton(spec, config).named_modules()
+    paths = [path for path, module in modules if isinstance(module, _ADAPTABLE)]
     missing = [
         target for target in targets if not any(f".{path}".endswith(f".{target}") for path in paths)
     ]
@@ -99,18 +100,29 @@ def check_targets(spec: TrainSpec, config: PretrainedConfig) -> None:
         )
 
 
+def _skeleton(spec: TrainSpec, config: PretrainedConfig) -> PreTrainedModel:
+    """Return the kind of model that the method tunes, without its weights."""
+    kind, _ = _KINDS.get(spec.method, _CAUSAL)
+    with torch.device("meta"):
+        skeleton: PreTrainedModel = kind.from_config(
+            config, trust_remote_code=spec.base_model.trust_remote_code
+        )
+    return skeleton
+
+
 def load_model(
     spec: TrainSpec, base: BaseModel, *, precision: Precision
 ) -> PeftModel | PreTrainedModel:
     """Load `base` as the kind of model that the method tunes, started from the seed.
 
-    With an adapter, it is frozen in `precision` and the adapter is fp32. Where whole modules
-    are trained (all, or a reranker's new head), their weights are fp32, and in `bf16` rounded
-    for each product alone. Raises `RunFailedError` where the model cannot be loaded.
+    With an adapter, it is frozen in `precision`, or quantized, and the adapter is fp32. Where
+    whole modules are trained (all, or a reranker's new head), their weights are fp32, and in
+    `bf16` rounded for each product alone. Raises `RunFailedError` where the model cannot be loaded.
     """
     whole = spec.lora is None or spec.method is Method.RERANK
     rounded = precision is Precision.BF16
     model = _load(spec, base, dtype=torch.bfloat16 if rounded and not whole else torch.float32)
+    keep_layout(model)
     if rounded and whole:
         for module in {model, model.base_model}:
             module.forward = torch.autocast("cpu", torch.bfloat16)(module.forward)
@@ -140,7 +152,9 @@ def leave_out_dropout(frozen: torch.nn.Module) -> None:
 
 def _load(spec: TrainSpec, base: BaseModel, *, dtype: torch.dtype) -> PreTrainedModel:
     entry, (kind, _) = spec.base_model, _KINDS.get(spec.method, _CAUSAL)
-    options = {"num_labels": 1} if spec.method is Method.RERANK else {}
+    options: dict[str, Any] = {"num_labels": 1} if spec.method is Method.RERANK else {}
+    if spec.lora is not None and spec.lora.quantized:
+        options |= _in_four_bits(spec, base, dtype=dtype)
     # A reranker's head is new in most base models: it is drawn here.
     torch.manual_seed(spec.seed)
     try:
@@ -156,6 +170,25 @@ def _load(spec: TrainSpec, base: BaseModel, *, dtype: torch.dtype) -> PreTrained
             "not tell where a text ends. Choose an encoder, such as one of the BERT family.",
         )
     return model
+
+
+def _in_four_bits(spec: TrainSpec, base: BaseModel, *, dtype: torch.dtype) -> dict[str, Any]:
+    """Return what `from_pretrained` is told, that all linear layers but the heads take 4 bits."""
+    skeleton = _skeleton(spec, load_config(spec.base_model, base))
+    children = dict(skeleton.named_children())
+    body = skeleton.base_model_prefix
+    heads = [name for name in children if name != body] if body in children else []
+    try:
+        config = nf4(dtype, whole=heads)
+    except ImportError as error:
+        raise RunFailedError(
+            FailureCode.MODEL_UNAVAILABLE,
+            "The base model cannot be kept in 4 bits, since the Python package 'bitsandbytes' is "
+            "not installed on this node. Install 'tunesmith[qlora]' there, or set the adapter's "
+            "kind to 'lora'.",
+            param="tuning.adapter.kind",
+        ) from error
+    return {"quantization_config": config, "device_map": {"": "cpu"}}
 
 
 def _with_adapter(frozen: torch.nn.Module, lora: LoraSpec, *, spec: TrainSpec) -> PeftModel:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from peft.tuners.lora.layer import Linear as LoraLinear
+from peft.tuners.lora.layer import LoraLayer
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -25,6 +25,8 @@ from tunesmith.training.examples import MicroBatch, micro_batch_of
 from tunesmith.training.network import Network
 from tunesmith.training.products import ADAPTER, Part, SharedProduct
 
+_LINEAR = (nn.Linear, Conv1D)
+"""Linear layers; those in 4 bits are of the first kind too."""
 _TEXTS = (7, 4)
 """Tokens of the two texts that both ways are compared on."""
 _AGREES = {torch.float32: 1e-3, torch.bfloat16: 0.1}
@@ -91,8 +93,12 @@ def _logits(network: Network, text: MicroBatch) -> torch.Tensor:
     return network.logits(text, torch.arange(text.tokens)).float()
 
 
-def _adapters(inner: PreTrainedModel) -> list[LoraLinear]:
-    return [module for module in inner.modules() if isinstance(module, LoraLinear)]
+def _adapters(inner: PreTrainedModel) -> list[LoraLayer]:
+    return [
+        module
+        for module in inner.modules()
+        if isinstance(module, LoraLayer) and isinstance(module.base_layer, _LINEAR)
+    ]
 
 
 def _parts(inner: PreTrainedModel) -> Iterator[Part]:
@@ -106,11 +112,11 @@ def _parts(inner: PreTrainedModel) -> Iterator[Part]:
     }
     head = inner.get_output_embeddings()
     for module in inner.modules():
-        if isinstance(module, nn.Linear | Conv1D) and module is not head and id(module) not in own:
+        if isinstance(module, _LINEAR) and module is not head and id(module) not in own:
             yield Part(module, around.get(id(module)))
 
 
-def _is_plain(layer: LoraLinear) -> bool:
+def _is_plain(layer: LoraLayer) -> bool:
     """Tell whether nothing happens to the input before the adapter's first factor."""
     return isinstance(layer.lora_dropout[ADAPTER], nn.Identity)
 

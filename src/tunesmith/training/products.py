@@ -15,9 +15,11 @@ from itertools import accumulate
 from typing import Any
 
 import torch
-from peft.tuners.lora.layer import Linear as LoraLinear
+from peft.tuners.lora.layer import LoraLayer
 from torch import nn
 from transformers.pytorch_utils import Conv1D
+
+from tunesmith.training.quantization import dequantize, is_quantized
 
 ADAPTER = "default"
 """The name that `peft` gives the only adapter."""
@@ -29,7 +31,7 @@ class Part:
 
     frozen: nn.Linear | Conv1D
     """The layer itself, `Linear` or GPT-2's `Conv1D`."""
-    adapter: LoraLinear | None
+    adapter: LoraLayer | None
     """What `peft` has put around it; `None` where it has no adapter."""
 
     @property
@@ -38,10 +40,25 @@ class Part:
         return self.frozen if self.adapter is None else self.adapter
 
     @property
-    def matrix(self) -> torch.Tensor:
-        """The frozen weights, (outputs, inputs)."""
-        weight = self.frozen.weight.data
-        return weight.t() if isinstance(self.frozen, Conv1D) else weight
+    def shape(self) -> tuple[int, int]:
+        """Outputs and inputs."""
+        if isinstance(self.frozen, Conv1D):
+            inputs, outputs = self.frozen.weight.shape
+            return outputs, inputs
+        return self.frozen.out_features, self.frozen.in_features
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the frozen weights take 4 bits."""
+        return is_quantized(self.frozen)
+
+    def write(self, rows: torch.Tensor) -> None:
+        """Write the frozen weights to `rows`, (outputs, inputs)."""
+        if self.quantized:
+            dequantize(self.frozen, rows)
+        else:
+            weight = self.frozen.weight.data
+            rows.copy_(weight.t() if isinstance(self.frozen, Conv1D) else weight)
 
 
 @dataclass(frozen=True)
@@ -66,16 +83,22 @@ class SharedProduct:
     def __init__(self, parts: Sequence[Part], dtype: torch.dtype) -> None:
         """Multiply in `dtype` for `parts` from now on.
 
-        Their frozen weights become parts of one matrix, which takes the place of theirs.
+        Their frozen weights become parts of one matrix, which takes the place of theirs; but where
+        they are quantized they stay, and that matrix is made for each product anew.
         """
         self._parts = tuple(parts)
-        self._widths = [len(part.matrix) for part in parts]
+        self._widths = [part.shape[0] for part in parts]
         self.adapters = tuple(_factors(self._parts, self._widths))
         """The adapters of the layers that have one."""
         self.outputs = sum(self._widths)
         """Outputs of all layers together."""
-        self.weight = self._share(dtype)
-        """The frozen weights and below them the first factors, (outputs + ranks, inputs)."""
+        self.dtype = dtype
+        """Precision of the products."""
+        ranks = self.adapters[-1].ranks.stop if self.adapters else 0
+        self.shape = (self.outputs + ranks, self._parts[0].shape[1])
+        """All that the input is multiplied by: frozen weights and below them first factors."""
+        quantized = any(part.quantized for part in self._parts)
+        self._kept = None if quantized else self._keep()
         self.bias = self._biases()
         """The frozen biases, (outputs,), fp32; `None` where no layer has any."""
         self._ready: dict[int, torch.Tensor] = {}
@@ -87,9 +110,22 @@ class SharedProduct:
         """Give back what a pass that broke off has left here, and so that pass's whole graph."""
         self._ready, self._states = {}, None
 
+    def matrix(self) -> torch.Tensor:
+        """Return what the input is multiplied by, of `shape`.
+
+        Where frozen weights are quantized, it holds until the next such call, whose ever it is.
+        """
+        matrix = self._kept
+        if matrix is None:
+            matrix = _ROOM.of(2, self.shape[0], columns=self.shape[1], dtype=self.dtype)
+            self._write(matrix)
+        for one in self.adapters:
+            matrix[self.outputs :][one.ranks] = one.first.detach()
+        return matrix
+
     def second_factors(self) -> torch.Tensor:
         """Return the second factors as one matrix, scaled, (outputs, ranks), fp32."""
-        joined = torch.zeros(self.outputs, len(self.weight) - self.outputs)
+        joined = torch.zeros(self.outputs, self.shape[0] - self.outputs)
         for one in self.adapters:
             joined[one.outputs, one.ranks] = one.second.detach() * one.scale
         return joined
@@ -107,14 +143,17 @@ class SharedProduct:
         self._states = states if self._ready else None
         return result
 
-    def _share(self, dtype: torch.dtype) -> torch.Tensor:
-        ranks = self.adapters[-1].ranks.stop if self.adapters else 0
-        shared = torch.empty(self.outputs + ranks, self._parts[0].matrix.shape[1], dtype=dtype)
+    def _keep(self) -> torch.Tensor:
+        kept = torch.empty(self.shape, dtype=self.dtype)
+        self._write(kept)
         for part, rows in zip(self._parts, _slices(self._widths), strict=True):
-            shared[rows] = part.matrix
-            held = shared[rows]
+            held = kept[rows]
             part.frozen.weight.data = held.t() if isinstance(part.frozen, Conv1D) else held
-        return shared
+        return kept
+
+    def _write(self, matrix: torch.Tensor) -> None:
+        for part, rows in zip(self._parts, _slices(self._widths), strict=True):
+            part.write(matrix[rows])
 
     def _biases(self) -> torch.Tensor | None:
         biases = [part.frozen.bias for part in self._parts]
@@ -152,12 +191,9 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *given: Any) -> torch.Tensor:
         states, shared, *_ = given
-        for one in shared.adapters:
-            shared.weight[shared.outputs :][one.ranks] = one.first.detach()
-        taken = states.to(shared.weight.dtype)
-        rows, columns = len(taken), len(shared.weight)
-        product = _ROOM.of(0, rows, columns=columns, dtype=taken.dtype)
-        torch.mm(taken, shared.weight.t(), out=product)
+        taken = states.to(shared.dtype)
+        product = _ROOM.of(0, len(taken), columns=shared.shape[0], dtype=taken.dtype)
+        torch.mm(taken, shared.matrix().t(), out=product)
         made = product[:, : shared.outputs].to(torch.float32, copy=True)
         if shared.bias is not None:
             made += shared.bias
@@ -174,8 +210,7 @@ class _Product(torch.autograd.Function):
         shared: SharedProduct = ctx.shared
         dtype = taken.dtype
         # The adapters' part of the gradient is summed within the frozen layers' own product.
-        rows, columns = len(taken), len(shared.weight)
-        all_of_it = _ROOM.of(0, rows, columns=columns, dtype=dtype)
+        all_of_it = _ROOM.of(0, len(taken), columns=shared.shape[0], dtype=dtype)
         outputs, ranks = all_of_it[:, : shared.outputs], all_of_it[:, shared.outputs :]
         outputs.copy_(gradients[0])
         if not shared.adapters:
@@ -194,9 +229,8 @@ class _Product(torch.autograd.Function):
 
 def _states(gradient: torch.Tensor, shared: SharedProduct) -> torch.Tensor:
     """Return the gradient of the input, (tokens, inputs), fp32."""
-    rows, columns = len(gradient), shared.weight.shape[1]
-    product = _ROOM.of(1, rows, columns=columns, dtype=gradient.dtype)
-    return torch.mm(gradient, shared.weight, out=product).to(torch.float32, copy=True)
+    product = _ROOM.of(1, len(gradient), columns=shared.shape[1], dtype=gradient.dtype)
+    return torch.mm(gradient, shared.matrix(), out=product).to(torch.float32, copy=True)
 
 
 def _factors(parts: Sequence[Part], widths: Sequence[int]) -> Iterator[_Factors]:

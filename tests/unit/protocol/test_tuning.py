@@ -69,6 +69,7 @@ HELD_OUT = {"held_out_percent": 10}
         ({"adapter": {"alpha": 8, "dropout": 0.5}}, {"lora": LoraSpec(alpha=8, dropout=0.5)}),
         ({"adapter": {"kind": "rslora"}}, {"lora": LoraSpec(rslora=True)}),
         ({"adapter": {"kind": "dora"}}, {"lora": LoraSpec(dora=True)}),
+        ({"adapter": {"kind": "qlora"}}, {"lora": LoraSpec(quantized=True)}),
         ({"adapter": {"kind": "full"}}, {"lora": None}),
         ({"adapter": {"targets": ["q_proj"]}}, {"lora": LoraSpec(targets=("q_proj",))}),
         ({"max_length": 64}, {"max_length": 64}),
@@ -110,7 +111,11 @@ def test_an_option_is_honoured_and_changes_nothing_else(
     ("tuning", "param", "found"),
     [
         ({"adapter": {"rank": 0}}, "adapter.rank", "at least 1"),
-        ({"adapter": {"kind": "ia3"}}, "adapter.kind", "'lora', 'rslora', 'dora' or 'full'"),
+        (
+            {"adapter": {"kind": "ia3"}},
+            "adapter.kind",
+            "'lora', 'rslora', 'dora', 'qlora' or 'full'",
+        ),
         ({"adapter": {"rnak": 8}}, "adapter.rnak", "did you mean 'rank'?"),
         ({"adapter": {"kind": "full", "rank": 8}}, "adapter.rank", "there is no adapter"),
         ({"ranking": {}}, "ranking", "queries with passages"),
@@ -153,6 +158,11 @@ def test_early_stopping_may_rest_on_a_validation_file() -> None:
 
 def test_a_job_shows_each_option_that_can_be_asked_for() -> None:
     assert list(TuningObject.model_fields) == list(TuningRequest.model_fields)
+
+
+@pytest.mark.parametrize("kind", ["lora", "rslora", "dora", "qlora", "full"])
+def test_a_job_shows_the_kind_that_was_asked_for(kind: str) -> None:
+    assert JobObject.to_wire(job(create({"adapter": {"kind": kind}}))).tuning.adapter.kind == kind
 
 
 def test_what_was_left_open_is_null_until_it_is_known() -> None:
