@@ -12,6 +12,7 @@ from tunesmith.controller.ingest import Ingester
 from tunesmith.controller.launch import Launcher
 from tunesmith.controller.resolve import resolved_tuning
 from tunesmith.controller.validate import FileChecks
+from tunesmith.domain.changes import Change
 from tunesmith.domain.errors import InvalidRequestError, NotFoundError
 from tunesmith.domain.events import EventLevel, RunOutcome
 from tunesmith.domain.failures import FailureCode
@@ -103,7 +104,11 @@ class Actor:
             missing_model = error.param == "model"
             code = FailureCode.RESOURCES_UNAVAILABLE
             code = FailureCode.MODEL_UNAVAILABLE if missing_model else code
-            self._end(job, JobError(code=code, message=error.message, param=error.param))
+            # Left open, they are those of the largest node.
+            enough = error.param == "cpus" and any(node.cpus >= 1 for node in resources.nodes)
+            mend: Change | None = {"cpus": None} if enough else None
+            failure = JobError(code=code, message=error.message, param=error.param, change=mend)
+            self._end(job, failure)
             return
         # Written down before it is done: whoever dies in between finds the attempt and repeats it.
         change = JobChange(

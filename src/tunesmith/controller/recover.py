@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 
 from tunesmith.cluster.protocol import SubmissionState, SubmissionStatus
+from tunesmith.dataset.passages import longest_text
+from tunesmith.domain.changes import first_change, in_words, less_memory
 from tunesmith.domain.failures import EXIT_DISK_FULL, FailureCode
+from tunesmith.domain.hyperparameters import MAX_LENGTH
 from tunesmith.domain.jobs import Job, JobError
+from tunesmith.domain.spec import RANKED, RankingSpec
 from tunesmith.domain.values import Value
 
 
@@ -39,10 +43,18 @@ def after_loss(job: Job, submission: SubmissionStatus | None, *, retries: int) -
     died = f"The training process of attempt {job.attempt} died ({submission.message.strip()})."
     if job.crashes < retries:
         return Recovery(reason=died, crashed=True)
-    message = (
-        f"{died} It was launched {job.crashes + 1} times. Most often the node ran out of memory: "
-        "a smaller batch size or maximum length needs less."
+    mends = less_memory(job.request, tokens=_longest(job), learning=True)
+    error = JobError(
+        code=FailureCode.WORKER_LOST,
+        message=f"{died} It was launched {job.crashes + 1} times. Most often the node ran out of "
+        f"memory. {in_words(mends)}",
+        change=first_change(mends),
     )
-    return Recovery(
-        reason=died, error=JobError(code=FailureCode.WORKER_LOST, message=message), crashed=True
-    )
+    return Recovery(reason=died, error=error, crashed=True)
+
+
+def _longest(job: Job) -> int:
+    """Return the tokens of the longest text that `job` may learn from."""
+    if job.request.method in RANKED:
+        return longest_text(job.request.ranking or RankingSpec(), method=job.request.method)
+    return job.tuning.max_length if job.tuning else MAX_LENGTH

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.dataset.problems import Rule, Severity
 from tunesmith.dataset.validation import Sources, validate
+from tunesmith.domain.changes import Change, without_validation_file
 from tunesmith.domain.errors import ArtifactMissingError
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.files import File
 from tunesmith.domain.hyperparameters import resolve_hyperparameters
 from tunesmith.domain.jobs import Job, JobError
-from tunesmith.domain.spec import ResolvedHyperparameters
+from tunesmith.domain.spec import Policy, ResolvedHyperparameters
 from tunesmith.domain.validation import MINIMUM_EXAMPLES, ValidationOptions, ValidationReport
 from tunesmith.domain.values import Value
 
@@ -90,16 +91,37 @@ class FileChecks:
         training, validation = files
         report = self._report(job, training, beside=validation, dropped=dropped)
         if not report.ok:
-            return _refuse("training_file", training, why=report.refusal)
+            helps = self._aside(job, training, report=report, dropped=dropped)
+            return _refuse("training_file", training, why=report.refusal, change=helps)
         warnings = [_warning(training, report)]
         if validation is not None:
             held_out = self._report(job, validation, minimum=1, dropped=dropped)
             if not held_out.ok:
-                return _refuse("validation_file", validation, why=held_out.refusal)
+                helps = self._aside(job, validation, report=held_out, minimum=1, dropped=dropped)
+                change = helps or without_validation_file()
+                return _refuse("validation_file", validation, why=held_out.refusal, change=change)
             warnings.append(_warning(validation, held_out))
         examples = min(report.examples, job.request.max_examples or report.examples)
         resolved = resolve_hyperparameters(job.request, examples=examples)
         return Verdict(resolved=resolved, warning=" ".join(filter(None, warnings)) or None)
+
+    def _aside(
+        self,
+        job: Job,
+        file: File,
+        *,
+        report: ValidationReport,
+        minimum: int = MINIMUM_EXAMPLES,
+        dropped: threading.Event,
+    ) -> Change | None:
+        """Return the change by which `file` is taken, if it is taken without its bad rows."""
+        strict = job.request.bad_rows is Policy.REFUSE
+        if not (strict and report.bad_rows and report.examples >= minimum):
+            return None
+        request = job.request.model_copy(update={"bad_rows": Policy.SET_ASIDE})
+        lenient = job.model_copy(update={"request": request})
+        again = self._report(lenient, file, minimum=minimum, dropped=dropped)
+        return {"bad_rows": Policy.SET_ASIDE.value} if again.ok else None
 
     def _report(
         self,
@@ -165,8 +187,13 @@ def _warning(file: File, report: ValidationReport) -> str | None:
     )
 
 
-def _refuse(param: Literal["training_file", "validation_file"], file: File, *, why: str) -> Verdict:
+def _refuse(
+    param: Literal["training_file", "validation_file"],
+    file: File,
+    *,
+    why: str,
+    change: Change | None,
+) -> Verdict:
     message = f"The {param.replace('_', ' ')} '{file.filename}' cannot be used. {why}"
-    return Verdict(
-        error=JobError(code=FailureCode(f"invalid_{param}"), message=message, param=param)
-    )
+    code = FailureCode(f"invalid_{param}")
+    return Verdict(error=JobError(code=code, message=message, param=param, change=change))

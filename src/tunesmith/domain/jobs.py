@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from tunesmith.domain.changes import Change
 from tunesmith.domain.errors import ConflictError
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.ids import Dialect
@@ -59,7 +60,7 @@ TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
 
 
 class JobError(Value):
-    """Why a job failed, in OpenAI's shape."""
+    """Why a job failed, in OpenAI's shape, and a mend for programs."""
 
     code: FailureCode
     """A stable code."""
@@ -67,6 +68,9 @@ class JobError(Value):
     """What went wrong, where, and the mend."""
     param: str | None = None
     """The request's field at fault, where there is one; of an option, its path in `JobRequest`."""
+    change: Change | None = None
+    """What another request would say instead to succeed, as far as anyone can know; `None` where no
+    change of the request helps."""
 
 
 class Job(Value):

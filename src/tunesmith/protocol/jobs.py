@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
-from tunesmith.domain.ids import Dialect
 from tunesmith.domain.jobs import Job
 from tunesmith.domain.spec import JobRequest, LoraSpec, Method
+from tunesmith.protocol.changes import change_to_wire, key_of
 from tunesmith.protocol.hyperparameters import (
     HyperparametersObject,
     HyperparametersRequest,
@@ -94,20 +94,6 @@ class CreateJob(Wire):
         return request
 
 
-_OPTIONS: dict[Dialect, dict[str, str]] = {
-    Dialect.OPENAI: {
-        "lora.targets": "tuning.adapter.targets",
-        "cpus": "tuning.cpus",
-        "early_stopping": "tuning.early_stopping",
-    },
-    Dialect.OPEA: {
-        "lora.targets": "General.lora_config.target_modules",
-        "cpus": "Training.resources_per_worker.CPU",
-    },
-}
-"""What each dialect calls the options that a run can fail for."""
-
-
 class JobErrorObject(Wire):
     """Why a job failed."""
 
@@ -124,8 +110,22 @@ class JobErrorObject(Wire):
         error = job.error
         if error is None:
             return None
-        param = error.param and _OPTIONS[job.dialect].get(error.param, error.param)
+        param = error.param and key_of(error.param, job.dialect)
         return cls(code=error.code.value, message=error.message, param=param)
+
+
+class JobFailureObject(JobErrorObject):
+    """Why a job failed, and what to send instead."""
+
+    change: dict[str, Any] | None
+    """Our own: a part of a request which, merged key by key over the one that was sent, should
+    succeed; null where no change of the request helps."""
+
+    @classmethod
+    def to_wire(cls, job: Job) -> Self | None:
+        """Return why `job` failed, if it did, with the change in OpenAI's shape."""
+        why = JobErrorObject.to_wire(job)
+        return None if why is None else cls(**why.model_dump(), change=change_to_wire(job))
 
 
 class JobObject(Wire):
@@ -137,8 +137,8 @@ class JobObject(Wire):
     """Tells the kinds of objects apart."""
     created_at: int
     """Unix seconds."""
-    error: JobErrorObject | None
-    """Why it failed."""
+    error: JobFailureObject | None
+    """Why it failed, and what to send instead."""
     fine_tuned_model: str | None
     """The tuned model's name, once succeeded."""
     finished_at: int | None
@@ -181,7 +181,7 @@ class JobObject(Wire):
         return cls(
             id=job.id,
             created_at=job.created_at,
-            error=JobErrorObject.to_wire(job),
+            error=JobFailureObject.to_wire(job),
             fine_tuned_model=job.fine_tuned_model,
             finished_at=job.finished_at,
             hyperparameters=HyperparametersObject.to_wire(job) if supervised else None,

@@ -97,6 +97,7 @@ def check_targets(spec: TrainSpec, config: PretrainedConfig) -> None:
             f"{' or '.join(repr(name) for name in missing)}. Choose the LoRA targets from: "
             f"{', '.join(sorted({path.rpartition('.')[2] for path in paths}))}.",
             param="lora.targets",
+            change={"lora.targets": None},
         )
 
 

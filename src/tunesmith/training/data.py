@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
 
 from tunesmith.artifacts.protocol import Artifacts
-from tunesmith.dataset.rendering import SetAside
+from tunesmith.dataset.rendering import SetAside, SetAsideRule
+from tunesmith.domain.changes import LONGEST, Change, without_validation_file
 from tunesmith.domain.errors import InvalidRequestError
 from tunesmith.domain.events import EventLevel
 from tunesmith.domain.failures import FailureCode
-from tunesmith.domain.spec import DataFile, TrainSpec
+from tunesmith.domain.spec import DataFile, Policy, TrainSpec
 from tunesmith.training.examples import Examples, hold_out
 from tunesmith.training.failures import RunFailedError
-from tunesmith.training.reading import FileContent, FileReport, read_file
+from tunesmith.training.reading import FileContent, read_file
 from tunesmith.training.receipt import sha256_of_file
 from tunesmith.training.receipt_lines import FileLines
 from tunesmith.training.telemetry import EventLog
@@ -49,84 +50,111 @@ class Data:
         ]
 
 
-def read_data(
-    spec: TrainSpec, artifacts: Artifacts, *, tokenizer: PreTrainedTokenizerBase, events: EventLog
-) -> Data:
-    """Read the files of `spec`. Raises `RunFailedError` where one cannot be used."""
-    data = _read_files(spec, artifacts, tokenizer=tokenizer, events=events)
+@dataclass(frozen=True)
+class Reader:
+    """What files are read with."""
+
+    spec: TrainSpec
+    """How they are learnt from."""
+    artifacts: Artifacts
+    """Where they are."""
+    tokenizer: PreTrainedTokenizerBase
+    """That of the model."""
+    context: int | None
+    """The most tokens that the model takes at once; `None` where it sets none."""
+
+    def content(self, file: DataFile) -> FileContent:
+        """Return what training makes of `file`.
+
+        Raises `InvalidRequestError` where it cannot be used.
+        """
+        limit = self.spec.max_examples if file is self.spec.training_file else None
+        # What is kept in the folder has no name, and lives on behind the block.
+        with self.artifacts.open(file.key) as stream, self.artifacts.scratch() as folder:
+            return read_file(stream, self.tokenizer, spec=self.spec, limit=limit, folder=folder)
+
+    def usable(self, content: FileContent) -> bool:
+        """Tell whether anything can be learnt; of queries and passages, no token is."""
+        report = content.report
+        return bool(report.learnt_tokens if self.spec.ranking is None else report.examples)
+
+    def mend(self, file: DataFile) -> Change | None:
+        """Return the change with which `file`, whose examples are too long, can be used; tried.
+
+        Sooner than something is cut off, what the model takes at once is learnt at once.
+        """
+        longest = min(self.context or LONGEST, LONGEST)
+        if self.spec.ranking is None and longest > self.spec.max_length:
+            content = self._tried(file, max_length=longest)
+            if content is not None:
+                return {"max_length": int(content.examples.lengths.max())}
+        if self.spec.over_length is not Policy.CUT and self._tried(file, over_length=Policy.CUT):
+            return {"over_length": Policy.CUT.value}
+        return None
+
+    def _tried(self, file: DataFile, **changed: object) -> FileContent | None:
+        other = replace(self, spec=self.spec.model_copy(update=changed))
+        try:
+            content = other.content(file)
+        except InvalidRequestError:
+            return None
+        return content if other.usable(content) else None
+
+
+def read_data(reader: Reader, events: EventLog) -> Data:
+    """Read the files of the spec. Raises `RunFailedError` where one cannot be used."""
+    spec, data = reader.spec, _read_files(reader, events)
     if spec.early_stopping is not None and not len(data.held_out):
         raise RunFailedError(
             FailureCode.INVALID_HYPERPARAMETERS,
             "Early stopping needs examples that are held out, but there are none. Give a "
             "validation file, or hold out a share of the training file.",
             param="early_stopping",
+            change={"early_stopping": None},
         )
     return data
 
 
-def _read_files(
-    spec: TrainSpec, artifacts: Artifacts, *, tokenizer: PreTrainedTokenizerBase, events: EventLog
-) -> Data:
-    training = _read(
-        spec.training_file, spec, artifacts=artifacts, tokenizer=tokenizer, events=events
-    )
-    if not _usable(training.report, spec):
+def _read_files(reader: Reader, events: EventLog) -> Data:
+    spec = reader.spec
+    training = _read(spec.training_file, reader, events=events)
+    if not reader.usable(training):
         raise RunFailedError(
             FailureCode.NOTHING_TO_LEARN,
             f"Nothing in '{spec.training_file.filename}' can be learnt: "
             f"{_reasons(training.set_aside) or 'It holds no example.'}",
             param="training_file",
+            change=reader.mend(spec.training_file),
         )
     if spec.validation_file is None:
         learnt, held_out = hold_out(
             training.examples, percent=spec.held_out_percent, seed=spec.seed
         )
         return Data(learnt, held_out, training, None)
-    validation = _read(
-        spec.validation_file, spec, artifacts=artifacts, tokenizer=tokenizer, events=events
-    )
-    if not _usable(validation.report, spec):
+    validation = _read(spec.validation_file, reader, events=events)
+    if not reader.usable(validation):
         raise RunFailedError(
             FailureCode.INVALID_VALIDATION_FILE,
             f"Nothing in '{spec.validation_file.filename}' can be evaluated: "
             f"{_reasons(validation.set_aside) or 'It holds no example.'}",
             param="validation_file",
+            change=reader.mend(spec.validation_file) or without_validation_file(),
         )
     return Data(training.examples, validation.examples, training, validation)
 
 
-def _usable(report: FileReport, spec: TrainSpec) -> bool:
-    """Tell whether anything can be learnt; of queries and passages, no token is."""
-    return bool(report.learnt_tokens if spec.ranking is None else report.examples)
-
-
-def _read(
-    file: DataFile,
-    spec: TrainSpec,
-    *,
-    artifacts: Artifacts,
-    tokenizer: PreTrainedTokenizerBase,
-    events: EventLog,
-) -> FileContent:
-    training = file is spec.training_file
+def _read(file: DataFile, reader: Reader, *, events: EventLog) -> FileContent:
     code, param = (
         (FailureCode.INVALID_TRAINING_FILE, "training_file")
-        if training
+        if file is reader.spec.training_file
         else (FailureCode.INVALID_VALIDATION_FILE, "validation_file")
     )
     try:
-        _check_content(file, artifacts)
-        # What is kept in the folder has no name, and lives on behind the block.
-        with artifacts.open(file.key) as stream, artifacts.scratch() as folder:
-            content = read_file(
-                stream,
-                tokenizer,
-                spec=spec,
-                limit=spec.max_examples if training else None,
-                folder=folder,
-            )
+        _check_content(file, reader.artifacts)
+        content = reader.content(file)
     except InvalidRequestError as error:
-        raise RunFailedError(code, error.message, param=param) from error
+        change = reader.mend(file) if error.code == SetAsideRule.OVER_LENGTH else None
+        raise RunFailedError(code, error.message, param=param, change=change) from error
     _tell(file, content, events=events)
     return content
 

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 import torch
 
+from tunesmith.dataset.passages import longest_text
+from tunesmith.domain.changes import Change, first_change, in_words, less_memory
 from tunesmith.domain.disk import disk_is_full
 from tunesmith.domain.errors import TunesmithError
 from tunesmith.domain.failures import FailureCode
@@ -20,10 +22,20 @@ class RunFailedError(TunesmithError):
     It never leaves this room: it becomes the run's outcome.
     """
 
-    def __init__(self, code: FailureCode, message: str, *, param: str | None = None) -> None:
-        """Take a stable code, what went wrong with the mend, and the request's field at fault."""
+    def __init__(
+        self,
+        code: FailureCode,
+        message: str,
+        *,
+        param: str | None = None,
+        change: Change | None = None,
+    ) -> None:
+        """Take a stable code, what went wrong with the mend, and the request's field at fault.
+
+        `change` is the mend for programs, where one of the request helps.
+        """
         super().__init__(message)
-        self.error = JobError(code=code, message=message, param=param)
+        self.error = JobError(code=code, message=message, param=param, change=change)
         """What the client is told."""
 
 
@@ -50,7 +62,13 @@ def naming_memory(spec: TrainSpec) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not is_memory(error):
             raise
-        raise RunFailedError(FailureCode.OUT_OF_MEMORY, _smaller(spec)) from error
+        longest = longest_text(spec.ranking, method=spec.method) if spec.ranking else None
+        mends = less_memory(spec, tokens=longest or spec.max_length, learning=True)
+        raise RunFailedError(
+            FailureCode.OUT_OF_MEMORY,
+            f"The model and its longest examples do not fit into memory. {in_words(mends)}",
+            change=first_change(mends),
+        ) from error
 
 
 def is_memory(error: BaseException) -> bool:
@@ -59,14 +77,3 @@ def is_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
         "can't allocate memory" in str(error)
     )
-
-
-def _smaller(spec: TrainSpec) -> str:
-    if spec.ranking is None:
-        key, length = "max_length", spec.max_length
-    else:
-        key, length = "passage_max_len", spec.ranking.passage_max_len
-    mends = [f"{key} to {max(length // 2, 8)} (it is {length})"]
-    if not spec.gradient_checkpointing:
-        mends.append("gradient_checkpointing to true")
-    return f"The model and its longest examples do not fit into memory. Set {' or '.join(mends)}."

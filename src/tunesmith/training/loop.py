@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from transformers.optimization import Adafactor
 
+from tunesmith.domain.changes import slower
 from tunesmith.domain.events import StepMetrics
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.spec import Optimizer, TrainSpec
@@ -315,10 +316,14 @@ def _accumulate(
 
 
 def _not_finite(step: int, places: str, *, spec: TrainSpec) -> RunFailedError:
+    # The first step's loss was taken before anything was learnt, at whatever rate.
+    change = slower(spec.learning_rate) if step > 1 else None
+    rate = f"Set a smaller learning rate than {spec.learning_rate:g}, or mend" if change else "Mend"
     return RunFailedError(
         FailureCode.LOSS_NOT_FINITE,
         f"The loss of step {step} is not a finite number; it was taken on the {places} of the "
-        f"training file. Set a smaller learning rate than {spec.learning_rate:g}, or mend these.",
+        f"training file. {rate} these.",
+        change=change,
     )
 
 
@@ -338,6 +343,7 @@ def _refuse_explosion(course: Course) -> None:
         f"above {bound:.4g} in the last {_IN_A_ROW} steps. Set a smaller learning rate than "
         f"{course.spec.learning_rate:g}, such as {course.spec.learning_rate / 10:g}.",
         param="learning_rate",
+        change=slower(course.spec.learning_rate),
     )
 
 

@@ -28,7 +28,7 @@ from tunesmith.training.adapter import (
 )
 from tunesmith.training.base_model import BaseModel
 from tunesmith.training.checkpoints import Learner, Progress
-from tunesmith.training.data import Data, read_data
+from tunesmith.training.data import Data, Reader, read_data
 from tunesmith.training.embedding import Embedding
 from tunesmith.training.examples import learnt_by
 from tunesmith.training.failures import explain, naming_memory
@@ -99,7 +99,7 @@ def _train(
     if spec.ranking is None and ensure_template(tokenizer):
         events.message("The model has no chat template; the default one is used")
     _tell_marks(spec, tokenizer, events=events)
-    data = read_data(spec, artifacts, tokenizer=tokenizer, events=events)
+    data = read_data(Reader(spec, artifacts, tokenizer, context_length(config)), events)
     receipt = _receipt(spec, data, base=base, precision=precision, tokenizer=tokenizer)
     events.check_claim()
     run.write_receipt(receipt.model_dump_json(indent=2).encode())

@@ -8,7 +8,9 @@ from typing import Any
 import openai
 import pytest
 
-from tunesmith.domain.jobs import JobChange, JobStatus
+from merging import merged
+from tunesmith.domain.failures import FailureCode
+from tunesmith.domain.jobs import JobChange, JobError, JobStatus
 from tunesmith.domain.spec import ResolvedHyperparameters
 
 Create = Callable[..., Any]
@@ -105,3 +107,48 @@ def test_what_a_job_learns_and_by_which_loss_is_asked_for_and_shown(create: Crea
     with pytest.raises(openai.BadRequestError) as refused:
         create(method={"type": "dpo"}, extra_body={"tuning": {"objective": "reasoning"}})
     assert refused.value.param == "tuning.objective"
+
+
+def test_a_failed_job_is_sent_again_with_the_change_that_it_names(
+    client: openai.OpenAI, create: Create, world: Any
+) -> None:
+    keys = {"tuning": {"adapter": {"kind": "full"}, "max_length": 64}}
+    job = create(
+        extra_body=keys,
+        method={
+            "type": "supervised",
+            "supervised": {"hyperparameters": {"learning_rate_multiplier": 5, "n_epochs": 2}},
+        },
+    )
+    error = JobError(
+        code=FailureCode.LOSS_EXPLODED, message="Why.", change={"learning_rate": 0.00025}
+    )
+    change = JobChange(status=JobStatus.FAILED, error=error)
+    world.store.change_job(world.store.job(job.id), change)
+    failed = client.fine_tuning.jobs.retrieve(job.id)
+    assert failed.error is not None
+    sent = {
+        "model": failed.model,
+        "training_file": failed.training_file,
+        "method": {
+            "type": "supervised",
+            "supervised": {"hyperparameters": {"learning_rate_multiplier": 5, "n_epochs": 2}},
+        },
+        **keys,
+    }
+
+    error_shown: dict[str, Any] = failed.error.to_dict()
+
+    request = merged(sent, error_shown["change"])
+    again = client.fine_tuning.jobs.create(
+        model=request["model"], training_file=request["training_file"], extra_body=request
+    )
+
+    shown: dict[str, Any] = again.to_dict()
+    tuning = shown["tuning"]
+    assert (tuning["learning_rate"], tuning["max_length"]) == (0.00025, 64)
+    assert tuning["adapter"]["kind"] == "full"
+    assert again.method is not None
+    assert again.method.supervised is not None
+    assert again.method.supervised.hyperparameters is not None
+    assert again.method.supervised.hyperparameters.n_epochs == 2

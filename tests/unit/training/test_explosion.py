@@ -45,6 +45,7 @@ def test_five_steps_far_above_the_first_are_a_failure_that_names_a_smaller_rate(
         "The loss has grown from 2 in step 1 to 10.25 in step 8, and was above 10 in the last 5 "
         "steps. Set a smaller learning rate than 0.01, such as 0.001."
     )
+    assert error.change == {"learning_rate": 1e-3}
     assert bench.run.checkpoint_steps() == [5, 6, 7]
 
 

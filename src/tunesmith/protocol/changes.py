@@ -1,0 +1,81 @@
+"""What a failed job's request would have to say instead, in OpenAI's shape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import JsonValue
+
+from tunesmith.domain.changes import Change
+from tunesmith.domain.ids import Dialect
+from tunesmith.domain.jobs import Job
+from tunesmith.domain.spec import JobRequest, Method
+
+_OPTIONS: dict[Dialect, dict[str, str]] = {
+    Dialect.OPENAI: {
+        "bad_rows": "tuning.bad_rows",
+        "cpus": "tuning.cpus",
+        "early_stopping": "tuning.early_stopping",
+        "gradient_checkpointing": "tuning.gradient_checkpointing",
+        "held_out_percent": "tuning.held_out_percent",
+        "learning_rate": "tuning.learning_rate",
+        "lora": "tuning.adapter",
+        "lora.targets": "tuning.adapter.targets",
+        "max_length": "tuning.max_length",
+        "over_length": "tuning.over_length",
+        "precision": "tuning.precision",
+        "ranking.passage_max_len": "tuning.ranking.passage_max_len",
+        "ranking.query_max_len": "tuning.ranking.query_max_len",
+    },
+    Dialect.OPEA: {
+        "cpus": "Training.resources_per_worker.CPU",
+        "learning_rate": "Training.learning_rate",
+        "lora.targets": "General.lora_config.target_modules",
+    },
+}
+"""What each dialect calls the options that a job can fail for, or be changed in."""
+
+_LORA: JsonValue = {"kind": "lora"}
+"""What a request says to have an adapter of the usual shape."""
+
+
+def key_of(field: str, dialect: Dialect) -> str:
+    """Return what `dialect` calls a request's `field`, which is a path in `JobRequest` or a key."""
+    return _OPTIONS[dialect].get(field, field)
+
+
+def change_to_wire(job: Job) -> dict[str, Any] | None:
+    """Return the part of a request that mends what `job` failed for; `None` where there is none.
+
+    Merged key by key over the request that was sent, it wins, whatever that has said.
+    """
+    if job.error is None or job.error.change is None:
+        return None
+    wire: dict[str, Any] = {}
+    for key, value in _settings(job.error.change, job.request):
+        *above, last = key.split(".")
+        place = wire
+        for name in above:
+            place = place.setdefault(name, {})
+        place[last] = value
+    return wire
+
+
+def _settings(change: Change, request: JobRequest) -> Iterator[tuple[str, JsonValue]]:
+    """Yield each key that is to be set, by its path, with its value."""
+    for field, value in change.items():
+        # A shape is given beside its kind alone, and "full" has none.
+        yield key_of(field, Dialect.OPENAI), _LORA if field == "lora" else value
+    if "learning_rate" in change and request.learning_rate_multiplier is not None:
+        yield from _silenced(request.method)
+
+
+def _silenced(method: Method) -> Iterator[tuple[str, JsonValue]]:
+    """Yield all places in which a request may have given a multiplier of the learning rate."""
+    if method is Method.DPO:
+        yield "method.dpo.hyperparameters.learning_rate_multiplier", "auto"
+        return
+    yield "hyperparameters.learning_rate_multiplier", "auto"
+    yield "method.type", "supervised"
+    yield "method.supervised.hyperparameters.learning_rate_multiplier", "auto"
