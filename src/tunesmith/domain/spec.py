@@ -348,3 +348,8 @@ class TrainSpec(Value):
     """Processors granted: the number of threads that training uses."""
     integrations: tuple[WandbIntegration, ...]
     """Services that are told of the run's metrics."""
+
+    @property
+    def held_out_file(self) -> Literal["training", "validation"]:
+        """Which of the files the held-out examples are of."""
+        return "training" if self.validation_file is None else "validation"

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 
 import torch
 
-from tunesmith.dataset.passages import longest_text
 from tunesmith.domain.changes import Change, first_change, in_words, less_memory
 from tunesmith.domain.disk import disk_is_full
 from tunesmith.domain.errors import TunesmithError
@@ -56,17 +55,19 @@ def explain(error: Exception) -> JobError:
 
 @contextmanager
 def naming_memory(spec: TrainSpec) -> Iterator[None]:
-    """Turn a refused allocation inside the block into a failure that names a smaller setting."""
+    """Turn a refused allocation inside the block into a failure that names a smaller setting.
+
+    What is refused while examples go through the model is told by `fitting`, with the line.
+    """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if not is_memory(error):
             raise
-        longest = longest_text(spec.ranking, method=spec.method) if spec.ranking else None
-        mends = less_memory(spec, tokens=longest or spec.max_length, learning=True)
+        mends = less_memory(spec, tokens=None, learning=True)
         raise RunFailedError(
             FailureCode.OUT_OF_MEMORY,
-            f"The model and its longest examples do not fit into memory. {in_words(mends)}",
+            f"The model, and what is kept to train it, do not fit into memory. {in_words(mends)}",
             change=first_change(mends),
         ) from error
 

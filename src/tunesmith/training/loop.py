@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -20,15 +20,15 @@ from tunesmith.training.examples import (
     Indices,
     MicroBatch,
     batch_of_step,
-    micro_batches,
     seed_of_step,
     steps_per_epoch,
 )
-from tunesmith.training.failures import RunFailedError, is_memory
-from tunesmith.training.objective import Joint, Objective, evaluate, for_batch
+from tunesmith.training.failures import RunFailedError
+from tunesmith.training.fitting import Room, fitting
+from tunesmith.training.objective import Joint, Objective, Score, evaluate, for_batch
 from tunesmith.training.saving import Saver
 from tunesmith.training.stopping import StopFlag
-from tunesmith.training.telemetry import EventLog
+from tunesmith.training.telemetry import EventLog, Pass
 from tunesmith.training.wandb import Boards
 
 
@@ -187,7 +187,13 @@ def learn(course: Course, step: int) -> None:
         step, count=len(course.learnt), batch_size=spec.batch_size, seed=spec.seed
     )
     drawn = course.learnt.take(chosen).drawn(step, seed=spec.seed)
-    means = _fitting(course, step, drawn=drawn, chosen=chosen)
+    means = fitting(
+        lambda batches: _accumulate(course, step, batches=batches, chosen=chosen),
+        drawn,
+        chosen=drawn.all,
+        room=_room(course),
+        of=Pass(step),
+    )
     rate = learning_rate(step, spec, total=course.total_steps)
     tokens = int((drawn.ends - drawn.starts).sum())
     with course.stop.whole():
@@ -216,7 +222,7 @@ def settle(course: Course) -> None:
     if step not in events.steps:
         metrics = _metrics(course)
         if len(course.held_out) and (last or step % spec.evaluate_every == 0):
-            score = evaluate(course.objective, course.learner.network, held_out=course.held_out)
+            score = _score(course, step)
             metrics = metrics.model_copy(
                 update={
                     "valid_loss": score.loss,
@@ -273,27 +279,25 @@ class _Means:
     further: dict[str, float]
 
 
-def _fitting(course: Course, step: int, *, drawn: Examples, chosen: Indices) -> _Means:
-    """Add up the gradient of the batch, in smaller micro-batches where they do not fit into memory.
+def _room(course: Course) -> Room:
+    return Room(course.spec, course.learner.network, course.events, course.stop)
 
-    Raises what says so where a single example does not fit.
-    """
-    while True:
-        batches = list(micro_batches(drawn, drawn.all, most=course.events.most_tokens(step)))
-        try:
-            return _accumulate(course, step, batches=batches, chosen=chosen)
-        except (MemoryError, RuntimeError) as error:
-            divisible = [batch.tokens for batch in batches if len(batch.examples) > 1]
-            if not is_memory(error) or not divisible:
-                raise
-        # Behind the handler, since the error holds on to all that the pass had in memory.
-        course.learner.network.forget()
-        with course.stop.whole():
-            course.events.too_large(step, most=max(divisible) // 2)
+
+def _score(course: Course, step: int) -> Score:
+    """Evaluate the held-out examples after `step`."""
+    objective, network = course.objective, course.learner.network
+    return fitting(
+        lambda batches: evaluate(objective, network, batches=batches),
+        course.held_out,
+        chosen=course.held_out.all,
+        room=_room(course),
+        of=Pass(step, "evaluation"),
+        file=course.spec.held_out_file,
+    )
 
 
 def _accumulate(
-    course: Course, step: int, *, batches: Sequence[MicroBatch], chosen: Indices
+    course: Course, step: int, *, batches: Iterable[MicroBatch], chosen: Indices
 ) -> _Means:
     """Add up the clipped gradient of the batch; return the means over it."""
     learner, spec = course.learner, course.spec

@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 
-from tunesmith.training.examples import Examples, MicroBatch, micro_batches
+from tunesmith.training.examples import MicroBatch
 from tunesmith.training.network import Network
 
 
@@ -68,15 +68,19 @@ def for_batch(
     return objective.whole(network, batches) if isinstance(objective, Joint) else objective
 
 
-def evaluate(objective: Objective | Joint, network: Network, *, held_out: Examples) -> Score:
-    """Measure `network` on all `held_out` examples without dropout, learning nothing."""
+def evaluate(
+    objective: Objective | Joint, network: Network, *, batches: Iterable[MicroBatch]
+) -> Score:
+    """Measure `network` on all `batches`, gone through once or twice, without dropout.
+
+    Nothing is learnt.
+    """
     loss, correct, count = 0.0, 0, 0
     further: dict[str, float] = {}
     network.model.eval()
     with torch.no_grad():
-        every = micro_batches(held_out, held_out.all)
-        measuring = for_batch(objective, network, batches=every)
-        for batch in micro_batches(held_out, held_out.all):
+        measuring = for_batch(objective, network, batches=batches)
+        for batch in batches:
             measured = measuring.measure(network, batch)
             loss += measured.loss.item()
             correct += measured.correct

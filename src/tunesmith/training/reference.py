@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,16 +13,14 @@ from safetensors import numpy as safetensors
 
 from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.training.data import Data
-from tunesmith.training.examples import Examples, Indices, micro_batches
-from tunesmith.training.network import Network
-from tunesmith.training.telemetry import EventLog
+from tunesmith.training.examples import Examples, Indices, MicroBatch
+from tunesmith.training.fitting import Room, fitting
+from tunesmith.training.telemetry import Pass
 from tunesmith.training.tokens import log_probabilities
 
 
-def with_reference(
-    data: Data, run: RunDirectory, *, network: Network, events: EventLog, chosen: Indices
-) -> Data:
-    """Return `data` with its log-probabilities under `network`, which has taken no step yet.
+def with_reference(data: Data, run: RunDirectory, *, room: Room, chosen: Indices) -> Data:
+    """Return `data` with its log-probabilities under the network, which has taken no step yet.
 
     Of what is learnt, those of the `chosen` pairs alone. They are measured once
     and kept in the run directory, so that the model is held to the same reference
@@ -29,13 +29,15 @@ def with_reference(
     kept = run.reference()
     if kept is None:
         pairs = len(chosen) + len(data.held_out)
-        events.message(f"Measuring the model on {pairs} pairs before it is tuned")
+        room.events.message(f"Measuring the model on {pairs} pairs before it is tuned")
         found = {
-            "learnt": _reference(network, data.learnt, chosen=chosen),
-            "held_out": _reference(network, data.held_out, chosen=data.held_out.all),
+            "learnt": _reference(room, data.learnt, chosen=chosen, file="training"),
+            "held_out": _reference(
+                room, data.held_out, chosen=data.held_out.all, file=room.spec.held_out_file
+            ),
         }
         kept = safetensors.save(found)
-        events.check_claim()
+        room.events.check_claim()
         run.write_reference(kept)
     found = safetensors.load(kept)
     return replace(
@@ -45,15 +47,23 @@ def with_reference(
     )
 
 
-def _reference(network: Network, examples: Examples, *, chosen: Indices) -> npt.NDArray[np.float64]:
+def _reference(
+    room: Room, examples: Examples, *, chosen: Indices, file: Literal["training", "validation"]
+) -> npt.NDArray[np.float64]:
     """Return the log-probabilities of the `chosen` pairs without dropout, (examples, 2).
 
     Those of the other pairs are NaN.
     """
-    found = np.full(examples.starts.shape, np.nan)
+    network = room.network
+
+    def measure(batches: Iterable[MicroBatch]) -> npt.NDArray[np.float64]:
+        found = np.full(examples.starts.shape, np.nan)
+        with torch.no_grad():
+            for batch in batches:
+                found[batch.examples] = log_probabilities(network, batch).reshape(-1, 2).numpy()
+        return found
+
     network.model.eval()
-    with torch.no_grad():
-        for batch in micro_batches(examples, chosen):
-            found[batch.examples] = log_probabilities(network, batch).reshape(-1, 2).numpy()
+    found = fitting(measure, examples, chosen=chosen, room=room, of=Pass(0, "reference"), file=file)
     network.model.train()
     return found

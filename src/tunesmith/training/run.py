@@ -32,6 +32,7 @@ from tunesmith.training.data import Data, Reader, read_data
 from tunesmith.training.embedding import Embedding
 from tunesmith.training.examples import learnt_by
 from tunesmith.training.failures import explain, naming_memory
+from tunesmith.training.fitting import Room
 from tunesmith.training.loop import Course, make_optimizer, result_step, run_loop, total_steps
 from tunesmith.training.network import Network
 from tunesmith.training.objective import Joint, Objective
@@ -115,7 +116,7 @@ def _train(
             chosen = learnt_by(
                 total, count=len(data.learnt), batch_size=spec.batch_size, seed=spec.seed
             )
-            data = with_reference(data, run, network=network, events=events, chosen=chosen)
+            data = with_reference(data, run, room=Room(spec, network, events, stop), chosen=chosen)
         beside = files_beside(spec, tokenizer, config=config)
         learner = Learner(network, tokenizer, make_optimizer(model, spec), Progress(), beside)
         _restore(run, artifacts, learner=learner, events=events, total=total)

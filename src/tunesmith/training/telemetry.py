@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import logging
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.artifacts.runs import RunDirectory
@@ -38,6 +39,32 @@ _LIMIT = "micro_batch_tokens"
 """Under this name an event says how many tokens a micro-batch has at most."""
 
 
+@dataclass(frozen=True)
+class Pass:
+    """One way of some examples through the model."""
+
+    step: int
+    """The optimizer step, from 1, that it is a part of or comes after; 0 before the first."""
+    kind: Literal["step", "evaluation", "reference"] = "step"
+    """What it is for: to learn, to evaluate, or to measure the reference of pairs."""
+
+    @property
+    def learns(self) -> bool:
+        """Whether a gradient is taken, which needs more memory."""
+        return self.kind == "step"
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        match self.kind:
+            case "step":
+                return f"step {self.step}"
+            case "evaluation":
+                return f"the evaluation after step {self.step}"
+            case "reference":
+                return "the pass that measures the reference"
+
+
 class EventLog:
     """Writes a run's events, going on behind those of earlier attempts.
 
@@ -57,25 +84,40 @@ class EventLog:
         self.checkpoints = {event.checkpoint.step for event in events if event.checkpoint}
         """The steps whose checkpoints were told so far."""
         told = (event.data for event in events if event.data)
-        self._limits = [(data["step"], data[_LIMIT]) for data in told if _LIMIT in data]
+        self._limits = [
+            (Pass(data["step"], data.get("pass", "step")), data[_LIMIT])
+            for data in told
+            if _LIMIT in data
+        ]
 
-    def most_tokens(self, step: int) -> int | None:
-        """Return the most tokens of a micro-batch of `step`; `None` if none was too large yet.
+    def most_tokens(self, of: Pass) -> int | None:
+        """Return the most tokens of a micro-batch of a pass; `None` if none was too large yet.
 
-        All attempts go by what was told, so that they divide each batch alike.
+        All attempts go by what was told, so that they divide each batch alike. What a pass
+        without gradient found too large binds no step: steps find out by themselves.
         """
-        return min((most for at, most in self._limits if at <= step), default=None)
-
-    def too_large(self, step: int, *, most: int) -> None:
-        """Tell that from `step` on a micro-batch has at most `most` tokens."""
-        self._append(
-            f"A micro-batch of step {step} did not fit into memory: from here on it has at most "
-            f"{most} tokens, or one example. The batch is the same, and so is the result but for "
-            "rounding and for what dropout leaves out",
-            level=EventLevel.WARN,
-            data={"step": step, _LIMIT: most},
+        binding = (
+            most
+            for earlier, most in self._limits
+            if earlier.step <= of.step and (earlier.learns or not of.learns)
         )
-        self._limits.append((step, most))
+        return min(binding, default=None)
+
+    def too_large(self, of: Pass, *, most: int) -> None:
+        """Tell that from this pass on a micro-batch has at most `most` tokens."""
+        kept = (
+            "The batch is the same, and so is the result but for rounding and for what dropout "
+            "leaves out"
+            if of.learns
+            else "The result is the same but for rounding"
+        )
+        self._append(
+            f"A micro-batch of {of.name} did not fit into memory: from here on it has at most "
+            f"{most} tokens, or one example. {kept}",
+            level=EventLevel.WARN,
+            data={"step": of.step, "pass": of.kind, _LIMIT: most},
+        )
+        self._limits.append((of, most))
 
     def check_claim(self) -> None:
         """Raise `StaleJobError` if another attempt has claimed the run."""

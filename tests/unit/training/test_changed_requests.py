@@ -204,6 +204,35 @@ def test_a_loss_that_has_exploded_is_mended_by_a_tenth_of_the_learning_rate(
     assert [spec.learning_rate for spec in service.sent] == pytest.approx([1e-2, 1e-3])
 
 
+def test_what_does_not_fit_into_memory_is_made_smaller_until_it_does(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure = Supervised.measure
+
+    def measure_if_it_fits(self: Supervised, network: Any, batch: MicroBatch) -> Measured:
+        anew = any(
+            getattr(part, "gradient_checkpointing", False) for part in network.model.modules()
+        )
+        if batch.tokens > (75 if anew else 40):
+            raise MemoryError
+        return measure(self, network, batch)
+
+    monkeypatch.setattr(Supervised, "measure", measure_if_it_fits)
+    request, changes = body(), []
+    rows = [*SHORT, {"instruction": "say", "output": "more " * 25}]
+    while (answer := service.send(request, {"training_file": rows}))[1] is not None:
+        assert answer[0] is not None
+        assert answer[0].code is FailureCode.OUT_OF_MEMORY
+        changes.append(answer[1])
+        request = merged(request, answer[1])
+
+    assert answer == (None, None)
+    assert changes == [
+        {"tuning": {"gradient_checkpointing": True}},
+        {"tuning": {"max_length": 74}},
+    ]
+
+
 @pytest.mark.parametrize(
     ("steps_before", "change"),
     [(0, None), (1, {"learning_rate": 1e29})],

@@ -12,6 +12,7 @@ from tunesmith.domain.spec import Method
 from tunesmith.training import examples as examples_module
 from tunesmith.training.embedding import Embedding
 from tunesmith.training.examples import Examples, micro_batches
+from tunesmith.training.fitting import Division
 from tunesmith.training.network import Network
 from tunesmith.training.objective import evaluate
 from unit.training.ranking import asked, gradients, learn, ranking_rows, read_rows
@@ -126,7 +127,9 @@ def test_a_passage_that_is_anothers_answer_too_does_not_count_against_it(
     examples = read_rows(bench, rows, fields)
     model = AutoModel.from_pretrained(bert_folder)
 
-    score = evaluate(Embedding(fields["ranking"], 2), Network(model), held_out=examples)
+    score = evaluate(
+        Embedding(fields["ranking"], 2), Network(model), batches=Division(examples, examples.all)
+    )
 
     assert score.loss == 0
     assert (score.accuracy, score.further["mrr"]) == (1, 1)
@@ -145,7 +148,11 @@ def test_held_out_queries_have_as_many_against_them_as_those_of_a_step(
         (len(part), by_hand(reference, examples.take(part), fields["ranking"])) for part in parts
     ]
 
-    score = evaluate(Embedding(fields["ranking"], batch_size), Network(model), held_out=examples)
+    score = evaluate(
+        Embedding(fields["ranking"], batch_size),
+        Network(model),
+        batches=Division(examples, examples.all),
+    )
 
     assert score.loss == pytest.approx(sum(n * each[0].item() for n, each in found) / 7, rel=1e-4)
     assert score.further["mrr"] == pytest.approx(sum(n * each[1] for n, each in found) / 7)

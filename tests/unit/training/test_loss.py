@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tunesmith.training import examples as examples_module
 from tunesmith.training.examples import Examples, MicroBatch, micro_batches
+from tunesmith.training.fitting import Division
 from tunesmith.training.network import Network
 from tunesmith.training.objective import Measured, evaluate
 from tunesmith.training.reading import read_file
@@ -150,7 +151,7 @@ def test_evaluation_is_right_and_leaves_no_gradient(
 ) -> None:
     loss, accuracy = reference(model.eval(), examples)
 
-    score = evaluate(Supervised(), Network(model), held_out=examples)
+    score = evaluate(Supervised(), Network(model), batches=Division(examples, examples.all))
 
     assert score.loss == pytest.approx(loss, abs=1e-5)
     assert score.accuracy == pytest.approx(accuracy)

@@ -17,6 +17,7 @@ from tunesmith.domain.preferences import Ipo, Kto, Orpo, Preference, Sigmoid, Si
 from tunesmith.domain.spec import LoraSpec, Method
 from tunesmith.training import examples as examples_module
 from tunesmith.training.examples import Examples, MicroBatch, micro_batches
+from tunesmith.training.fitting import Division
 from tunesmith.training.network import Network
 from tunesmith.training.objective import Measured, evaluate, for_batch
 from tunesmith.training.orpo import _log_odds
@@ -232,7 +233,9 @@ def test_an_evaluation_takes_ktos_divergence_over_all_held_out_pairs(
     monkeypatch.setattr(examples_module, "MICRO_BATCH_TOKENS", 1)
     loss = LOSSES[2]
 
-    score = evaluate(preference_objective(spec_of(loss)), Network(model), held_out=pairs)
+    score = evaluate(
+        preference_objective(spec_of(loss)), Network(model), batches=Division(pairs, pairs.all)
+    )
 
     assert score.loss == pytest.approx(by_hand(loss, model, pairs)[0], rel=1e-5)
 

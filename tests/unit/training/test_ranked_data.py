@@ -13,6 +13,7 @@ from transformers import AutoModel
 from tunesmith.domain.models import CatalogueEntry, FolderSource
 from tunesmith.domain.spec import Method, Precision
 from tunesmith.training.embedding import Embedding
+from tunesmith.training.fitting import Division
 from tunesmith.training.network import Network
 from tunesmith.training.objective import evaluate
 from unit.training.ranking import asked, read_rows
@@ -74,7 +75,9 @@ def test_minilm_learns_to_answer_by_its_first_token(bench: Bench) -> None:
     fields |= {"base_model": entry, "batch_size": 7, "precision": Precision.FP32}
     held_out = read_rows(bench, rows[7:], fields)
     untuned = Network(AutoModel.from_pretrained(minilm()))
-    before = evaluate(Embedding(fields["ranking"], 7), untuned, held_out=held_out)
+    before = evaluate(
+        Embedding(fields["ranking"], 7), untuned, batches=Division(held_out, held_out.all)
+    )
     valid = bench.upload("valid", rows[7:])
     bench.write_spec(rows[:7], validation_file=valid, n_epochs=10, learning_rate=5e-5, **fields)
 

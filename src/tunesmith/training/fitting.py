@@ -1,0 +1,99 @@
+"""Cuts what goes through the model into smaller micro-batches where they do not fit into memory.
+
+Steps, evaluations and the reference of pairs all go through the model this way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from tunesmith.dataset.problems import place
+from tunesmith.domain.changes import first_change, in_words, less_memory
+from tunesmith.domain.failures import FailureCode
+from tunesmith.domain.spec import TrainSpec
+from tunesmith.training.examples import Examples, Indices, MicroBatch, micro_batches
+from tunesmith.training.failures import RunFailedError, is_memory
+from tunesmith.training.network import Network
+from tunesmith.training.stopping import StopFlag
+from tunesmith.training.telemetry import EventLog, Pass
+
+Found = TypeVar("Found")
+"""What a pass finds."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """What it takes to cut a pass smaller, and to say so."""
+
+    spec: TrainSpec
+    """What was asked for, of which a failure names a smaller setting."""
+    network: Network
+    """What the examples go through."""
+    events: EventLog
+    """What the run says."""
+    stop: StopFlag
+    """Ends the process between two writes."""
+
+
+class Division:
+    """Examples in micro-batches, which are made anew each time that one goes through them."""
+
+    def __init__(self, examples: Examples, chosen: Indices, *, most: int | None = None) -> None:
+        """Cut the `chosen` examples as `micro_batches` does."""
+        self._examples, self._chosen, self._most = examples, chosen, most
+        self.reached: MicroBatch | None = None
+        """The one that is gone through now; `None` before the first, and behind the last."""
+
+    def __iter__(self) -> Iterator[MicroBatch]:
+        """Yield the micro-batches, longest first."""
+        for batch in micro_batches(self._examples, self._chosen, most=self._most):
+            self.reached = batch
+            yield batch
+            self.reached = None
+
+
+def fitting(
+    find: Callable[[Iterable[MicroBatch]], Found],
+    examples: Examples,
+    *,
+    chosen: Indices,
+    room: Room,
+    of: Pass,
+    file: Literal["training", "validation"] = "training",
+) -> Found:
+    """Return what `find` finds of the `chosen` examples, in micro-batches that fit into memory.
+
+    It begins again with smaller ones where one does not. Each time the greatest number of tokens
+    is halved at least, so that it comes to an end: at a single example that does not fit,
+    `RunFailedError` names its line of the `file`.
+    """
+    while True:
+        batches = Division(examples, chosen, most=room.events.most_tokens(of))
+        try:
+            return find(batches)
+        except (MemoryError, RuntimeError) as error:
+            large = batches.reached
+            if not is_memory(error) or large is None:
+                raise
+            if len(large.examples) == 1:
+                raise _lone(large, examples, room=room, of=of, file=file) from error
+        # Behind the handler, since the error holds on to all that the pass had in memory.
+        room.network.forget()
+        with room.stop.whole():
+            room.events.too_large(of, most=large.tokens // 2)
+
+
+def _lone(
+    batch: MicroBatch, examples: Examples, *, room: Room, of: Pass, file: str
+) -> RunFailedError:
+    (at,), longest = batch.examples, max(batch.lengths)
+    where = place(int(examples.lines[at]), int(examples.elements[at]))
+    mends = less_memory(room.spec, tokens=longest, learning=of.learns)
+    return RunFailedError(
+        FailureCode.OUT_OF_MEMORY,
+        f"{where} of the {file} file, {longest} tokens long, does not fit into memory in "
+        f"{of.name}, though it goes through the model alone. {in_words(mends)}",
+        change=first_change(mends),
+    )
