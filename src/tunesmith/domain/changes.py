@@ -5,7 +5,8 @@
 | loss not finite, exploded | a tenth of the learning rate, down to the lowest that there is |
 | memory, while it learns | activations computed anew, LoRA for all weights, half the length |
 | memory, while it measures | half the length |
-| memory, in between | LoRA for all weights, the frozen weights in `bf16` |
+| memory, for the model itself | LoRA for all weights, frozen ones in `bf16`, then in 4 bits |
+| 4 bits, which are not to be had | LoRA |
 | bad rows | set aside, where the check of the file then passes |
 | validation file | a share of the training file in its place, where bad rows are not all |
 | nothing to learn, too long | the longest example's length, where the model takes it; else cut |
@@ -35,7 +36,7 @@ from tunesmith.domain.spec import (
 
 Change = dict[str, JsonValue]
 """New values by the request's field; of an option, by its path in `JobRequest`, such as
-`ranking.passage_max_len`. `None` leaves it open; an empty `lora` is an adapter of the usual shape.
+`ranking.passage_max_len`. `None` leaves it open; an empty `lora` is an adapter of the usual kind.
 """
 
 LONGEST = 1_048_576
@@ -54,13 +55,15 @@ class Mend(NamedTuple):
     """The same for programs."""
 
 
-HELD_OUT_PERCENT = 10.0
+_ADAPTER = Mend("the adapter's kind to lora, in place of all weights", {"lora": {}})
+
+_HELD_OUT_PERCENT = 10.0
 """Share of the training file that takes the place of a validation file which cannot be used."""
 
 
 def without_validation_file() -> Change:
     """Return the change that evaluates on a share of the training file instead."""
-    return {"validation_file": None, "held_out_percent": HELD_OUT_PERCENT}
+    return {"validation_file": None, "held_out_percent": _HELD_OUT_PERCENT}
 
 
 def slower(learning_rate: float) -> Change | None:
@@ -71,24 +74,34 @@ def slower(learning_rate: float) -> Change | None:
 
 
 def less_memory(
-    options: JobRequest | TrainSpec, *, tokens: int | None, learning: bool
+    options: JobRequest | TrainSpec, *, tokens: int, learning: bool
 ) -> tuple[Mend, ...]:
-    """Return what makes a job of `options` take less memory, the best first.
+    """Return what makes a pass in a job of `options` take less memory, the best first.
 
     `tokens` has the longest text that did not fit, `learning` tells whether a gradient was taken.
-    Where `tokens` is `None`, memory was short while no text went through the model.
     """
     anew = Mend("gradient_checkpointing to true", {"gradient_checkpointing": True})
-    lora = Mend("the adapter to LoRA, in place of all weights", {"lora": {}})
-    rounded = Mend("precision to bf16", {"precision": Precision.BF16.value})
-    if tokens is None:
-        chosen = (lora, options.lora is None), (rounded, options.precision is Precision.FP32)
-        return tuple(mend for mend, helps in chosen if helps)
     chosen = (
         (anew, learning and not options.gradient_checkpointing),
-        (lora, learning and options.lora is None),
+        (_ADAPTER, learning and options.lora is None),
     )
     return (*(mend for mend, helps in chosen if helps), *_shorter(options, tokens))
+
+
+def smaller_model(spec: TrainSpec, *, four_bits: bool) -> tuple[Mend, ...]:
+    """Return what makes the model and its optimizer take less memory, the best first.
+
+    `four_bits` tells whether frozen weights can be kept in 4 bits here.
+    """
+    lora, rounded = spec.lora, Mend("precision to bf16", {"precision": "bf16"})
+    # An adapter that is tuned on stays on the weights that it was trained with.
+    plain = lora is not None and not lora.quantized and spec.start_from is None
+    chosen = (
+        (_ADAPTER, lora is None),
+        (rounded, lora is not None and spec.precision is Precision.FP32),
+        (Mend("the adapter's kind to qlora", {"lora.quantized": True}), plain and four_bits),
+    )
+    return tuple(mend for mend, helps in chosen if helps)
 
 
 def in_words(mends: tuple[Mend, ...]) -> str:

@@ -20,7 +20,8 @@ _OPTIONS: dict[Dialect, dict[str, str]] = {
         "gradient_checkpointing": "tuning.gradient_checkpointing",
         "held_out_percent": "tuning.held_out_percent",
         "learning_rate": "tuning.learning_rate",
-        "lora": "tuning.adapter",
+        "lora": "tuning.adapter.kind",
+        "lora.quantized": "tuning.adapter.kind",
         "lora.targets": "tuning.adapter.targets",
         "max_length": "tuning.max_length",
         "over_length": "tuning.over_length",
@@ -36,8 +37,8 @@ _OPTIONS: dict[Dialect, dict[str, str]] = {
 }
 """What each dialect calls the options that a job can fail for, or be changed in."""
 
-_LORA: JsonValue = {"kind": "lora"}
-"""What a request says to have an adapter of the usual shape."""
+_KINDS = {"lora": "lora", "lora.quantized": "qlora"}
+"""How a request asks for what is a shape of its own in the domain."""
 
 
 def key_of(field: str, dialect: Dialect) -> str:
@@ -65,8 +66,7 @@ def change_to_wire(job: Job) -> dict[str, Any] | None:
 def _settings(change: Change, request: JobRequest) -> Iterator[tuple[str, JsonValue]]:
     """Yield each key that is to be set, by its path, with its value."""
     for field, value in change.items():
-        # A shape is given beside its kind alone, and "full" has none.
-        yield key_of(field, Dialect.OPENAI), _LORA if field == "lora" else value
+        yield key_of(field, Dialect.OPENAI), _KINDS.get(field, value)
     if "learning_rate" in change and request.learning_rate_multiplier is not None:
         yield from _silenced(request.method)
 

@@ -188,6 +188,7 @@ def _in_four_bits(spec: TrainSpec, base: BaseModel, *, dtype: torch.dtype) -> di
             "not installed on this node. Install 'tunesmith[qlora]' there, or set the adapter's "
             "kind to 'lora'.",
             param="tuning.adapter.kind",
+            change={"lora": {}} if spec.start_from is None else None,
         ) from error
     return {"quantization_config": config, "device_map": {"": "cpu"}}
 

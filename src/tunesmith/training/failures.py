@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 import torch
 
-from tunesmith.domain.changes import Change, first_change, in_words, less_memory
+from tunesmith.domain.changes import Change, first_change, in_words, smaller_model
 from tunesmith.domain.disk import disk_is_full
 from tunesmith.domain.errors import TunesmithError
 from tunesmith.domain.failures import FailureCode
@@ -64,7 +65,8 @@ def naming_memory(spec: TrainSpec) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not is_memory(error):
             raise
-        mends = less_memory(spec, tokens=None, learning=True)
+        four_bits = find_spec("bitsandbytes") is not None
+        mends = smaller_model(spec, four_bits=four_bits)
         raise RunFailedError(
             FailureCode.OUT_OF_MEMORY,
             f"The model, and what is kept to train it, do not fit into memory. {in_words(mends)}",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tunesmith.domain.changes import Change, first_change, in_words, less_memory, slower
-from tunesmith.domain.spec import JobRequest, Method, Policy, Precision, RankingSpec
+from tunesmith.domain.spec import JobRequest, Method, Policy, RankingSpec
 
 ANEW: dict[str, Any] = {"gradient_checkpointing": True}
 FULL: dict[str, Any] = {"lora": None}
@@ -37,8 +37,6 @@ def test_there_is_no_learning_rate_below_the_lowest() -> None:
             True,
             [{"max_length": 50, "over_length": "cut"}],
         ),
-        ({}, None, True, []),
-        (FULL | {"precision": Precision.FP32}, None, True, [{"lora": {}}, {"precision": "bf16"}]),
         (
             {"method": Method.EMBEDDING, "ranking": RankingSpec(query_max_len=32)},
             100,
@@ -54,7 +52,7 @@ def test_there_is_no_learning_rate_below_the_lowest() -> None:
     ],
 )
 def test_what_takes_less_memory_comes_in_its_order(
-    options: dict[str, Any], tokens: int | None, learning: bool, changes: list[Change]
+    options: dict[str, Any], tokens: int, learning: bool, changes: list[Change]
 ) -> None:
     mends = less_memory(JobRequest(**options), tokens=tokens, learning=learning)
 

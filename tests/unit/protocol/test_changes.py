@@ -114,6 +114,16 @@ def test_a_learning_rate_wins_wherever_one_was_given(body: dict[str, Any]) -> No
         ({}, {"gradient_checkpointing": True}, {"gradient_checkpointing": True}),
         ({"adapter": {"kind": "full"}}, {"lora": {}}, {"lora": LoraSpec()}),
         (
+            {"adapter": {"kind": "qlora", "rank": 4}},
+            {"lora": {}},
+            {"lora": LoraSpec(rank=4, alpha=8)},
+        ),
+        (
+            {"adapter": {"kind": "dora", "rank": 4}},
+            {"lora.quantized": True},
+            {"lora": LoraSpec(rank=4, alpha=8, quantized=True)},
+        ),
+        (
             {"adapter": {"rank": 4, "targets": ["up"]}},
             {"lora.targets": None},
             {"lora": LoraSpec(rank=4, alpha=8)},

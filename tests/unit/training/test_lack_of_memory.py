@@ -10,8 +10,8 @@ import torch
 from tunesmith.domain.events import EventLevel
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.preferences import Sigmoid
-from tunesmith.domain.spec import LoraSpec, Method
-from tunesmith.training import examples, run
+from tunesmith.domain.spec import LoraSpec, Method, Precision
+from tunesmith.training import examples, failures, run
 from tunesmith.training.network import Network
 from tunesmith.training.supervised import Supervised
 from tunesmith.training.telemetry import EventLog, Pass
@@ -19,6 +19,7 @@ from tunesmith.training.telemetry import EventLog, Pass
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tunesmith.domain.changes import Change
     from tunesmith.training.examples import MicroBatch
     from unit.training.conftest import Bench, Rows
 
@@ -281,16 +282,34 @@ def test_a_pair_whose_reference_does_not_fit_alone_is_named(
     assert error.change == {"max_length": 64}
 
 
-def test_a_model_that_does_not_fit_at_all_is_told_as_such(
-    bench: Bench, rows: Callable[[int], Rows], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("options", "four_bits", "change"),
+    [
+        ({"lora": None, "precision": Precision.FP32}, True, {"lora": {}}),
+        ({"precision": Precision.FP32}, True, {"precision": "bf16"}),
+        ({"precision": Precision.BF16}, True, {"lora.quantized": True}),
+        ({"precision": Precision.BF16}, False, None),
+        ({"precision": Precision.BF16, "start_from": "output/ftjob-0"}, True, None),
+        ({"precision": Precision.BF16, "lora": LoraSpec(quantized=True)}, True, None),
+    ],
+)
+def test_a_model_that_does_not_fit_at_all_is_to_be_smaller(
+    bench: Bench,
+    rows: Callable[[int], Rows],
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+    four_bits: bool,
+    change: Change | None,
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr(run, "load_model", refuse)
-    bench.write_spec(rows(4), lora=None)
+    monkeypatch.setattr(failures, "find_spec", lambda _: four_bits or None)
+    bench.write_spec(rows(4), **options)
 
     error = bench.train().error
 
     assert error is not None
-    assert (error.code, error.change) == (FailureCode.OUT_OF_MEMORY, {"lora": {}})
+    assert (error.code, error.change) == (FailureCode.OUT_OF_MEMORY, change)
+    assert ("a smaller base model" in error.message) is (change is None)

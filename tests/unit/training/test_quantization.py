@@ -168,6 +168,7 @@ def test_a_node_without_the_library_says_what_to_do(
 
     assert error is not None
     assert (error.code, error.param) == (FailureCode.MODEL_UNAVAILABLE, "tuning.adapter.kind")
+    assert error.change == {"lora": {}}
     assert "Install 'tunesmith[qlora]' there" in error.message
 
 
