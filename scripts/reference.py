@@ -219,6 +219,8 @@ def _values(schema: dict[str, Any]) -> str:
     if "enum" in schema:
         return ", ".join(f"`{_literal(choice)}`" for choice in schema["enum"])
     if schema["type"] == "array":
+        if "enum" in schema["items"]:
+            return f"a list of {_values(schema['items'])}"
         fewest, most = schema["minItems"], schema["maxItems"]
         return (
             f"a list of {most} names" if fewest == most else f"a list of {fewest} to {most} names"

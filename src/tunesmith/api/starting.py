@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from tunesmith.api.services import Services
 from tunesmith.artifacts.adapters import adapter_shape
+from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.domain.errors import ArtifactMissingError, InvalidRequestError, NotFoundError
 from tunesmith.domain.models import StartingPoint, TunedModel
 from tunesmith.domain.spec import LoraSpec
@@ -84,7 +85,7 @@ def _start(services: Services, source: TunedModel, *, key: str) -> Start:
         message = f"'{source.name}' was tuned from '{source.base}', which is no longer offered."
         raise _missing(services, message, key=key)
     try:
-        shape = adapter_shape(services.artifacts, source.key)
+        shape = _shape(services, source)
     except ArtifactMissingError:
         if services.artifacts.exists(f"{source.key}/config.json"):
             raise InvalidRequestError(
@@ -96,6 +97,17 @@ def _start(services: Services, source: TunedModel, *, key: str) -> Start:
         raise _missing(services, message, key=key) from None
     point = StartingPoint(name=source.name, base=source.base, key=source.key)
     return Start(point, shape)
+
+
+def _shape(services: Services, source: TunedModel) -> LoraSpec:
+    """Return the shape of the adapter `source`. Raises `ArtifactMissingError`.
+
+    What its config does not tell is in the spec of the run that made it.
+    """
+    shape = adapter_shape(services.artifacts, source.key)
+    made_by = RunDirectory(services.artifacts, source.job_id).read_spec().lora or LoraSpec()
+    kept = {"also_train": made_by.also_train, "quantized": made_by.quantized}
+    return shape.model_copy(update=kept)
 
 
 def _missing(services: Services, message: str, *, key: str = "model") -> NotFoundError:

@@ -11,6 +11,7 @@
 | validation file | a share of the training file in its place, where bad rows are not all |
 | nothing to learn, too long | the longest example's length, where the model takes it; else cut |
 | LoRA targets | all linear layers |
+| no head to train | the embeddings alone, where they were asked for too |
 | early stopping | none |
 | processors | all of the largest node |
 

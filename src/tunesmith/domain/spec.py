@@ -80,6 +80,16 @@ class Optimizer(StrEnum):
     """One number of state for each row and each column of a matrix of trained weights."""
 
 
+class WholeLayer(StrEnum):
+    """A layer that may be trained as a whole beside an adapter."""
+
+    EMBEDDINGS = "embeddings"
+    """What makes vectors of tokens."""
+    HEAD = "head"
+    """What makes logits of the last states; where it shares its weights with the embeddings, each
+    of the two means both."""
+
+
 class LoraSpec(Value):
     """The adapter's shape. Low-Rank Adaptation, Hu et al. 2021, arXiv:2106.09685."""
 
@@ -97,6 +107,8 @@ class LoraSpec(Value):
     """Learn magnitude and direction apart (DoRA). Liu et al. 2024, arXiv:2402.09353."""
     quantized: bool = False
     """Keep the frozen weights in 4 bits (QLoRA). Dettmers et al. 2023, arXiv:2305.14314."""
+    also_train: tuple[WholeLayer, ...] = ()
+    """Layers that are trained as a whole beside the factors, each at most once, in their order."""
 
 
 RANKED = frozenset({Method.EMBEDDING, Method.RERANK})

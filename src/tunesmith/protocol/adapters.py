@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field
 
 from tunesmith.domain.errors import InvalidRequestError
-from tunesmith.domain.spec import LoraSpec
+from tunesmith.domain.spec import JobRequest, LoraSpec, Method, WholeLayer
 from tunesmith.protocol.reading import describe
 from tunesmith.protocol.wire import Wire
 
@@ -25,6 +25,9 @@ Targets = Annotated[
     list[Annotated[str, Field(min_length=1, max_length=200)]], Field(min_length=1, max_length=100)
 ]
 """Names of modules that are adapted."""
+
+AlsoTrain = Annotated[list[Literal["embeddings", "head"]], Field(max_length=2)]
+"""Layers that are trained as a whole beside an adapter."""
 
 Kind = Literal["lora", "rslora", "dora", "qlora", "full"]
 """Kinds of adapters, and `full` for none."""
@@ -47,6 +50,11 @@ class AdapterRequest(Wire):
     """Share of the adapter's inputs that is zeroed while training."""
     targets: Targets | None = None
     """Names of the modules that are adapted; null means every linear layer but the head."""
+    also_train: AlsoTrain = Field(default_factory=list)
+    """Layers that are trained as a whole beside the adapter and saved with it, which takes 16 bytes
+    of memory a weight: `embeddings`, which make vectors of tokens, and `head`, which makes logits.
+    In a model whose head shares its weights with the embeddings, either means both, and they stay
+    the same. A reranker's head is new and is trained in any case; an embedding model has none."""
 
     def to_spec(self, source: LoraSpec | None) -> LoraSpec | None:
         """Return the adapter's shape in domain terms: that of `source`, if the job starts from one.
@@ -73,6 +81,7 @@ class AdapterRequest(Wire):
             rslora=self.kind == "rslora",
             dora=self.kind == "dora",
             quantized=self.kind == "qlora",
+            also_train=tuple(layer for layer in WholeLayer if layer.value in self.also_train),
         )
 
     def _tuned_on(self, source: LoraSpec) -> LoraSpec:
@@ -80,6 +89,8 @@ class AdapterRequest(Wire):
         found = AdapterObject.to_wire(source).model_dump()
         if given.get("targets"):
             given["targets"] = sorted(given["targets"])
+        if "also_train" in given:
+            given["also_train"] = sorted(set(given["also_train"]))
         dropout = given.pop("dropout", source.dropout)
         check_same({f"tuning.adapter.{key}": (given[key], found[key]) for key in given})
         return source.model_copy(update={"dropout": dropout})
@@ -98,18 +109,34 @@ class AdapterObject(Wire):
     """Share of the adapter's inputs that is zeroed while training."""
     targets: list[str] | None
     """Names of the modules that are adapted; null means every linear layer but the head."""
+    also_train: list[str] | None
+    """Layers that are trained as a whole beside the adapter."""
 
     @classmethod
     def to_wire(cls, lora: LoraSpec | None) -> Self:
         """Return the shape `lora` as clients see it; `None` means that there is no adapter."""
         if lora is None:
-            return cls(kind="full", rank=None, alpha=None, dropout=None, targets=None)
+            return cls(
+                kind="full", rank=None, alpha=None, dropout=None, targets=None, also_train=None
+            )
         return cls(
             kind=_kind(lora),
             rank=lora.rank,
             alpha=lora.alpha,
             dropout=lora.dropout,
             targets=None if lora.targets is None else list(lora.targets),
+            also_train=[layer.value for layer in lora.also_train],
+        )
+
+
+def check_head(request: JobRequest) -> None:
+    """Raise `InvalidRequestError` where `request` wants a head trained that its model has not."""
+    lora = request.lora
+    if lora and WholeLayer.HEAD in lora.also_train and request.method is Method.EMBEDDING:
+        raise InvalidRequestError(
+            "'tuning.adapter.also_train' has 'head', but an embedding model has no head: its "
+            "vectors are the last layer's states. Leave 'head' out.",
+            param="tuning.adapter.also_train",
         )
 
 
@@ -136,5 +163,5 @@ def check_same(asked: Mapping[str, tuple[object, object]]) -> None:
 
 def _shown(value: object) -> str:
     if isinstance(value, list):
-        return ", ".join(f"'{name}'" for name in value)
+        return ", ".join(f"'{name}'" for name in value) or "empty"
     return describe(value)

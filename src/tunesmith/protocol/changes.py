@@ -21,6 +21,7 @@ _OPTIONS: dict[Dialect, dict[str, str]] = {
         "held_out_percent": "tuning.held_out_percent",
         "learning_rate": "tuning.learning_rate",
         "lora": "tuning.adapter.kind",
+        "lora.also_train": "tuning.adapter.also_train",
         "lora.quantized": "tuning.adapter.kind",
         "lora.targets": "tuning.adapter.targets",
         "max_length": "tuning.max_length",
@@ -32,6 +33,7 @@ _OPTIONS: dict[Dialect, dict[str, str]] = {
     Dialect.OPEA: {
         "cpus": "Training.resources_per_worker.CPU",
         "learning_rate": "Training.learning_rate",
+        "lora.also_train": "General.resume_from_checkpoint",
         "lora.targets": "General.lora_config.target_modules",
     },
 }

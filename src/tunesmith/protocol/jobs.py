@@ -8,6 +8,7 @@ from pydantic import Field
 
 from tunesmith.domain.jobs import Job
 from tunesmith.domain.spec import JobRequest, LoraSpec, Method
+from tunesmith.protocol.adapters import check_head
 from tunesmith.protocol.changes import change_to_wire, key_of
 from tunesmith.protocol.hyperparameters import (
     HyperparametersObject,
@@ -91,6 +92,7 @@ class CreateJob(Wire):
         check_beta(request)
         place = "tuning.ranking"
         check_ranking(request, place=place, group_size=f"{place}.group_size")
+        check_head(request)
         return request
 
 

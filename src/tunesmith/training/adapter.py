@@ -24,6 +24,7 @@ from tunesmith.domain.spec import LoraSpec, Method, Precision, TrainSpec
 from tunesmith.training.base_model import BaseModel, unavailable
 from tunesmith.training.failures import RunFailedError
 from tunesmith.training.quantization import keep_layout, nf4
+from tunesmith.training.whole_layers import check_whole_layers, is_tied, tie, whole_layers
 
 _ADAPTABLE = (torch.nn.Linear, torch.nn.Embedding, Conv1D)
 """Kinds of modules that take an adapter; GPT-2 calls its linear layers convolutions."""
@@ -78,15 +79,21 @@ def context_length(config: PretrainedConfig) -> int | None:
 
 
 def check_targets(spec: TrainSpec, config: PretrainedConfig) -> None:
-    """Raise `RunFailedError` if a LoRA target of `spec` names no module that takes an adapter.
+    """Raise `RunFailedError` if the model has not all that `spec` trains.
 
     The model is built without its weights, so that this takes no memory to speak of.
     """
-    targets = spec.lora.targets if spec.lora is not None else None
-    if targets is None:
+    lora = spec.lora
+    if lora is None or not (lora.targets or lora.also_train):
         return
-    modules = _skeleton(spec, config).named_modules()
-    paths = [path for path, module in modules if isinstance(module, _ADAPTABLE)]
+    skeleton = _skeleton(spec, config)
+    _check_adapted(spec, skeleton, targets=lora.targets or ())
+    check_whole_layers(spec, skeleton)
+
+
+def _check_adapted(spec: TrainSpec, skeleton: PreTrainedModel, *, targets: tuple[str, ...]) -> None:
+    """Raise `RunFailedError` if one of `targets` names no module that takes an adapter."""
+    paths = [path for path, module in skeleton.named_modules() if isinstance(module, _ADAPTABLE)]
     missing = [
         target for target in targets if not any(f".{path}".endswith(f".{target}") for path in paths)
     ]
@@ -112,15 +119,17 @@ def _skeleton(spec: TrainSpec, config: PretrainedConfig) -> PreTrainedModel:
 
 
 def load_model(
-    spec: TrainSpec, base: BaseModel, *, precision: Precision
+    spec: TrainSpec, base: BaseModel, *, precision: Precision, padded: bool
 ) -> PeftModel | PreTrainedModel:
     """Load `base` as the kind of model that the method tunes, started from the seed.
 
-    With an adapter, it is frozen in `precision`, or quantized, and the adapter is fp32. Where
-    whole modules are trained (all, or a reranker's new head), their weights are fp32, and in
-    `bf16` rounded for each product alone. Raises `RunFailedError` where the model cannot be loaded.
+    With an adapter, it is frozen in `precision`, or quantized, and the adapter is fp32. Where whole
+    modules are trained (all, a reranker's new head, or embeddings and head in `padded` texts), all
+    weights are fp32, and in `bf16` rounded for each product alone; for packed texts, `pack` makes
+    what is trained fp32. Raises `RunFailedError` where the model cannot be loaded.
     """
     whole = spec.lora is None or spec.method is Method.RERANK
+    whole = whole or (padded and spec.lora is not None and bool(spec.lora.also_train))
     rounded = precision is Precision.BF16
     model = _load(spec, base, dtype=torch.bfloat16 if rounded and not whole else torch.float32)
     keep_layout(model)
@@ -193,8 +202,10 @@ def _in_four_bits(spec: TrainSpec, base: BaseModel, *, dtype: torch.dtype) -> di
     return {"quantization_config": config, "device_map": {"": "cpu"}}
 
 
-def _with_adapter(frozen: torch.nn.Module, lora: LoraSpec, *, spec: TrainSpec) -> PeftModel:
+def _with_adapter(frozen: PreTrainedModel, lora: LoraSpec, *, spec: TrainSpec) -> PeftModel:
     _, task = _KINDS.get(spec.method, _CAUSAL)
+    layers = whole_layers(frozen, lora)
+    tied = bool(layers) and is_tied(frozen)
     config = LoraConfig(
         task_type=task,
         r=lora.rank,
@@ -203,6 +214,12 @@ def _with_adapter(frozen: torch.nn.Module, lora: LoraSpec, *, spec: TrainSpec) -
         target_modules="all-linear" if lora.targets is None else list(lora.targets),
         use_rslora=lora.rslora,
         use_dora=lora.dora,
+        modules_to_save=list(layers) or None,
+        # So peft ties the copies when it loads them; it has no place for a tied head's bias.
+        ensure_weight_tying=tied and frozen.get_output_embeddings().bias is None,
     )
     torch.manual_seed(spec.seed)
-    return get_peft_model(frozen, config)
+    adapted = get_peft_model(frozen, config)
+    if tied:
+        tie(adapted, config, layers=layers)
+    return adapted

@@ -111,7 +111,7 @@ def snapshot(learner: Learner) -> Snapshot:
         state = copy.deepcopy(state)
         weights = {
             name: weight.detach().clone()
-            for name, weight in learner.model.named_parameters()
+            for name, weight in learner.model.named_parameters(remove_duplicate=False)
             if weight.requires_grad
         }
     return Snapshot(learner, progress.step, progress.standing.best_step, weights, state)

@@ -1,15 +1,17 @@
 """The loss of tokens from the states that predict them, without all their logits in memory.
 
-Some tokens are taken at a time. What the gradient needs of the logits is worked out with the loss,
-so that they are made once: the loss of each token depends on its own state alone.
+Some tokens are taken at a time. Where the head is frozen, what the gradient needs of the logits is
+worked out with the loss, so that they are made once: the loss of each token depends on its own
+state alone.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 _AT_ONCE = 256
 """Tokens whose logits are made together; fewer, and the head's product would be slower."""
@@ -17,25 +19,39 @@ _LOGITS = 2**24
 """Logits that are in memory together, where that is fewer: 100 MB in both precisions."""
 
 
-@dataclass(eq=False)
 class Head:
-    """The frozen layer that makes logits of states."""
+    """The layer that makes logits of states, frozen or trained."""
 
-    weight: torch.Tensor
-    """(vocabulary, width), in the precision of the products."""
-    bias: torch.Tensor | None
-    """(vocabulary,), fp32; `None` for none."""
+    def __init__(
+        self, weight: nn.Parameter, bias: nn.Parameter | None, *, dtype: torch.dtype
+    ) -> None:
+        """Multiply by `weight`, (vocabulary, width), in `dtype`; what is trained is fp32.
 
-    def __post_init__(self) -> None:
-        """Make room for the logits of some tokens, once: fresh memory takes as long as all else."""
+        Room for the logits of some tokens is made once: fresh memory takes as long as all else.
+        """
+        self._whole = weight
+        self.trained = tuple(
+            each for each in (weight, bias) if each is not None and each.requires_grad
+        )
+        """The weight and the bias, if there is one, where the layer is trained; else none."""
+        self.weight = weight.data.to(dtype)
+        """(vocabulary, width), in the precision of the products."""
+        self.bias = None if bias is None else bias.data.float()
+        """(vocabulary,), fp32; `None` for none."""
         words = len(self.weight)
         self.at_once = min(_AT_ONCE, max(_LOGITS // words, 1))
         """Tokens whose logits are made together."""
         self._made = self.weight.new_empty(self.at_once, words)
         self._kept = torch.empty(self.at_once, words)
 
+    def take_over(self) -> None:
+        """Round the weight anew, which the optimizer may have changed since."""
+        if self.trained and self.weight.dtype != self._whole.dtype:
+            self.weight.copy_(self._whole.detach())
+
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """Return the logits of `states`, (tokens, width): (tokens, vocabulary), fp32."""
+        self.take_over()
         return torch.cat([self.some(part).clone() for part in torch.split(states, self.at_once)])
 
     def some(self, states: torch.Tensor) -> torch.Tensor:
@@ -50,6 +66,19 @@ class Head:
         made = self._made[: len(gradient)]
         return (made.copy_(gradient) @ self.weight).float()
 
+    def add_back(
+        self, found: Sequence[torch.Tensor], gradient: torch.Tensor, *, states: torch.Tensor
+    ) -> None:
+        """Add to `found`, of the shapes of `trained`, their gradient from that of logits.
+
+        It is called behind `back`, with the same `gradient` and the `states` that it is of.
+        """
+        weight, *bias = found
+        made = self._made[: len(gradient)]
+        weight += made.t() @ states.to(made.dtype)
+        for sums in bias:
+            sums.add_(gradient.sum(dim=0))
+
 
 def token_losses(
     states: torch.Tensor, head: Head, *, wanted: torch.Tensor
@@ -59,32 +88,24 @@ def token_losses(
     `states`, (tokens, width), fp32, predict the tokens `wanted`, (tokens,), through `head`.
     Returns (tokens,) in fp32, with its gradient, and (tokens,) bool.
     """
-    losses, foreseen = _TokenLosses.apply(states, head, wanted)  # type: ignore[no-untyped-call]
+    kind = _TrainedHead if head.trained else _FrozenHead
+    head.take_over()
+    losses, foreseen = kind.apply(states, head, wanted, *head.trained)  # type: ignore[no-untyped-call]
     return losses, foreseen
 
 
-class _TokenLosses(torch.autograd.Function):
+class _FrozenHead(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *given: Any) -> tuple[torch.Tensor, torch.Tensor]:
         states, head, wanted = given
-        losses = states.new_empty(len(states))
-        foreseen = torch.empty(len(states), dtype=torch.bool)
+        losses, foreseen = _room(states)
         learning = ctx.needs_input_grad[0]
         gradient = torch.empty_like(states) if learning else states.new_empty(0)
-        for begin in range(0, len(states), head.at_once):
-            some = slice(begin, begin + head.at_once)
+        for some in _parts(states, head):
             right = wanted[some, None]
-            logits = head.some(states[some])
-            highest, choice = logits.max(dim=1, keepdim=True)
-            foreseen[some] = (choice == right).squeeze(1)
-            scored = logits.gather(1, right)
-            chances = logits.sub_(highest).exp_()
-            total = chances.sum(dim=1, keepdim=True)
-            losses[some] = (total.log() + highest - scored).squeeze(1)
+            losses[some], foreseen[some], shares = _measured(head.some(states[some]), right)
             if learning:
-                chances.div_(total)
-                chances.scatter_add_(1, right, torch.full_like(total, -1.0))
-                gradient[some] = head.back(chances)
+                gradient[some] = head.back(_slopes(shares, right))
         ctx.save_for_backward(gradient)
         ctx.mark_non_differentiable(foreseen)
         return losses, foreseen
@@ -93,3 +114,63 @@ class _TokenLosses(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> Any:
         (gradient,) = ctx.saved_tensors
         return gradient * gradients[0].unsqueeze(1), None, None
+
+
+class _TrainedHead(torch.autograd.Function):
+    """The head's own gradient hangs on that of each loss, so that logits are made again for it."""
+
+    @staticmethod
+    def forward(ctx: Any, *given: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        states, head, wanted, *_ = given
+        losses, foreseen = _room(states)
+        for some in _parts(states, head):
+            measured = _measured(head.some(states[some]), wanted[some, None])
+            losses[some], foreseen[some], _ = measured
+        ctx.save_for_backward(states, wanted)
+        ctx.head = head
+        ctx.mark_non_differentiable(foreseen)
+        return losses, foreseen
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        states, wanted = ctx.saved_tensors
+        head: Head = ctx.head
+        gradient = torch.empty_like(states)
+        found = [torch.zeros_like(weight) for weight in head.trained]
+        for some in _parts(states, head):
+            right = wanted[some, None]
+            _, _, shares = _measured(head.some(states[some]), right)
+            slopes = _slopes(shares, right).mul_(gradients[0][some, None])
+            gradient[some] = head.back(slopes)
+            head.add_back(found, slopes, states=states[some])
+        return gradient, None, None, *found
+
+
+def _room(states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return states.new_empty(len(states)), torch.empty(len(states), dtype=torch.bool)
+
+
+def _parts(states: torch.Tensor, head: Head) -> Iterator[slice]:
+    for begin in range(0, len(states), head.at_once):
+        yield slice(begin, begin + head.at_once)
+
+
+def _measured(
+    logits: torch.Tensor, right: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+    """Return losses, what was foreseen, and the share of each word with the sum of all shares.
+
+    The shares take the place of the logits.
+    """
+    highest, choice = logits.max(dim=1, keepdim=True)
+    scored = logits.gather(1, right)
+    shares = logits.sub_(highest).exp_()
+    total = shares.sum(dim=1, keepdim=True)
+    losses = (total.log() + highest - scored).squeeze(1)
+    return losses, (choice == right).squeeze(1), (shares, total)
+
+
+def _slopes(summed: tuple[torch.Tensor, torch.Tensor], right: torch.Tensor) -> torch.Tensor:
+    """Return the gradient of each loss with respect to its logits, in place of their shares."""
+    shares, total = summed
+    return shares.div_(total).scatter_add_(1, right, torch.full_like(total, -1.0))

@@ -112,8 +112,7 @@ class Network:
 
 def _head(inner: PreTrainedModel, dtype: torch.dtype) -> Head:
     layer = inner.get_output_embeddings()
-    bias = getattr(layer, "bias", None)
-    return Head(layer.weight.data.to(dtype), None if bias is None else bias.data.float())
+    return Head(layer.weight, getattr(layer, "bias", None), dtype=dtype)
 
 
 def _padded(batch: MicroBatch, *, padding: int = 0) -> dict[str, torch.Tensor]:

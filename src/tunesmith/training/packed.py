@@ -110,10 +110,15 @@ def _parts(inner: PreTrainedModel) -> Iterator[Part]:
         for layer in adapters
         for module in (*layer.lora_A.values(), *layer.lora_B.values())
     }
-    head = inner.get_output_embeddings()
+    own |= _head(inner)
     for module in inner.modules():
-        if isinstance(module, _LINEAR) and module is not head and id(module) not in own:
+        if isinstance(module, _LINEAR) and id(module) not in own:
             yield Part(module, around.get(id(module)))
+
+
+def _head(inner: PreTrainedModel) -> set[int]:
+    """Return the ids of the head and, where a copy of it is trained, of that too."""
+    return {id(module) for module in inner.get_output_embeddings().modules()}
 
 
 def _is_plain(layer: LoraLayer) -> bool:
@@ -157,7 +162,10 @@ def _keep_sums(inner: PreTrainedModel, dtype: torch.dtype) -> None:
     """Let all but the factors of products be in fp32."""
     if dtype == torch.float32:
         return
-    products = {id(part.frozen) for part in _parts(inner)} | {id(inner.get_output_embeddings())}
+    for weight in inner.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()
+    products = {id(part.frozen) for part in _parts(inner)} | _head(inner)
     for module in inner.modules():
         if type(module) is nn.Embedding:
             # Looked up in the weights' own precision, which loses nothing.

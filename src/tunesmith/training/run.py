@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 
 import torch
-from transformers import PretrainedConfig, PreTrainedTokenizerBase
+from peft import PeftModel
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.artifacts.runs import RunDirectory
@@ -48,6 +49,7 @@ from tunesmith.training.stopping import StopFlag
 from tunesmith.training.supervised import Supervised
 from tunesmith.training.telemetry import EventLog
 from tunesmith.training.wandb import boards
+from tunesmith.training.whole_layers import is_tied
 
 _log = logging.getLogger(__name__)
 
@@ -109,6 +111,7 @@ def _train(
     with boards(spec, run, events=events) as shown, naming_memory(spec):
         network = _network(spec, base, precision=precision, events=events)
         model = network.model
+        _tell_tied(spec, model, events=events)
         if spec.start_from is not None and not run.checkpoint_steps():
             checkpoints.start_from(spec.start_from, artifacts, model=model)
         total = total_steps(spec, len(data.learnt))
@@ -155,14 +158,21 @@ def _network(
     spec: TrainSpec, base: BaseModel, *, precision: Precision, events: EventLog
 ) -> Network:
     """Load the model, ready for packed texts where it can be used so."""
-    model = load_model(spec, base, precision=precision)
-    if spec.ranking is not None:
-        return Network(model)
-    try:
-        return pack(model, DTYPES[precision])
-    except NotPackableError as error:
-        events.message(f"Texts are padded, which is slower: packed, {error}", level=EventLevel.WARN)
-        return Network(load_model(spec, base, precision=precision))
+    if spec.ranking is None:
+        model = load_model(spec, base, precision=precision, padded=False)
+        try:
+            return pack(model, DTYPES[precision])
+        except NotPackableError as error:
+            told = f"Texts are padded, which is slower: packed, {error}"
+            events.message(told, level=EventLevel.WARN)
+    return Network(load_model(spec, base, precision=precision, padded=True))
+
+
+def _tell_tied(spec: TrainSpec, model: PeftModel | PreTrainedModel, *, events: EventLog) -> None:
+    if spec.lora is None or not spec.lora.also_train or not isinstance(model, PeftModel):
+        return
+    if is_tied(model.get_base_model()):
+        events.message("The head shares its weights with the embeddings: they are trained as one")
 
 
 def _within_context(spec: TrainSpec, config: PretrainedConfig, *, events: EventLog) -> TrainSpec:

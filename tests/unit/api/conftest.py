@@ -21,6 +21,8 @@ from tunesmith.api.checks import FileChecks
 from tunesmith.api.services import Services
 from tunesmith.artifacts.memory import MemoryArtifacts
 from tunesmith.artifacts.receipts import SCHEMA
+from tunesmith.artifacts.runs import RunDirectory
+from tunesmith.controller.resolve import resolve_spec
 from tunesmith.domain.clock import FakeClock
 from tunesmith.domain.events import Checkpoint, RunEvent, StepMetrics
 from tunesmith.domain.files import File, Purpose
@@ -91,6 +93,9 @@ class World:
             self.store.job(job_id), JobChange(status=JobStatus.QUEUED, resolved=resolved)
         )
         job = self.store.change_job(job, JobChange(status=JobStatus.RUNNING, attempt=1))
+        entry, file = self.services.catalogue[job.base], self.store.file(job.training_file)
+        spec = resolve_spec(job, entry=entry, files=(file, None), cpus=1, keep=3)
+        RunDirectory(self.artifacts, job_id).write_spec(spec)
         for number, step in enumerate(steps, start=1):
             event = RunEvent(number=number, created_at=1, message="Step", metrics=_metrics(step))
             self.artifacts.put(f"output/{job_id}/checkpoint-{step}/adapter_config.json", ADAPTER)

@@ -91,6 +91,7 @@ def test_the_deletion_of_a_model_is_taken_up_again(
     assert http.get(path).status_code == 200
     assert world.store.list_checkpoints(tuned.id, after=None, limit=9).items
     assert http.delete(path).status_code == 200
-    assert bytes_of(world, tuned.id) == [f"runs/{tuned.id}/metrics.csv"]
+    left = [f"runs/{tuned.id}/{name}" for name in ("metrics.csv", "spec.json")]
+    assert bytes_of(world, tuned.id) == left
     assert world.store.list_checkpoints(tuned.id, after=None, limit=9).items == ()
     assert http.get(path).status_code == 404

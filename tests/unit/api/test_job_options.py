@@ -78,6 +78,7 @@ def test_our_own_options_come_by_extra_body_and_are_shown_again(create: Create, 
         "alpha": 8.0,
         "dropout": 0.0,
         "targets": None,
+        "also_train": [],
     }
     assert job.tuning["max_steps"] == 9
     assert world.store.job(job.id).request.lora.dora

@@ -52,6 +52,7 @@ def test_a_job_goes_on_from_a_tuned_model_or_checkpoint_with_its_adapters_shape(
         "alpha": 16.0,
         "dropout": 0.1,
         "targets": ["q_proj", "v_proj"],
+        "also_train": [],
     }
     start = world.store.job(job.id).start_from
     folder = "/checkpoint-5" if end else ""
@@ -99,6 +100,29 @@ def test_the_same_shape_may_be_spelt_out_and_dropout_is_free(create: Create, tun
     same = {"rank": 8, "alpha": 16, "targets": ["v_proj", "q_proj"], "dropout": 0}
     job = create(model=tuned.fine_tuned_model, extra_body={"tuning": {"adapter": same}})
     assert job.tuning["adapter"]["dropout"] == 0
+
+
+def test_what_was_trained_beside_the_sources_adapter_is_trained_on(
+    create: Create, world: Any
+) -> None:
+    beside = {"tuning": {"adapter": {"also_train": ["head", "embeddings"]}}}
+    first = create(extra_body=beside)
+    world.run(first.id)
+    model = world.finish(first.id).fine_tuned_model
+
+    for tuning in ({}, beside):
+        job = create(model=model, extra_body=tuning)
+        assert job.tuning["adapter"]["also_train"] == ["embeddings", "head"]
+    with pytest.raises(openai.BadRequestError, match="has 'embeddings', 'head'") as refused:
+        create(model=model, extra_body={"tuning": {"adapter": {"also_train": []}}})
+    assert refused.value.param == "tuning.adapter.also_train"
+
+
+def test_a_job_that_goes_on_from_4_bits_stays_on_4_bits(create: Create, world: Any) -> None:
+    first = create(extra_body={"tuning": {"adapter": {"kind": "qlora"}}})
+    world.run(first.id)
+    job = create(model=world.finish(first.id).fine_tuned_model)
+    assert job.tuning["adapter"]["kind"] == "qlora"
 
 
 def test_a_model_whose_adapter_or_base_is_gone_is_named(

@@ -19,6 +19,7 @@ from tunesmith.domain.spec import (
     Policy,
     Precision,
     RankingSpec,
+    WholeLayer,
 )
 from tunesmith.protocol.jobs import CreateJob, JobObject
 from tunesmith.protocol.opea import OpeaJobObject
@@ -127,6 +128,11 @@ def test_a_learning_rate_wins_wherever_one_was_given(body: dict[str, Any]) -> No
             {"adapter": {"rank": 4, "targets": ["up"]}},
             {"lora.targets": None},
             {"lora": LoraSpec(rank=4, alpha=8)},
+        ),
+        (
+            {"adapter": {"also_train": ["embeddings", "head"]}},
+            {"lora.also_train": ["embeddings"]},
+            {"lora": LoraSpec(also_train=(WholeLayer.EMBEDDINGS,))},
         ),
         ({"precision": "fp32"}, {"precision": "bf16"}, {"precision": Precision.BF16}),
         ({"cpus": 64}, {"cpus": None}, {"cpus": None}),

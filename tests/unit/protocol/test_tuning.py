@@ -22,6 +22,7 @@ from tunesmith.domain.spec import (
     RankingSpec,
     ResolvedHyperparameters,
     ResolvedTuning,
+    WholeLayer,
 )
 from tunesmith.protocol.jobs import CreateJob, JobObject
 from tunesmith.protocol.ranking import RankingRequest
@@ -72,6 +73,11 @@ HELD_OUT = {"held_out_percent": 10}
         ({"adapter": {"kind": "qlora"}}, {"lora": LoraSpec(quantized=True)}),
         ({"adapter": {"kind": "full"}}, {"lora": None}),
         ({"adapter": {"targets": ["q_proj"]}}, {"lora": LoraSpec(targets=("q_proj",))}),
+        ({"adapter": {"also_train": []}}, {}),
+        (
+            {"adapter": {"also_train": ["head", "embeddings"]}},
+            {"lora": LoraSpec(also_train=(WholeLayer.EMBEDDINGS, WholeLayer.HEAD))},
+        ),
         ({"max_length": 64}, {"max_length": 64}),
         ({"over_length": "set_aside"}, {"over_length": Policy.SET_ASIDE}),
         (
@@ -118,6 +124,17 @@ def test_an_option_is_honoured_and_changes_nothing_else(
         ),
         ({"adapter": {"rnak": 8}}, "adapter.rnak", "did you mean 'rank'?"),
         ({"adapter": {"kind": "full", "rank": 8}}, "adapter.rank", "there is no adapter"),
+        (
+            {"adapter": {"kind": "full", "also_train": ["head"]}},
+            "adapter.also_train",
+            "there is no adapter",
+        ),
+        ({"adapter": {"also_train": ["haed"]}}, "adapter.also_train.0", "'embeddings' or 'head'"),
+        (
+            {"adapter": {"also_train": ["head"]}, "objective": "embedding"},
+            "adapter.also_train",
+            "has no head",
+        ),
         ({"ranking": {}}, "ranking", "queries with passages"),
         ({"ranking": {"temperature": 0}}, "ranking.temperature", "at least 0.001"),
         ({"ranking": {"pooling": "max"}}, "ranking.pooling", "'cls' or 'mean'"),
@@ -197,7 +214,7 @@ def test_a_job_shows_that_it_has_no_adapter_and_how_it_learns_from_passages() ->
 
     assert shown.adapter.model_dump() == {
         "kind": "full",
-        **dict.fromkeys(("rank", "alpha", "dropout", "targets")),
+        **dict.fromkeys(("rank", "alpha", "dropout", "targets", "also_train")),
     }
     assert shown.ranking is not None
     assert shown.ranking.to_spec() == RankingSpec()
