@@ -13,7 +13,7 @@ else
 TORCH_FROM := --torch-backend $(TORCH_BACKEND)
 endif
 
-.PHONY: setup check test demo bench-api bench-training docs clean lock
+.PHONY: setup check test demo bench-api bench-training bench-objectives bench-growth docs clean lock
 
 setup: $(VENV)/.installed
 
@@ -56,6 +56,15 @@ bench-training: setup $(PEERS)/trl/.installed $(PEERS)/llamafactory/.installed
 	$(BIN)/python benchmarks/training.py --trl $(PEERS)/trl/bin/python \
 	  --llamafactory $(PEERS)/llamafactory/bin/python
 
+# The other objectives beside theirs: pairs, texts, and queries with passages.
+bench-objectives: setup $(PEERS)/trl/.installed $(PEERS)/sentence-transformers/.installed
+	$(BIN)/python benchmarks/objectives.py --trl $(PEERS)/trl/bin/python \
+	  --sentence-transformers $(PEERS)/sentence-transformers/bin/python
+
+# What grows with the rows, with the length and with the steps; ours alone.
+bench-growth: setup
+	$(BIN)/python benchmarks/growth.py
+
 $(PEERS)/trl/.installed: | setup
 	$(PYTHON) -m venv $(PEERS)/trl
 	$(UV) pip install --quiet --python $(PEERS)/trl/bin/python $(TORCH_FROM) \
@@ -68,6 +77,12 @@ $(PEERS)/llamafactory/.installed: | setup
 	$(UV) pip install --quiet --python $(PEERS)/llamafactory/bin/python $(TORCH_FROM) \
 	  torch==2.13.0 llamafactory==0.9.5
 	$(UV) pip uninstall --quiet --python $(PEERS)/llamafactory/bin/python torchvision torchaudio
+	touch $@
+
+$(PEERS)/sentence-transformers/.installed: | setup
+	$(PYTHON) -m venv $(PEERS)/sentence-transformers
+	$(UV) pip install --quiet --python $(PEERS)/sentence-transformers/bin/python $(TORCH_FROM) \
+	  torch==2.13.0 'sentence-transformers[train]==6.2.0'
 	touch $@
 
 # Rewrites the pages of docs/reference that are made from the code.

@@ -1,20 +1,17 @@
 """Fine-tuning as OPEA's service does it: transformers' Trainer in fp32, rows padded to one length.
 
-`hf_trainer.py TASK`, see `trl_sft.py`. Ray Train, which OPEA starts it under, is left out: it costs
-half a minute before the first step and nothing afterwards.
+`hf_trainer.py TASK`, see `task.py`; `bf16` is not heeded. Ray Train, which OPEA starts it under, is
+left out: it costs half a minute before the first step and nothing afterwards.
 """
 
 from __future__ import annotations
 
-import json
-import sys
-from pathlib import Path
 from typing import Any
 
+import task as tasks
 import torch
 from datasets import load_dataset
-from peft import LoraConfig, get_peft_model
-from timing import StepTimes
+from peft import get_peft_model
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -26,18 +23,11 @@ from transformers import (
 
 def main() -> None:
     """Train and write `steps.json` beside the adapter."""
-    task = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    task, times = tasks.read() | {"bf16": False}, tasks.StepTimes()
     tokenizer = AutoTokenizer.from_pretrained(task["model"])
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    model = get_peft_model(
-        AutoModelForCausalLM.from_pretrained(task["model"], dtype=torch.float32),
-        LoraConfig(
-            r=task["rank"],
-            lora_alpha=2 * task["rank"],
-            target_modules="all-linear",
-            task_type="CAUSAL_LM",
-        ),
-    )
+    frozen = AutoModelForCausalLM.from_pretrained(task["model"], dtype=torch.float32)
+    model = get_peft_model(frozen, tasks.adapter(task))
 
     def encoded(row: dict[str, Any]) -> dict[str, Any]:
         turns = [*row["prompt"], *row["completion"]]
@@ -46,20 +36,11 @@ def main() -> None:
         return {"input_ids": found["input_ids"], "attention_mask": found["attention_mask"]}
 
     rows = load_dataset("json", data_files=task["rows"], split="train")
-    times = StepTimes()
     trainer = Trainer(
         model=model,
         args=TrainingArguments(
-            output_dir=task["output"],
-            use_cpu=True,
-            per_device_train_batch_size=4,
+            **tasks.trainer_arguments(task, at_once=4),
             gradient_accumulation_steps=task["batch"] // 4,
-            learning_rate=task["rate"],
-            num_train_epochs=task["epochs"],
-            logging_steps=1,
-            save_strategy="no",
-            report_to=[],
-            seed=1,
         ),
         train_dataset=rows.map(encoded, remove_columns=rows.column_names),
         data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=False),
@@ -67,9 +48,8 @@ def main() -> None:
     )
     trainer.train()
     model.save_pretrained(task["output"])
-    times.write(Path(task["output"]) / "steps.json")
+    times.write(task)
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(2)
     main()

@@ -1,4 +1,4 @@
-"""LLaMA-Factory's supervised stage in bf16 with neat packing, its quickest way on a processor.
+"""LLaMA-Factory's supervised stage with neat packing, its quickest way on a processor.
 
 `llama_factory.py TASK`, see `trl_sft.py`.
 """
@@ -10,8 +10,7 @@ import sys
 import types
 from pathlib import Path
 
-import torch
-from timing import StepTimes
+import task as tasks
 
 # Of these, only parts for sounds are imported, and no build of it fits each build of torch.
 sys.modules.setdefault("torchaudio", types.ModuleType("torchaudio"))
@@ -21,7 +20,7 @@ from llamafactory.train.tuner import run_exp  # noqa: E402
 
 def main() -> None:
     """Train and write `steps.json` beside the adapter."""
-    task = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    task, times = tasks.read(), tasks.StepTimes()
     data = Path(task["output"]) / "data"
     data.mkdir(parents=True)
     turns = []
@@ -37,9 +36,9 @@ def main() -> None:
         "columns": {"messages": "messages"},
     }
     (data / "dataset_info.json").write_text(json.dumps({"rows": shape | {"tags": tags}}))
-    times = StepTimes()
     run_exp(
-        {
+        tasks.trainer_arguments(task, at_once=1)
+        | {
             "model_name_or_path": task["model"],
             "stage": "sft",
             "do_train": True,
@@ -53,25 +52,15 @@ def main() -> None:
             "cutoff_len": task["length"],
             "packing": True,
             "neat_packing": True,
-            "use_cpu": True,
-            "bf16": True,
-            "per_device_train_batch_size": 1,
             "gradient_accumulation_steps": task["rows_per_step"],
-            "learning_rate": task["rate"],
-            "num_train_epochs": task["epochs"],
-            "output_dir": task["output"],
             "overwrite_output_dir": True,
-            "logging_steps": 1,
-            "save_strategy": "no",
             "report_to": "none",
             "preprocessing_num_workers": 1,
-            "seed": 1,
         },
         callbacks=[times],
     )
-    times.write(Path(task["output"]) / "steps.json")
+    times.write(task)
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(2)
     main()
