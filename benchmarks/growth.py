@@ -4,7 +4,7 @@
   step is to cost the same however many there are; reading and encoding costs the same for each.
 - Length: SmolLM2-135M learns, with LoRA on all linear layers, steps of 2,048 tokens in texts of
   ever more tokens. A token may cost as much more as attention takes more operations, as `Cost`
-  in `models.py` counts them.
+  in `base_models.py` counts them.
 - Steps: the random Llama takes 2,000 steps, with a checkpoint every 500, and holds no more memory
   at the end.
 
@@ -14,10 +14,9 @@ what is read of a file of tokens, it keeps in memory while there is room.
 Ends with one line of JSON:
 
 - `tokens_growth_rows`: time of a token in the steps with the most rows, against the fewest; 1 is
-  wanted. `preparation_growth_rows`: time of a row before the first step, likewise, less what the
-  process takes to begin.
-- `memory_growth_rows`: peak memory with the most rows, against the fewest.
-- `memory_bytes_per_row`: what each further row adds to it.
+  wanted. `preparation_ms_per_row`: what each further row adds to the time before the first step.
+- `memory_growth_rows`: peak memory with the most rows, against the fewest; `memory_bytes_per_row`:
+  what each further row adds to it.
 - `length_growth_over_attention`: growth of a token's time from the shortest texts to the longest,
   against that of its operations; at most 1 is wanted.
 - `memory_growth_2000_steps_mb`: memory around the last step less that around step 200.
@@ -34,8 +33,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import rows
-from models import Cost, smollm2, tiny
+from base_models import Cost, smollm2, tiny
 from trials import OurRun, Trials
+
 from tunesmith.domain.spec import Method
 
 ROWS = (1_000, 10_000, 100_000)
@@ -65,9 +65,9 @@ def main() -> dict[str, float]:
         trials = Trials(Path(folder))
         real = smollm2(trials.data)
         small = tiny(Path(folder) / "tiny", tokenizer_of=real)
-        figures = _by_rows(trials, small, arguments.rows)
-        figures |= _by_length(trials, real, arguments.steps_each)
-        figures |= _by_steps(trials, small, arguments.steps)
+        figures = _by_rows(trials, small, counts=arguments.rows)
+        figures |= _by_length(trials, real, steps=arguments.steps_each)
+        figures |= _by_steps(trials, small, steps=arguments.steps)
     print(json.dumps({name: round(figure, 4) for name, figure in figures.items()}))
     return figures
 
@@ -81,25 +81,19 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _by_rows(trials: Trials, model: Path, counts: Sequence[int]) -> dict[str, float]:
-    found = [_of_rows(trials, model, count) for count in counts]
+def _by_rows(trials: Trials, model: Path, *, counts: Sequence[int]) -> dict[str, float]:
+    found = [_of_rows(trials, model, count=count) for count in counts]
     few, many = found[0], found[-1]
-    # What every process takes to begin is seen from the two smallest files.
-    begun = few.prepared - _slope(found[0].prepared, found[1].prepared, counts[:2]) * few.rows
-    each = [(one.prepared - begun) / one.rows for one in (found[1], many)]
+    further = many.rows - few.rows
     return {
         "tokens_growth_rows": many.seconds_per_token / few.seconds_per_token,
-        "preparation_growth_rows": each[1] / each[0],
+        "preparation_ms_per_row": (many.prepared - few.prepared) / further * 1e3,
         "memory_growth_rows": many.peak_mb / few.peak_mb,
-        "memory_bytes_per_row": _slope(few.peak_mb, many.peak_mb, (few.rows, many.rows)) * 1e6,
+        "memory_bytes_per_row": (many.peak_mb - few.peak_mb) / further * 1e6,
     }
 
 
-def _slope(low: float, high: float, counts: Sequence[int]) -> float:
-    return (high - low) / (counts[1] - counts[0])
-
-
-def _of_rows(trials: Trials, model: Path, count: int) -> OfRows:
+def _of_rows(trials: Trials, model: Path, *, count: int) -> OfRows:
     run = trials.ours(model, rows.generated(count), max_steps=20)
     found = OfRows(
         rows=count,
@@ -116,7 +110,7 @@ def _of_rows(trials: Trials, model: Path, count: int) -> OfRows:
     return found
 
 
-def _by_length(trials: Trials, model: Path, steps: int) -> dict[str, float]:
+def _by_length(trials: Trials, model: Path, *, steps: int) -> dict[str, float]:
     cost = Cost.of(model)
     seconds, operations = [], []
     for length in LENGTHS:
@@ -140,7 +134,7 @@ def _by_length(trials: Trials, model: Path, steps: int) -> dict[str, float]:
     return {"length_growth_over_attention": growth / (operations[-1] / operations[0])}
 
 
-def _by_steps(trials: Trials, model: Path, steps: int) -> dict[str, float]:
+def _by_steps(trials: Trials, model: Path, *, steps: int) -> dict[str, float]:
     run = trials.ours(
         model,
         rows.generated(4 * steps),

@@ -32,12 +32,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from transformers import AutoTokenizer
-
 import held_out
 import rows
-from models import minilm, smollm2
+from base_models import minilm, smollm2
+from transformers import AutoTokenizer
 from trials import Result, Trials, shown
+
 from tunesmith.domain.preferences import PREFERENCE_BETA, Sigmoid
 from tunesmith.domain.spec import Method, RankingSpec
 
@@ -65,9 +65,9 @@ def main() -> dict[str, float]:
         trials = Trials(Path(folder))
         model = smollm2(trials.data)
         contests = {
-            "dpo": _pairs(trials, model, arguments),
-            "pretraining": _texts(trials, model, arguments),
-            "embedding": _questions(trials, minilm(), arguments),
+            "dpo": _pairs(trials, model, arguments=arguments),
+            "pretraining": _texts(trials, model, arguments=arguments),
+            "embedding": _questions(trials, minilm(), arguments=arguments),
         }
         figures: dict[str, float] = {}
         for objective in arguments.only or contests:
@@ -92,7 +92,8 @@ def _arguments() -> argparse.Namespace:
 
 def _held(objective: str, contest: Contest, *, rounds: int) -> dict[str, float]:
     """Return the figures of `contest`, held so many times."""
-    ours, theirs = [], []
+    ours: list[Result] = []
+    theirs: list[Result] = []
     for _ in range(rounds):
         for name, run, found in (
             ("ours", contest.ours, ours),
@@ -108,19 +109,19 @@ def _held(objective: str, contest: Contest, *, rounds: int) -> dict[str, float]:
     }
 
 
-def _pairs(trials: Trials, model: Path, arguments: argparse.Namespace) -> Contest:
+def _pairs(trials: Trials, model: Path, *, arguments: argparse.Namespace) -> Contest:
     length, batch, rate, count = 1024, 4, 1e-4, arguments.pairs
     found = rows.pairs(count + HELD_OUT)
     learnt, kept = found[:count], found[count:]
     tokenizer = AutoTokenizer.from_pretrained(model)
     tokens = sum(
-        len(held_out.encoded_answer(tokenizer, row["prompt"], row[side], length=length)[0])
+        len(held_out.encoded_answer(tokenizer, row, side=side, length=length)[0])
         for row in learnt
         for side in ("chosen", "rejected")
     )
 
     def measured(adapter: Path) -> float:
-        return held_out.of_pairs(model, adapter, kept, length=length, beta=PREFERENCE_BETA)
+        return held_out.of_pairs(model, adapter, rows=kept, length=length, beta=PREFERENCE_BETA)
 
     def ours() -> Result:
         given: list[rows.Row] = [
@@ -148,7 +149,7 @@ def _pairs(trials: Trials, model: Path, arguments: argparse.Namespace) -> Contes
     return Contest("trl_dpo", ours, theirs)
 
 
-def _texts(trials: Trials, model: Path, arguments: argparse.Namespace) -> Contest:
+def _texts(trials: Trials, model: Path, *, arguments: argparse.Namespace) -> Contest:
     length, batch, rate, count = 1024, 8, 2e-4, arguments.texts
     found = rows.texts(count + HELD_OUT)
     learnt, kept = found[:count], found[count:]
@@ -157,7 +158,7 @@ def _texts(trials: Trials, model: Path, arguments: argparse.Namespace) -> Contes
     rows_per_step = max(round(batch * tokens / count / length), 1)
 
     def measured(adapter: Path) -> float:
-        return held_out.of_texts(model, adapter, kept, length=length)
+        return held_out.of_texts(model, adapter, rows=kept, length=length)
 
     def ours() -> Result:
         changes = {"method": Method.PRETRAINING, "max_length": length}
@@ -173,7 +174,7 @@ def _texts(trials: Trials, model: Path, arguments: argparse.Namespace) -> Contes
     return Contest("hf_pretraining", ours, theirs)
 
 
-def _questions(trials: Trials, model: Path, arguments: argparse.Namespace) -> Contest:
+def _questions(trials: Trials, model: Path, *, arguments: argparse.Namespace) -> Contest:
     length, batch, rate, count = 128, 32, 2e-5, arguments.questions
     ranking = RankingSpec(
         group_size=1,
@@ -192,9 +193,7 @@ def _questions(trials: Trials, model: Path, arguments: argparse.Namespace) -> Co
     )
 
     def measured(folder: Path) -> float:
-        return held_out.of_questions(
-            folder, kept, length=length, temperature=ranking.temperature
-        )
+        return held_out.of_questions(folder, kept, length=length, temperature=ranking.temperature)
 
     def ours() -> Result:
         given: list[rows.Row] = [

@@ -81,7 +81,7 @@ def questions(count: int) -> list[Row]:
 
 
 def generated(count: int) -> Iterator[Row]:
-    """Yield `count` chat rows that no other is like, in the form that training reads, one by one."""
+    """Yield `count` chat rows, no two alike, in the form that training reads."""
     for at in range(count):
         asked, answer = f"Row {at}: {_drawn(at, 20)}", _drawn(-at - 1, 40)
         yield {"messages": [_said("user", asked), _said("assistant", answer)]}

@@ -28,13 +28,13 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from transformers import AutoTokenizer
-
+from base_models import Cost, products_per_second, smollm2
 from held_out import encoded_answer, of_answers
-from models import Cost, products_per_second, smollm2
 from picture import draw
 from rows import Row, answered
+from transformers import AutoTokenizer
 from trials import Result, Trials, shown
+
 from tunesmith.domain.spec import Precision
 from tunesmith.training.adapter import DTYPES, precision_here
 
@@ -104,8 +104,7 @@ class Bench:
         self._learnt, self._held_out = rows[:count], rows[count:]
         tokenizer = AutoTokenizer.from_pretrained(self._model)
         encoded = [
-            encoded_answer(tokenizer, row["prompt"], row["completion"], length=LENGTH)
-            for row in self._learnt
+            encoded_answer(tokenizer, row, side="completion", length=LENGTH) for row in self._learnt
         ]
         self.tokens = sum(len(ids) for ids, _ in encoded)
         self._rows_per_step = max(round(batch * self.tokens / count / LENGTH), 1)
@@ -145,7 +144,7 @@ class Bench:
         return Result.of_peer(run, rate, held_out=self._measure(run.output))
 
     def _measure(self, adapter: Path) -> float:
-        return of_answers(self._model, adapter, self._held_out, length=LENGTH)
+        return of_answers(self._model, adapter, rows=self._held_out, length=LENGTH)
 
 
 def _figures(found: dict[str, list[Result]], bench: Bench) -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -17,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-
 from rows import Row
+
 from tunesmith.artifacts.local import LocalArtifacts
 from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.domain.events import StepMetrics
@@ -34,6 +33,7 @@ from tunesmith.domain.spec import (
     TrainSpec,
 )
 from tunesmith.training.adapter import precision_here
+from tunesmith.training.receipt import sha256_of_file
 
 HERE = Path(__file__).parent
 THREADS = os.cpu_count() or 1
@@ -183,7 +183,8 @@ class Trials:
         self._runs += 1
         job = f"ftjob-{self._runs}"
         run, log = RunDirectory(self._artifacts, job), self.folder / f"{job}.log"
-        run.write_spec(usual_spec(job, model, self._upload(job, rows)).model_copy(update=changes))
+        usual = usual_spec(job, model=model, file=self._upload(job, rows))
+        run.write_spec(usual.model_copy(update=changes))
         run.claim(1)
         command = [sys.executable, "-m", "tunesmith.training", "--attempt", "1"]
         command += ["--artifacts", str(self.data), "--job", job]
@@ -217,12 +218,12 @@ class Trials:
         key = f"files/{job}"
         self._artifacts.put(key, (json.dumps(row).encode() + b"\n" for row in rows))
         with self._artifacts.open(key) as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = sha256_of_file(file)
         return DataFile(id=f"file-{job}", filename="rows.jsonl", key=key, sha256=digest)
 
 
-def usual_spec(job: str, model: Path, file: DataFile) -> TrainSpec:
-    """Return the spec of one supervised epoch with LoRA on all linear layers, in `auto` precision.
+def usual_spec(job: str, *, model: Path, file: DataFile) -> TrainSpec:
+    """Return the spec of a supervised epoch with LoRA on all linear layers, in `auto` precision.
 
     Checkpoints are made at its end alone.
     """

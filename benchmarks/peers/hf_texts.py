@@ -1,4 +1,4 @@
-"""Continued pretraining by transformers' Trainer, with LoRA on all linear layers: `hf_texts.py TASK`.
+"""Continued pretraining by transformers' Trainer, LoRA on all linear layers: `hf_texts.py TASK`.
 
 As in transformers' own example of language modelling, the texts are put one behind the other and
 cut into rows of one length, so that nothing is padded and a row may begin in the midst of a text;
@@ -46,9 +46,8 @@ def main() -> None:
 
 
 def _rows(texts: list[str], tokenizer: Any, *, length: int) -> list[dict[str, list[int]]]:
-    ids = list(
-        chain.from_iterable(tokenizer(text)["input_ids"] + [tokenizer.eos_token_id] for text in texts)
-    )
+    ended = (tokenizer(text)["input_ids"] + [tokenizer.eos_token_id] for text in texts)
+    ids = list(chain.from_iterable(ended))
     starts = range(0, len(ids) - length + 1, length)
     return [{"input_ids": (row := ids[at : at + length]), "labels": row} for at in starts]
 

@@ -29,7 +29,7 @@ def minilm() -> Path:
 
 
 def tiny(folder: Path, *, tokenizer_of: Path) -> Path:
-    """Make in `folder` a random Llama of 2 layers of width 64 with the tokenizer of a real model."""
+    """Make in `folder` a random Llama, 2 layers of width 64, with the tokenizer of a real model."""
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_of)
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
