@@ -41,7 +41,7 @@ from trials import Result, Trials, shown
 from tunesmith.domain.preferences import PREFERENCE_BETA, Sigmoid
 from tunesmith.domain.spec import Method, RankingSpec
 
-HELD_OUT = 16
+HELD_OUT = 8
 """Pairs, and texts, that nothing learns from."""
 QUESTIONS_HELD_OUT = 64
 """Questions that nothing learns from: each is asked for its answer among those of all."""
