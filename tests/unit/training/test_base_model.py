@@ -168,10 +168,14 @@ def test_anything_unforeseen_is_told_by_type_and_message() -> None:
 def test_a_lack_of_memory_names_a_smaller_setting(bench: Bench) -> None:
     spec = bench.write_spec([])
 
-    with pytest.raises(RunFailedError, match="Set max_length to 64") as raised, naming_memory(spec):
+    with (
+        pytest.raises(RunFailedError, match="Set precision to bf16") as raised,
+        naming_memory(spec),
+    ):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to …")
 
     assert raised.value.error.code is FailureCode.OUT_OF_MEMORY
+    assert raised.value.error.change == {"precision": "bf16"}
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory(bench: Bench) -> None:
