@@ -45,10 +45,9 @@ class Saver:
         """Begin to save `learner` as it is now, once the checkpoint before it is saved.
 
         Where a copy would be large, this returns only when it is saved. Raises what went wrong
-        with the one before, and `StaleJobError` if another attempt has claimed the run.
+        with the one before, such as `StaleJobError` if another attempt has claimed the run.
         """
         self.wait()
-        self._events.check_claim()
         taken = checkpoints.snapshot(learner)
         with self._stop.whole():
             self._taken = taken
@@ -72,7 +71,6 @@ class Saver:
         A step that is not told yet is still to be evaluated: the next attempt does that.
         Raises `StaleJobError` if another attempt has claimed the run.
         """
-        self._events.check_claim()
         for taken in (self._taken, checkpoints.snapshot(learner)):
             if taken is not None and taken.step:
                 self._write(taken)
@@ -86,6 +84,7 @@ class Saver:
 
     def _write(self, taken: Snapshot) -> None:
         with self._files:
+            self._events.check_claim()
             if taken.step not in self._run.checkpoint_steps():
                 checkpoints.save(self._run, taken)
 

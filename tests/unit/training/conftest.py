@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from models.families import save_family
 from models.tiny import save_tiny_bert, save_tiny_llama
 from tunesmith.artifacts.local import LocalArtifacts
 from tunesmith.artifacts.protocol import Artifacts
@@ -47,6 +48,19 @@ def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("base") / "tiny-bert"
     save_tiny_bert(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a tiny model, by the name of its family."""
+    root = tmp_path_factory.mktemp("families")
+
+    def folder(name: str) -> Path:
+        if not (root / name).exists():
+            save_family(name, root / name)
+        return root / name
+
     return folder
 
 

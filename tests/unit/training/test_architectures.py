@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from models.families import FAMILIES, save_family
+from models.families import FAMILIES, adapted
 from tunesmith.domain.models import CatalogueEntry, FolderSource
-from tunesmith.training.adapter import leave_out_dropout
 from tunesmith.training.examples import MicroBatch, micro_batch_of
 from tunesmith.training.network import Network
 from tunesmith.training.packed import NotPackableError, pack
@@ -29,29 +28,8 @@ PACKED = [name for name in FAMILIES if name not in PADDED]
 LENGTHS = (19, 3, 11, 1, 19)
 
 
-@pytest.fixture(scope="module")
-def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    root = tmp_path_factory.mktemp("families")
-
-    def folder(name: str) -> Path:
-        if not (root / name).exists():
-            save_family(name, root / name)
-        return root / name
-
-    return folder
-
-
 def with_adapter(folder: Path) -> PeftModel:
-    """Return the model with an adapter that already changes what it says."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    leave_out_dropout(model)
-    torch.manual_seed(1)
-    config = LoraConfig(task_type="CAUSAL_LM", r=3, target_modules="all-linear")
-    adapted = get_peft_model(model, config)
-    for name, weight in adapted.named_parameters():
-        if "lora_B" in name:
-            weight.data.normal_(std=0.1)
-    return adapted.train()
+    return adapted(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32))
 
 
 def texts() -> list[torch.Tensor]:

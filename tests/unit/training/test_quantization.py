@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from models.families import save_family
+from models.families import adapted
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.models import CatalogueEntry, FolderSource
 from tunesmith.domain.spec import LoraSpec, Method
 from tunesmith.training import adapter, quantization
-from tunesmith.training.adapter import leave_out_dropout
 from tunesmith.training.examples import micro_batch_of
 from tunesmith.training.network import Network
 from tunesmith.training.packed import pack
@@ -34,12 +33,10 @@ QLORA = LoraSpec(rank=4, alpha=8, quantized=True)
 LENGTHS = (19, 3, 11)
 
 
-@pytest.fixture(scope="module", params=["llama", "gpt2", "opt"])
-def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model: linear layers without bias, with bias, and GPT-2's convolutions."""
-    made: Path = tmp_path_factory.mktemp("families") / request.param
-    save_family(request.param, made)
-    return made
+@pytest.fixture(params=["llama", "gpt2", "opt"])
+def folder(request: pytest.FixtureRequest, folder_of: Callable[[str], Path]) -> Path:
+    """A tiny model: linear layers without bias, GPT-2's convolutions, linear layers with bias."""
+    return folder_of(request.param)
 
 
 @pytest.fixture
@@ -65,14 +62,7 @@ def in_four_bits(folder: Path) -> PeftModel:
         device_map={"": "cpu"},
     )
     keep_layout(model)
-    leave_out_dropout(model)
-    torch.manual_seed(1)
-    config = LoraConfig(task_type="CAUSAL_LM", r=3, target_modules="all-linear")
-    adapted = get_peft_model(model, config)
-    for name, weight in adapted.named_parameters():
-        if "lora_B" in name:
-            weight.data.normal_(std=0.1)
-    return adapted.train()
+    return adapted(model)
 
 
 def test_packed_texts_have_the_losses_and_gradients_that_peft_gives_each_alone(
@@ -113,9 +103,9 @@ def test_a_run_keeps_the_frozen_layers_in_4_bits_and_ends_with_an_adapter_for_pe
     assert isinstance(model, PeftModel)
     head = model.get_base_model().get_output_embeddings()
     assert not is_quantized(head)
-    adapted = [module for module in model.modules() if hasattr(module, "base_layer")]
-    assert adapted
-    assert all(is_quantized(layer.base_layer) for layer in adapted)
+    layers = [module for module in model.modules() if hasattr(module, "base_layer")]
+    assert layers
+    assert all(is_quantized(layer.base_layer) for layer in layers)
     with_it = PeftModel.from_pretrained(in_memory(folder), whole.output)
     assert any(w.abs().sum() > 0 for n, w in with_it.named_parameters() if "lora_B" in n)
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tunesmith.artifacts.local import LocalArtifacts
+from tunesmith.domain.errors import StaleJobError
 from tunesmith.domain.failures import FailureCode
 from tunesmith.training import checkpoints
 from tunesmith.training.stopping import EXIT_STOPPED
@@ -136,6 +137,23 @@ def test_a_checkpoint_that_finds_no_room_ends_the_run(
     assert error is not None
     assert error.code is FailureCode.DISK_FULL
     assert _checkpoints_told(bench) == []
+
+
+def test_an_attempt_that_was_replaced_saves_no_checkpoint(
+    bench: Bench, rows: Callable[[int], Rows]
+) -> None:
+    bench.write_spec(rows(12), **SPEC)
+
+    class Replacing(LocalArtifacts):
+        def append(self, key: str, data: bytes) -> None:
+            super().append(key, data)
+            if b"Step 3/" in data:
+                bench.run.claim(2)
+
+    with pytest.raises(StaleJobError):
+        bench.train(artifacts=Replacing(bench.root))
+
+    assert bench.run.checkpoint_steps() == []
 
 
 def _checkpoints_told(bench: Bench) -> list[int]:

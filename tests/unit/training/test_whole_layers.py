@@ -19,7 +19,7 @@ from peft import (
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForCausalLM
 
-from models.families import FAMILIES, save_family
+from models.families import FAMILIES
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.models import CatalogueEntry, FolderSource
 from tunesmith.domain.preferences import Sigmoid
@@ -44,18 +44,6 @@ PADDED = {"gemma2"}
 EMBEDDINGS = {"gpt2": "transformer.wte", "opt": "model.decoder.embed_tokens"}
 """What a family calls its embeddings, if not `model.embed_tokens`; all call the head `lm_head`."""
 PROMPT = torch.tensor([[5, 80, 33, 61, 7]])
-
-
-@pytest.fixture(scope="module")
-def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    root = tmp_path_factory.mktemp("families")
-
-    def folder(name: str) -> Path:
-        if not (root / name).exists():
-            save_family(name, root / name)
-        return root / name
-
-    return folder
 
 
 def lora(*layers: WholeLayer, **changes: Any) -> LoraSpec:
