@@ -128,6 +128,7 @@ def test_our_own_options_are_shown_and_honoured(service: Service, done: Done) ->
         "alpha": 8.0,
         "dropout": 0.0,
         "targets": ["q_proj", "v_proj"],
+        "also_train": [],
     }
     assert {key: shown[key] for key in TUNING if key != "adapter"} == {
         key: value for key, value in TUNING.items() if key != "adapter"
