@@ -46,6 +46,7 @@ def _text(value: str) -> pa.StringScalar:
 
 _SYSTEM, _ASSISTANT, _NOTHING, _SAYS, _BREAK = map(_text, ("system", "assistant", "", ": ", "\n"))
 _NO_ROW = pa.Array.from_buffers(pa.int64(), 1, [None, pa.py_buffer(struct.pack("=q", -1))])
+_ONE = pa.Array.from_buffers(pa.int32(), 1, [None, pa.py_buffer(struct.pack("=i", 1))])[0]
 _ROLE = "^(?:system|user|assistant)$"
 # Escapes of ASCII characters, which may spell a key in a second way or hide a control character,
 # and of halves of surrogate pairs, which may be without the other half.
@@ -164,7 +165,7 @@ def _in_doubt(messages: pa.ListArray, role: pa.Array, *, content: pa.Array) -> s
         ),
         pc.or_(pc.equal(content, _NOTHING), pc.utf8_is_space(content)),
     )
-    last = role.take(pc.subtract(messages.offsets.slice(1), 1))
+    last = role.take(pc.subtract(messages.offsets.slice(1), _ONE))
     unanswered = pc.indices_nonzero(pc.not_equal(last, _ASSISTANT))
     return {*row.filter(odd).to_pylist(), *unanswered.to_pylist()}
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -175,3 +177,11 @@ def test_tokens_are_the_same_as_by_careful_reading(
     assert quick == report()
     assert quick.tokens is not None
     assert quick.tokens.cut, "some are longer than the longest length"
+
+
+def test_a_process_that_checks_does_not_wait_for_pandas() -> None:
+    code = (
+        "import sys; from tunesmith.dataset.plain_chat import plain_rows;"
+        f"assert plain_rows({PLAIN[0]!r}); assert 'pandas' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
