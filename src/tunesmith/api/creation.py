@@ -25,6 +25,8 @@ def new_job(services: Services, wanted: CreateJob | OpeaCreateJob) -> Job:
     """
     start = find_start(services, wanted)
     request = wanted.to_request(start.shape if start else None)
+    if start is not None:
+        start.check(request.method)
     training, validation = _files(services.store, wanted)
     if validation and validation.id == training.id:
         raise InvalidRequestError(

@@ -8,8 +8,8 @@ from tunesmith.api.services import Services
 from tunesmith.artifacts.adapters import adapter_shape
 from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.domain.errors import ArtifactMissingError, InvalidRequestError, NotFoundError
-from tunesmith.domain.models import StartingPoint, TunedModel
-from tunesmith.domain.spec import LoraSpec
+from tunesmith.domain.models import StartingPoint, TunedModel, WholeModel
+from tunesmith.domain.spec import RANKED, LoraSpec, Method
 from tunesmith.protocol.jobs import CreateJob
 from tunesmith.protocol.opea_create import OpeaCreateJob
 from tunesmith.protocol.reading import shortened
@@ -22,16 +22,39 @@ _MOST_CHECKPOINTS = 10_000
 
 @dataclass(frozen=True)
 class Start:
-    """The adapter that a job tunes on."""
+    """The tuned model or checkpoint that a job tunes on."""
 
     point: StartingPoint
     """Where it is, and what it was tuned from."""
-    shape: LoraSpec
-    """Its shape, which the job's own adapter keeps."""
+    shape: LoraSpec | None
+    """The shape of its adapter, which the job's own keeps; `None` where it is a whole model."""
+    method: Method
+    """How it was tuned."""
+
+    def check(self, method: Method) -> None:
+        """Raise `InvalidRequestError` if a job that tunes by `method` has no use for it.
+
+        A model of another kind has other layers on top, and its adapter other names. From a whole
+        model, vectors and scores can be learnt whatever it was tuned for.
+        """
+        if self.shape is None and method in RANKED:
+            return
+        if _kind(method) != _kind(self.method):
+            raise InvalidRequestError(
+                f"'{self.point.name}' was tuned by '{self.method}', and a job by '{method}' needs "
+                f"another kind of model. Start from its base model '{self.point.base}', or tune it "
+                f"by '{self.method}'.",
+                param="model",
+            )
+
+
+def _kind(method: Method) -> Method | None:
+    """Return what tells kinds of models apart: one each for vectors and scores, else texts."""
+    return method if method in RANKED else None
 
 
 def find_start(services: Services, wanted: CreateJob | OpeaCreateJob) -> Start | None:
-    """Return the adapter that the job `wanted` starts from; `None` for a base model itself.
+    """Return what the job `wanted` starts from; `None` for a base model itself.
 
     Raises `NotFoundError` for a model that is not there, `ConflictError` for a
     checkpoint whose job has not ended, `InvalidRequestError` where two keys
@@ -85,28 +108,32 @@ def _start(services: Services, source: TunedModel, *, key: str) -> Start:
         message = f"'{source.name}' was tuned from '{source.base}', which is no longer offered."
         raise _missing(services, message, key=key)
     try:
-        shape = _shape(services, source)
+        made_by = RunDirectory(services.artifacts, source.job_id).read_spec()
+        shape = _shape(services, source, lora=made_by.lora)
     except ArtifactMissingError:
-        if services.artifacts.exists(f"{source.key}/config.json"):
-            raise InvalidRequestError(
-                f"'{source.name}' was tuned with all its weights; jobs go on from adapters only. "
-                f"Start from its base model '{source.base}'.",
-                param=key,
-            ) from None
-        message = f"The adapter of '{source.name}' is no longer there."
+        message = f"What was tuned of '{source.name}' is no longer there."
         raise _missing(services, message, key=key) from None
-    point = StartingPoint(name=source.name, base=source.base, key=source.key)
-    return Start(point, shape)
+    if shape is None:
+        whole = WholeModel(name=source.name, key=source.key)
+        point = StartingPoint(name=source.name, base=source.base, key=None, beneath=whole)
+    else:
+        point = StartingPoint(
+            name=source.name, base=source.base, key=source.key, beneath=made_by.beneath
+        )
+    return Start(point, shape, made_by.method)
 
 
-def _shape(services: Services, source: TunedModel) -> LoraSpec:
-    """Return the shape of the adapter `source`. Raises `ArtifactMissingError`.
+def _shape(services: Services, source: TunedModel, *, lora: LoraSpec | None) -> LoraSpec | None:
+    """Return the shape of the adapter `source`; `None` where it is a whole model.
 
-    What its config does not tell is in the spec of the run that made it.
+    What its config does not tell is in `lora`, which the run that made it was told. Raises
+    `ArtifactMissingError`.
     """
+    if lora is None:
+        services.artifacts.get(f"{source.key}/config.json")
+        return None
     shape = adapter_shape(services.artifacts, source.key)
-    made_by = RunDirectory(services.artifacts, source.job_id).read_spec().lora or LoraSpec()
-    kept = {"also_train": made_by.also_train, "quantized": made_by.quantized}
+    kept = {"also_train": lora.also_train, "quantized": lora.quantized}
     return shape.model_copy(update=kept)
 
 

@@ -80,6 +80,7 @@ def resolve_spec(
             base=job.base, organization=job.organization, suffix=request.suffix, job_id=job.id
         ),
         base_model=entry,
+        beneath=job.start_from.beneath if job.start_from else None,
         start_from=job.start_from.key if job.start_from else None,
         method=request.method,
         beta=resolved.beta,

@@ -69,15 +69,27 @@ class CatalogueEntry(Value):
     """Whether Python code that comes with the model may be run on the workers."""
 
 
+class WholeModel(Value):
+    """A tuned model or checkpoint all of whose weights were trained."""
+
+    name: str
+    """The tuned model or checkpoint."""
+    key: str
+    """Prefix under which `artifacts` holds its weights and its tokenizer."""
+
+
 class StartingPoint(Value):
-    """The adapter that a job tunes on."""
+    """The tuned model or checkpoint that a job tunes on."""
 
     name: str
     """The tuned model or checkpoint."""
     base: str
     """Name of the base model that it was tuned from, at its very beginning."""
-    key: str
-    """Prefix under which `artifacts` holds the adapter."""
+    key: str | None
+    """Prefix under which `artifacts` holds its adapter; `None` where it is a whole model."""
+    beneath: WholeModel | None = None
+    """What stands in the base model's place: the whole model itself, or the one that its adapter
+    was tuned on; `None` means the base model."""
 
 
 class Permission(Value):

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tunesmith.domain.models import CatalogueEntry
+from tunesmith.domain.models import CatalogueEntry, WholeModel
 from tunesmith.domain.preferences import Preference
 from tunesmith.domain.values import Value
 
@@ -294,6 +294,8 @@ class TrainSpec(Value):
     """Name the result will have."""
     base_model: CatalogueEntry
     """What is tuned."""
+    beneath: WholeModel | None = None
+    """The tuned model that stands in the base model's place; `None` means the base model itself."""
     start_from: str | None
     """Prefix under which `artifacts` holds the adapter that is tuned on; `None` means a new one."""
     method: Method

@@ -19,13 +19,30 @@ def model_in_use(name: str, job_ids: Sequence[str], *, others: int) -> ConflictE
 
     They are `job_ids` of the caller's own project, and `others` of other projects.
     """
-    whose = [*job_ids, *([f"{others} of other projects"] if others else [])]
     return ConflictError(
-        f"The model '{name}' is what unfinished fine-tuning jobs start from: {', '.join(whose)}. "
-        "Cancel them or wait until they have ended.",
+        f"The model '{name}' is what unfinished fine-tuning jobs start from: "
+        f"{_named(job_ids, others=others)}. Cancel them or wait until they have ended.",
         param="model",
         code="model_in_use",
     )
+
+
+def model_beneath(name: str, job_ids: Sequence[str], *, others: int) -> ConflictError:
+    """Return the error for deleting a model to which adapters belong that jobs have made.
+
+    They are `job_ids` of the caller's own project, and `others` of other projects.
+    """
+    return ConflictError(
+        f"The model '{name}' is what adapters were tuned on, which mean nothing without it, by the "
+        f"fine-tuning jobs: {_named(job_ids, others=others)}. Delete their models and checkpoints "
+        "first.",
+        param="model",
+        code="model_in_use",
+    )
+
+
+def _named(job_ids: Sequence[str], *, others: int) -> str:
+    return ", ".join([*job_ids, *([f"{others} of other projects"] if others else [])])
 
 
 def checkpoint_in_use(name: str, job_id: str) -> ConflictError:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from sqlalchemy import ColumnElement, Connection, Table, delete, select, update
+from sqlalchemy import ColumnElement, Connection, Table, delete, exists, select, update
 
+from tunesmith.domain.errors import ConflictError
 from tunesmith.domain.ids import checkpoint_step
 from tunesmith.domain.models import TunedModel
 from tunesmith.store import model_rules, rules
@@ -56,16 +57,37 @@ class SqlModels(ModelLookup):
             return model
 
     def _check_unused(self, connection: Connection, model: TunedModel) -> None:
-        """Raise `ConflictError` where an unfinished job needs `model`, or what goes with it."""
-        source = JOBS.c.start_from["name"].as_string()
+        """Raise `ConflictError` where anything needs `model`, or what goes with it.
+
+        That is an unfinished job that starts from it, or what another job has tuned on it as a
+        whole model: an adapter means nothing without what is beneath it.
+        """
         going = [model.name, *_checkpoint_names(connection, model)]
+        begun = JOBS.c.start_from["name"].as_string().in_(going)
+        upon = JOBS.c.start_from[("beneath", "name")].as_string().in_(going)
         unfinished = JOBS.c.status.in_(rules.UNFINISHED)
-        needing = select(JOBS.c.id, JOBS.c.project).order_by(JOBS.c.seq)
-        needing = needing.where(unfinished, source.in_(going))
-        jobs = connection.execute(needing).all()
-        own = [job.id for job in jobs if job.project == model.project]
-        if jobs:
-            raise model_rules.model_in_use(model.name, own, others=len(jobs) - len(own))
+        needing = unfinished & (begun | upon)
+        _check_none(connection, model, needing=needing, refusal=model_rules.model_in_use)
+        made = exists().where(TUNED_MODELS.c.job_id == JOBS.c.id)
+        saved = exists().where(CHECKPOINTS.c.job_id == JOBS.c.id)
+        adapted = JOBS.c.request["lora"].as_string().is_not(None)
+        needing = upon & adapted & (made | saved)
+        _check_none(connection, model, needing=needing, refusal=model_rules.model_beneath)
+
+
+def _check_none(
+    connection: Connection,
+    model: TunedModel,
+    *,
+    needing: ColumnElement[bool],
+    refusal: Callable[..., ConflictError],
+) -> None:
+    """Raise the `refusal` of `model`'s deletion where any jobs are `needing` it."""
+    query = select(JOBS.c.id, JOBS.c.project).order_by(JOBS.c.seq).where(needing)
+    jobs = connection.execute(query).all()
+    own = [job.id for job in jobs if job.project == model.project]
+    if jobs:
+        raise refusal(model.name, own, others=len(jobs) - len(own))
 
 
 def _checkpoint_names(connection: Connection, model: TunedModel) -> Sequence[str]:

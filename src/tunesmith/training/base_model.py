@@ -16,7 +16,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.domain.disk import disk_is_full
 from tunesmith.domain.failures import FailureCode
-from tunesmith.domain.models import CatalogueEntry, FolderSource, HubSource, PackageSource
+from tunesmith.domain.models import (
+    CatalogueEntry,
+    FolderSource,
+    HubSource,
+    PackageSource,
+    WholeModel,
+)
 from tunesmith.training.failures import RunFailedError
 
 _HUB_LEFT_OUT = ["*.gguf", "*.onnx", "*.msgpack", "*.h5", "*.tflite", "onnx/*", "original/*"]
@@ -58,6 +64,22 @@ def pinned(entry: CatalogueEntry, base: BaseModel) -> CatalogueEntry:
         return entry
     source = entry.source.model_copy(update={"revision": base.revision})
     return entry.model_copy(update={"source": source})
+
+
+def tuned(model: WholeModel, artifacts: Artifacts) -> BaseModel:
+    """Return the tuned `model`, which stands in a base model's place.
+
+    Raises `RunFailedError` with the code `model_unavailable`.
+    """
+    if not artifacts.exists(f"{model.key}/config.json"):
+        raise RunFailedError(
+            FailureCode.MODEL_UNAVAILABLE,
+            f"The tuned model '{model.name}', whose weights this job needs, is no longer there: it "
+            "was deleted. Choose another one.",
+            param="model",
+        )
+    folder = artifacts.fetch_folder(model.key)
+    return BaseModel(folder=folder, reference=str(folder))
 
 
 def unavailable(entry: CatalogueEntry, why: str) -> RunFailedError:

@@ -146,7 +146,12 @@ def _train(
 def _bring(
     run: RunDirectory, spec: TrainSpec, *, artifacts: Artifacts, events: EventLog
 ) -> BaseModel:
-    """Bring the base model, the same one in each attempt, though its branch may have moved on."""
+    """Bring the base model, the same one in each attempt, though its branch may have moved on.
+
+    A tuned model that stands in its place is where it always was.
+    """
+    if spec.beneath is not None:
+        return base_model.tuned(spec.beneath, artifacts)
     entry = run.pinned_base_model() or spec.base_model
     base = base_model.bring(entry, artifacts, announce=events.message)
     events.check_claim()

@@ -10,6 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from tunesmith.domain.jobs import JobChange
+from tunesmith.domain.models import WholeModel
 
 JOBS = "/v1/fine_tuning/jobs"
 Create = Callable[..., Any]
@@ -60,18 +61,74 @@ def test_a_job_goes_on_from_a_tuned_model_or_checkpoint_with_its_adapters_shape(
     assert start.base == world.store.job(job.id).base == "smollm2-135m-instruct"
 
 
-def test_a_job_cannot_go_on_from_a_model_all_of_whose_weights_were_tuned(
-    create: Create, world: Any, tuned: Any
+FULL = {"tuning": {"adapter": {"kind": "full"}}}
+
+
+def made_whole(create: Create, world: Any, **keys: Any) -> str:
+    """Return the name of a model all of whose weights were tuned."""
+    job = create(extra_body={"tuning": FULL["tuning"] | keys})
+    world.run(job.id)
+    world.artifacts.put(f"output/{job.id}/config.json", b"{}")
+    return str(world.finish(job.id).fine_tuned_model)
+
+
+@pytest.mark.parametrize("kind", ["lora", "full"])
+def test_a_job_goes_on_from_a_whole_model_with_a_new_adapter_or_with_all_its_weights(
+    create: Create, world: Any, kind: str
 ) -> None:
-    key = f"output/{tuned.id}"
-    world.artifacts.delete(f"{key}/adapter_config.json")
-    world.artifacts.put(f"{key}/config.json", b"{}")
+    name = made_whole(create, world)
+    job = create(model=name, extra_body={"tuning": {"adapter": {"kind": kind}}})
+    assert (job.model, job.tuning["adapter"]["kind"]) == (name, kind)
+    start = world.store.job(job.id).start_from
+    key = f"output/{world.store.tuned_model(name).job_id}"
+    assert (start.key, start.base) == (None, "smollm2-135m-instruct")
+    assert start.beneath == WholeModel(name=name, key=key)
 
-    with pytest.raises(openai.BadRequestError, match="tuned with all its weights") as refused:
-        create(model=tuned.fine_tuned_model)
 
+def test_an_adapter_on_a_whole_model_stays_on_it(create: Create, world: Any) -> None:
+    name = made_whole(create, world)
+    second = create(model=name)
+    world.run(second.id)
+    third = create(model=world.finish(second.id).fine_tuned_model)
+    start = world.store.job(third.id).start_from
+    assert (start.key, start.beneath.name) == (f"output/{second.id}", name)
+
+
+def test_the_weights_that_an_adapter_needs_are_not_deleted(
+    create: Create, client: openai.OpenAI, world: Any
+) -> None:
+    name = made_whole(create, world)
+    second = create(model=name)
+    world.run(second.id)
+    adapter = world.finish(second.id).fine_tuned_model
+    with pytest.raises(openai.ConflictError, match=second.id) as refused:
+        client.models.delete(name)
+    assert refused.value.code == "model_in_use"
+    assert client.models.delete(adapter).deleted
+    assert client.models.delete(name).deleted
+
+
+def test_a_whole_model_that_makes_vectors_does_not_learn_to_answer(
+    create: Create, world: Any
+) -> None:
+    vectors = made_whole(create, world, objective="embedding")
+    with pytest.raises(openai.BadRequestError, match="another kind of model") as refused:
+        create(model=vectors)
     assert refused.value.param == "model"
-    assert "Start from its base model 'smollm2-135m-instruct'" in refused.value.message
+    scores = create(model=vectors, extra_body={"tuning": {"objective": "rerank"}})
+    assert scores.model == vectors
+
+
+def test_an_adapter_goes_on_with_the_kind_of_model_that_it_was_made_for(
+    create: Create, tuned: Any
+) -> None:
+    with pytest.raises(openai.BadRequestError, match="tuned by 'supervised'") as refused:
+        create(model=tuned.fine_tuned_model, extra_body={"tuning": {"objective": "embedding"}})
+    assert refused.value.param == "model"
+    texts = create(
+        model=tuned.fine_tuned_model, extra_body={"tuning": {"objective": "pretraining"}}
+    )
+    assert texts.model == tuned.fine_tuned_model
 
 
 def test_the_next_generation_still_knows_the_base_model(

@@ -10,8 +10,8 @@ import pytest
 
 from stores import add_job
 from tunesmith.domain.errors import ConflictError, NotFoundError
-from tunesmith.domain.jobs import Job, JobChange
-from tunesmith.domain.models import StartingPoint, TunedModel
+from tunesmith.domain.jobs import Job, JobChange, JobStatus
+from tunesmith.domain.models import StartingPoint, TunedModel, WholeModel
 from tunesmith.store.sql import SqlStore
 
 if TYPE_CHECKING:
@@ -31,6 +31,13 @@ def source(store: SqlStore, steps: Steps, examples: Examples) -> TunedModel:
 
 def starting(examples: Examples, source: TunedModel, name: str = "2") -> Job:
     point = StartingPoint(name=source.name, base=source.base, key=source.key)
+    return examples.job(name).model_copy(update={"start_from": point})
+
+
+def upon(examples: Examples, source: TunedModel, name: str = "2") -> Job:
+    """Return a job that tunes a new adapter on `source`, a whole model."""
+    whole = WholeModel(name=source.name, key=source.key)
+    point = StartingPoint(name=source.name, base=source.base, key=None, beneath=whole)
     return examples.job(name).model_copy(update={"start_from": point})
 
 
@@ -65,6 +72,49 @@ def test_a_model_cannot_retire_while_an_unfinished_job_starts_from_it_or_its_che
     with pytest.raises(ConflictError, match="ftjob-2"):
         store.retire_model(source.name)
     store.cancel_job("ftjob-2", now=1)
+    assert store.retire_model(source.name).deleting
+
+
+def made(store: SqlStore, examples: Examples, job: Job) -> TunedModel:
+    """Bring `job` to its end, and return the model that it made."""
+    add_job(store, job)
+    store.change_job(store.job(job.id), JobChange(status=JobStatus.QUEUED))
+    running = store.change_job(store.job(job.id), JobChange(status=JobStatus.RUNNING))
+    model, results = examples.model(running), examples.results(running)
+    store.finish_job(running, JobChange(), model=model, results=results)
+    return store.tuned_model(model.name)
+
+
+def test_a_whole_model_cannot_retire_while_there_is_an_adapter_that_was_tuned_on_it(
+    store: SqlStore, source: TunedModel, examples: Examples
+) -> None:
+    job = upon(examples, source)
+    adapter = made(store, examples, job)
+    with pytest.raises(ConflictError, match=r"mean nothing without it.*ftjob-2.*Delete"):
+        store.retire_model(source.name)
+
+    further = StartingPoint(
+        name=adapter.name,
+        base=adapter.base,
+        key=adapter.key,
+        beneath=WholeModel(name=source.name, key=source.key),
+    )
+    add_job(store, examples.job("3").model_copy(update={"start_from": further}))
+    with pytest.raises(ConflictError, match=r"unfinished.*ftjob-3"):
+        store.retire_model(source.name)
+
+    store.cancel_job("ftjob-3", now=1)
+    store.retire_model(adapter.name)
+    store.delete_model(adapter.name)
+    assert store.retire_model(source.name).deleting
+
+
+def test_what_was_made_of_all_weights_needs_the_whole_model_no_more(
+    store: SqlStore, source: TunedModel, examples: Examples
+) -> None:
+    job = upon(examples, source)
+    whole = job.model_copy(update={"request": job.request.model_copy(update={"lora": None})})
+    made(store, examples, whole)
     assert store.retire_model(source.name).deleting
 
 
