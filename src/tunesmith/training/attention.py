@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch.nn import functional
@@ -28,6 +28,27 @@ _LONGEST_KEPT = 512
 
 Beyond, they would take more memory than all else, and are computed a second time.
 """
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Packed texts of like lengths, padded to the longest of them."""
+
+    tokens: torch.Tensor
+    """Which token stands at each place, (texts * longest,), int64; the text's last where none is.
+    """
+    there: torch.Tensor
+    """Places with a token, ascending, (tokens,), int64."""
+    seen: torch.Tensor
+    """Whether there is a token at each place of each text, (texts, longest), bool."""
+
+    @classmethod
+    def of(cls, begins: torch.Tensor, sizes: torch.Tensor) -> Self:
+        """Pad texts that begin with these tokens and have so many, (texts,), int64."""
+        places = torch.arange(int(sizes.max()))
+        seen = places < sizes[:, None]
+        tokens = begins[:, None] + torch.minimum(places, sizes[:, None] - 1)
+        return cls(tokens.flatten(), seen.flatten().nonzero().squeeze(1), seen)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +90,21 @@ class Layout:
         there = torch.zeros(len(self.padded), dtype=torch.bool)
         there[self.flat] = True
         return (~there).nonzero().squeeze(1)
+
+    @cached_property
+    def groups(self) -> list[Group]:
+        """The texts in groups, each of lengths between two powers of two."""
+        sizes = torch.tensor(self.lengths)
+        begins = sizes.cumsum(0) - sizes
+        numbers: dict[int, list[int]] = {}
+        for number, length in enumerate(self.lengths):
+            numbers.setdefault((length - 1).bit_length(), []).append(number)
+        return [Group.of(begins[chosen], sizes[chosen]) for chosen in numbers.values()]
+
+    @cached_property
+    def regrouped(self) -> torch.Tensor:
+        """Where each token stands among those of all `groups`, (tokens,), int64."""
+        return torch.argsort(torch.cat([group.tokens[group.there] for group in self.groups]))
 
     def masks(self, window: int | None) -> list[torch.Tensor]:
         """Return for each block of queries what is added to its scores: 0, or -inf if hidden.

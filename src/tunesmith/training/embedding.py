@@ -5,13 +5,14 @@ cross-entropy of its answer among all passages of the batch, by similarity divid
 temperature. So each vector hangs on the whole batch, which need not fit into memory at
 once: vectors are made without a graph first, then the gradient of the loss with respect to
 them, and then the micro-batches go through once more, with a graph, to carry it on (Gao et
-al. 2021, arXiv:2101.06983). Dropout is the same both times.
+al. 2021, arXiv:2101.06983). Dropout is the same both times. A batch that is one micro-batch goes
+through once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.nn import functional
@@ -38,7 +39,12 @@ class Embedding:
 
         The texts of each example are its query, the passage that answers, and others.
         """
-        seen = [self._look(network, batch) for batch in batches]
+        seen: list[_Seen] = []
+        for batch in batches:
+            # The first may be the only one, whose graph is needed.
+            learning = torch.is_grad_enabled() and not seen
+            seen = [each.without_graph() for each in seen]
+            seen.append(self._look(network, batch, learning=learning))
         places = torch.cat([torch.from_numpy(each.batch.examples) for each in seen])
         vectors = torch.cat([each.vectors for each in seen])
         numbers = numbered(each.batch for each in seen).reshape(len(places), -1)
@@ -52,7 +58,7 @@ class Embedding:
         ).take(torch.argsort(order))
         sizes = [len(each.batch.examples) for each in seen]
         parts = zip(seen, found.split(sizes), strict=True)
-        return _Whole(self, {_name(each.batch): (each.random, part) for each, part in parts})
+        return _Whole(self, {_name(each.batch): (each, part) for each, part in parts})
 
     def vectors(self, network: Network, batch: MicroBatch) -> torch.Tensor:
         """Return the vector of each text, (texts, width), fp32 with its gradient."""
@@ -65,9 +71,9 @@ class Embedding:
             pooled = sums.index_add(0, batch.texts, states) / lengths
         return functional.normalize(pooled, dim=-1) if self.ranking.normalized else pooled
 
-    def _look(self, network: Network, batch: MicroBatch) -> _Seen:
+    def _look(self, network: Network, batch: MicroBatch, *, learning: bool) -> _Seen:
         random = torch.get_rng_state()
-        with torch.no_grad():
+        with torch.set_grad_enabled(learning):
             return _Seen(batch, self.vectors(network, batch), random)
 
     def _contest(self, vectors: torch.Tensor, numbers: torch.Tensor) -> _Measurements:
@@ -97,13 +103,16 @@ class Embedding:
 
 @dataclass(frozen=True)
 class _Seen:
-    """A micro-batch that went through the model without a graph."""
+    """A micro-batch that went through the model."""
 
     batch: MicroBatch
     vectors: torch.Tensor
-    """Vectors of the texts, (texts, width)."""
+    """Vectors of the texts, (texts, width), with their graph where there is no other."""
     random: torch.Tensor
     """State of the generator before it, so that dropout can be repeated."""
+
+    def without_graph(self) -> _Seen:
+        return replace(self, vectors=self.vectors.detach())
 
 
 @dataclass(frozen=True)
@@ -139,8 +148,8 @@ class _Whole:
     """The objective of one whole batch, whose queries are measured already."""
 
     of: Embedding
-    known: dict[int, tuple[torch.Tensor, _Measurements]]
-    """State of the generator, and what was found, by the micro-batch's name."""
+    known: dict[int, tuple[_Seen, _Measurements]]
+    """How each micro-batch went through, and what was found, by its name."""
 
     def count(self, batch: MicroBatch) -> int:
         return len(batch.examples)
@@ -150,11 +159,13 @@ class _Whole:
 
         Where no gradient is wanted, nothing goes through the model again.
         """
-        random, found = self.known[_name(batch)]
+        seen, found = self.known[_name(batch)]
         loss = found.losses.sum()
         if torch.is_grad_enabled():
-            torch.set_rng_state(random)
-            vectors = self.of.vectors(network, batch)
+            vectors = seen.vectors
+            if not vectors.requires_grad:
+                torch.set_rng_state(seen.random)
+                vectors = self.of.vectors(network, batch)
             carried = (vectors * found.gradient.flatten(0, 1)).sum()
             # The value is the loss; the gradient is that of all losses, through these vectors.
             loss = loss + (carried - carried.detach())

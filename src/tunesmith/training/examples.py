@@ -221,11 +221,12 @@ def seed_of_step(step: int, *, seed: int) -> int:
 
 
 def micro_batches(
-    examples: Examples, chosen: Indices, *, most: int | None = None
+    examples: Examples, chosen: Indices, *, most: int | None = None, padded: bool = True
 ) -> Iterator[MicroBatch]:
     """Cut the `chosen` examples into micro-batches of like lengths, longest first.
 
-    None has more than `most` tokens (`None` means `MICRO_BATCH_TOKENS`) unless one example has.
+    None has more than `most` tokens (`None` means `MICRO_BATCH_TOKENS`) unless one example has;
+    `padded` says whether padding counts.
 
     The longest come first so that a lack of memory shows at once. The texts of an
     example stay together.
@@ -233,11 +234,15 @@ def micro_batches(
     most = most or MICRO_BATCH_TOKENS
     by_length = chosen[np.argsort(-examples.lengths[chosen], kind="stable")]
     texts = examples.starts.shape[1]
-    while len(by_length):
-        longest = int(examples.lengths[by_length[0]])
-        count = max(most // (longest * texts), 1)
-        yield _joined(examples, by_length[:count])
-        by_length = by_length[count:]
+    tokens = (examples.ends - examples.starts)[by_length].sum(axis=1).cumsum()
+    gone, before = 0, 0
+    while gone < len(by_length):
+        longest = int(examples.lengths[by_length[gone]])
+        fitting = int(np.searchsorted(tokens, before + most, side="right")) - gone
+        count = max(most // (longest * texts) if padded else fitting, 1)
+        yield _joined(examples, by_length[gone : gone + count])
+        gone += count
+        before = int(tokens[min(gone, len(tokens)) - 1])
 
 
 def micro_batch_of(texts: Sequence[torch.Tensor]) -> MicroBatch:

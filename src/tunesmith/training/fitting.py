@@ -40,15 +40,20 @@ class Room:
 class Division:
     """Examples in micro-batches, which are made anew each time that one goes through them."""
 
-    def __init__(self, examples: Examples, chosen: Indices, *, most: int | None = None) -> None:
+    def __init__(
+        self, examples: Examples, chosen: Indices, *, most: int | None = None, padded: bool = True
+    ) -> None:
         """Cut the `chosen` examples as `micro_batches` does."""
-        self._examples, self._chosen, self._most = examples, chosen, most
+        self._examples, self._chosen = examples, chosen
+        self._most, self._padded = most, padded
         self.reached: MicroBatch | None = None
         """The one that is gone through now; `None` before the first, and behind the last."""
 
     def __iter__(self) -> Iterator[MicroBatch]:
         """Yield the micro-batches, longest first."""
-        for batch in micro_batches(self._examples, self._chosen, most=self._most):
+        for batch in micro_batches(
+            self._examples, self._chosen, most=self._most, padded=self._padded
+        ):
             self.reached = batch
             yield batch
             self.reached = None
@@ -70,7 +75,9 @@ def fitting(
     `RunFailedError` names its line of the `file`.
     """
     while True:
-        batches = Division(examples, chosen, most=room.events.most_tokens(of))
+        usual = room.network.most_tokens
+        most = room.events.most_tokens(of) or usual
+        batches = Division(examples, chosen, most=most, padded=usual is None)
         try:
             return find(batches)
         except (MemoryError, RuntimeError) as error:

@@ -32,16 +32,21 @@ class Network:
         *,
         packed: torch.dtype | None = None,
         products: Sequence[SharedProduct] = (),
+        most_tokens: int | None = None,
     ) -> None:
         """Send texts through `model`, of transformers' classes.
 
         `packed` is the precision of the `products` of a model that `packed.pack` has made ready for
-        packed texts; without it, texts are padded.
+        packed texts; without it, texts are padded. `most_tokens` is set for a network to which
+        padding is nothing: how many tokens go through it at once.
         """
         self.model = model
         """The model itself."""
         self.packed = packed
         """The precision of the products where texts are packed; else `None`."""
+        self.most_tokens = most_tokens
+        """Most tokens that go through at once, padding not counted; `None` means the usual number,
+        and that it counts."""
         self._products = products
         inner = model.get_base_model() if isinstance(model, PeftModel) else model
         self._keeps_logits = "logits_to_keep" in inspect.signature(inner.forward).parameters
@@ -110,8 +115,10 @@ class Network:
         }
 
 
-def _head(inner: PreTrainedModel, dtype: torch.dtype) -> Head:
+def _head(inner: PreTrainedModel, dtype: torch.dtype) -> Head | None:
     layer = inner.get_output_embeddings()
+    if layer is None:
+        return None
     return Head(layer.weight, getattr(layer, "bias", None), dtype=dtype)
 
 

@@ -52,7 +52,7 @@ def pack(model: PeftModel | PreTrainedModel, dtype: torch.dtype) -> Network:
     if getattr(inner.config.get_text_config(), "attention_chunk_size", None):
         # It shows on texts alone that are longer than those that both ways are compared on.
         raise NotPackableError("its attention goes by chunks of a text")
-    training, texts = model.training, _probe(inner)
+    training, texts = model.training, probe(inner)
     model.eval()
     wanted = torch.cat([_logits(Network(model), text) for text in texts.alone])
     try:
@@ -67,26 +67,34 @@ def pack(model: PeftModel | PreTrainedModel, dtype: torch.dtype) -> Network:
     # Whatever a model's own code raises when it is asked for what it does not know.
     except Exception as error:
         raise NotPackableError(f"its code does not take packed texts ({error})") from error
-    difference = float((found - wanted).norm() / wanted.norm())
-    if not difference < _AGREES[dtype]:
-        raise NotPackableError(f"its results differ by {difference:.1%} from those of texts alone")
+    check_same(found, wanted, dtype=dtype)
     model.train(training)
     return network
 
 
+def check_same(found: torch.Tensor, wanted: torch.Tensor, *, dtype: torch.dtype) -> None:
+    """Raise `NotPackableError` unless what was `found` is what was `wanted`, but for rounding."""
+    difference = float((found - wanted).norm() / wanted.norm())
+    if not difference < _AGREES[dtype]:
+        raise NotPackableError(f"its results differ by {difference:.1%} from those of texts alone")
+
+
 @dataclass(frozen=True)
-class _Probe:
+class Probe:
     """Two texts, together and each alone."""
 
     together: MicroBatch
+    """Both, packed."""
     alone: list[MicroBatch]
+    """Each."""
 
 
-def _probe(inner: PreTrainedModel) -> _Probe:
+def probe(inner: PreTrainedModel) -> Probe:
+    """Return two short texts of `inner`'s vocabulary, drawn always the same."""
     vocabulary = inner.get_input_embeddings().weight.shape[0]
     drawn = torch.Generator().manual_seed(0)
     ids = [torch.randint(vocabulary, (length,), generator=drawn) for length in _TEXTS]
-    return _Probe(micro_batch_of(ids), [micro_batch_of([one]) for one in ids])
+    return Probe(micro_batch_of(ids), [micro_batch_of([one]) for one in ids])
 
 
 def _logits(network: Network, text: MicroBatch) -> torch.Tensor:

@@ -31,6 +31,7 @@ from tunesmith.training.base_model import BaseModel
 from tunesmith.training.checkpoints import Learner, Progress
 from tunesmith.training.data import Data, Reader, read_data
 from tunesmith.training.embedding import Embedding
+from tunesmith.training.encoders import pack_encoder
 from tunesmith.training.examples import learnt_by
 from tunesmith.training.failures import explain, naming_memory
 from tunesmith.training.fitting import Room
@@ -163,10 +164,11 @@ def _network(
     spec: TrainSpec, base: BaseModel, *, precision: Precision, events: EventLog
 ) -> Network:
     """Load the model, ready for packed texts where it can be used so."""
-    if spec.ranking is None:
-        model = load_model(spec, base, precision=precision, padded=False)
+    if spec.method is not Method.RERANK:
+        vectors = spec.method is Method.EMBEDDING
+        model = load_model(spec, base, precision=precision, padded=vectors)
         try:
-            return pack(model, DTYPES[precision])
+            return (pack_encoder if vectors else pack)(model, DTYPES[precision])
         except NotPackableError as error:
             told = f"Texts are padded, which is slower: packed, {error}"
             events.message(told, level=EventLevel.WARN)

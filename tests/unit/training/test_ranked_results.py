@@ -15,7 +15,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 from tunesmith.domain.spec import LoraSpec, Method, Precision
 from tunesmith.training import checkpoints
 from tunesmith.training.embedding import Embedding
-from tunesmith.training.examples import micro_batches
+from tunesmith.training.examples import micro_batch_of, micro_batches
 from unit.training.ranking import LORA, asked, ranking_rows, read_rows
 
 if TYPE_CHECKING:
@@ -154,11 +154,15 @@ def test_an_adapter_loads_in_plain_peft_and_changes_the_model(
     base = kind.from_pretrained(bert_folder, **options)
     loaded = PeftModel.from_pretrained(base, bench.output).eval()
 
+    network = learners[-1].network
+    network.model.eval()
     with torch.no_grad():
-        here, there = learners[-1].model.eval()(ids)[0], loaded(ids)[0]
+        text = micro_batch_of([ids[0]])
+        of_method = network.scores if method is Method.RERANK else network.hidden_states
+        here, there = of_method(text), loaded(ids)[0].squeeze(0)
         with loaded.disable_adapter():
             before = loaded(ids)[0]
-    assert torch.equal(here, there)
+    assert torch.allclose(here, there, atol=1e-6)
     assert not torch.allclose(there, before, atol=1e-4)
 
 
