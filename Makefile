@@ -13,7 +13,7 @@ else
 TORCH_FROM := --torch-backend $(TORCH_BACKEND)
 endif
 
-.PHONY: setup check test demo bench-api bench-training bench-objectives bench-growth docs clean lock
+.PHONY: setup check test demo objectives bench-api bench-training bench-objectives bench-growth docs clean lock
 
 setup: $(VENV)/.installed
 
@@ -43,7 +43,13 @@ test: check
 	$(BIN)/pytest
 
 demo: setup
-	$(BIN)/python examples/demo/main.py
+	$(BIN)/python -m examples.demo.main
+
+# Each objective improves a held-out figure that it names beforehand; DATA has published rows.
+DATA ?= ../shared/data
+
+objectives: setup
+	$(BIN)/python -m examples.objectives.main --data $(DATA)
 
 # Uploads, checks of training files and lists beside their peers; a few minutes.
 bench-api: setup

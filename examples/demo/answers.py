@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 from peft import AutoPeftModelForCausalLM
-from till import SYSTEM, Order
 from transformers import AutoTokenizer
+
+from examples.demo.till import SYSTEM, Order
 
 
 class Asker:
