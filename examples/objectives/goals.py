@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from examples.objectives.rows import Published, Row, thoughts
 
 SMOLLM2, MINILM = "smollm2-135m-instruct", "all-minilm-l6-v2"
+HELD_OUT_PERCENT = 30
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Goal:
     name: str
     """The objective, or the loss that learns from pairs."""
     rows: list[Row]
-    """The rows, those that are held out included."""
+    """The rows, of which `HELD_OUT_PERCENT` are held out."""
     figure: Literal["valid_loss", "valid_mrr"]
     """The held-out figure; a loss is to fall, a mean reciprocal rank to rise."""
     by: float
@@ -32,8 +33,6 @@ class Goal:
     """The base model."""
     method: Literal["supervised", "dpo"] = "supervised"
     """The request's method; where `tuning` names an objective, it is the supervised one."""
-    held_out_percent: int = field(default=30, kw_only=True)
-    """Share of the rows that are held out."""
 
     @property
     def wanted(self) -> str:
@@ -69,21 +68,21 @@ def goals(published: Published) -> list[Goal]:
         ),
         Goal(
             name="pretraining",
-            rows=published.texts(24),
+            rows=published.texts(40),
             figure="valid_loss",
             by=0.01,
             epochs=1,
             batch=4,
-            tuning={"objective": "pretraining", "max_length": 256, "learning_rate": 3e-4},
+            tuning={"objective": "pretraining", "max_length": 256, "learning_rate": 1e-3},
         ),
-        *(_pairs(published, loss, by=by, rate=rate) for loss, by, rate in _LOSSES),
+        *(_pairs(published, loss, by=by) for loss, by in _LOSSES.items()),
         Goal(
             name="embedding",
             model=MINILM,
             rows=published.questions(),
             figure="valid_loss",
             by=0.20,
-            epochs=6,
+            epochs=4,
             batch=4,
             tuning={
                 "objective": "embedding",
@@ -98,7 +97,7 @@ def goals(published: Published) -> list[Goal]:
             rows=published.ranked_answers(100, others=15),
             figure="valid_mrr",
             by=0.20,
-            epochs=4,
+            epochs=2,
             batch=8,
             tuning={
                 "objective": "rerank",
@@ -110,24 +109,18 @@ def goals(published: Published) -> list[Goal]:
     ]
 
 
-_LOSSES = (
-    ("sigmoid", 0.05, 2e-4),
-    ("ipo", 0.05, 2e-4),
-    ("kto", 0.05, 2e-4),
-    ("orpo", 0.05, 2e-4),
-    ("simpo", 0.05, 2e-4),
-)
-"""Losses of pairs, with the least fall and the learning rate."""
+_LOSSES = {"sigmoid": 0.15, "ipo": 0.30, "kto": 0.05, "orpo": 0.05, "simpo": 0.05}
+"""Losses of pairs, with the least fall of each."""
 
 
-def _pairs(published: Published, loss: str, *, by: float, rate: float) -> Goal:
+def _pairs(published: Published, loss: str, *, by: float) -> Goal:
     return Goal(
         name="dpo" if loss == "sigmoid" else loss,
-        rows=published.pairs(32),
+        rows=published.pairs(40),
         figure="valid_loss",
         by=by,
         epochs=1,
         batch=4,
         method="dpo",
-        tuning={"learning_rate": rate, "preference": {"loss": loss}},
+        tuning={"learning_rate": 5e-4, "preference": {"loss": loss}},
     )

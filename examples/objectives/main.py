@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from openai import OpenAI
 from rich.table import Table
 
-from examples.objectives.goals import MINILM, Goal, goals
+from examples.objectives.goals import HELD_OUT_PERCENT, MINILM, Goal, goals
 from examples.objectives.rows import FILES, Published
 from examples.serving import console, follow, metrics, service
 
@@ -38,8 +38,6 @@ class Outcome(NamedTuple):
     """Its figure before training."""
     after: float
     """Its figure at the end of training."""
-    seconds: float
-    """How long both jobs took, waiting included."""
 
     @property
     def met(self) -> bool:
@@ -50,13 +48,7 @@ class Outcome(NamedTuple):
 def main() -> None:
     """Run the goals; exit with 1 if one was not met."""
     began = time.monotonic()
-    options = _options()
-    missing = [name for name in FILES if not (options.data / name).is_file()]
-    if missing:
-        sys.exit(f"'{options.data}' has no {', '.join(missing)}. Name their folder by --data.")
-    chosen = [
-        goal for goal in goals(Published(options.data)) if goal.name in (options.only or goal.name)
-    ]
+    chosen = _chosen(_options())
     with service(FOLDER, settings={"TUNESMITH_MODELS": json.dumps({MINILM: _minilm()})}) as url:
         client = OpenAI(base_url=url, api_key="unused", max_retries=5)
         outcomes = [reach(client, goal) for goal in chosen]
@@ -74,18 +66,19 @@ def reach(client: OpenAI, goal: Goal) -> Outcome:
     file = client.files.create(file=(f"{goal.name}.jsonl", content), purpose="fine-tune")
     before = measured(client, goal, file_id=file.id, tuning=goal.tuning | UNTAUGHT)
     after = measured(client, goal, file_id=file.id, tuning=goal.tuning)
-    return Outcome(goal, before, after, time.monotonic() - began)
+    console.print(f"{goal.figure} {before:.4f} → {after:.4f} in {time.monotonic() - began:.0f} s")
+    return Outcome(goal, before, after)
 
 
 def measured(client: OpenAI, goal: Goal, *, file_id: str, tuning: dict[str, Any]) -> float:
     """Run a job with these options and return the figure at its end."""
     # One evaluation is enough: the last step always has one.
-    tuning = tuning | {"held_out_percent": goal.held_out_percent, "evaluate_every": 1_000_000}
+    tuning = tuning | {"held_out_percent": HELD_OUT_PERCENT, "evaluate_every": 1_000_000}
     job = client.fine_tuning.jobs.create(
         model=goal.model,
         training_file=file_id,
         seed=SEED,
-        method={  # type: ignore[arg-type, misc]
+        method={  # type: ignore[arg-type]
             "type": goal.method,
             goal.method: {"hyperparameters": {"n_epochs": goal.epochs, "batch_size": goal.batch}},
         },
@@ -97,22 +90,20 @@ def measured(client: OpenAI, goal: Goal, *, file_id: str, tuning: dict[str, Any]
 
 def show(outcomes: list[Outcome]) -> None:
     """Print what became of the goals."""
-    table = Table(title="Held-out figures", title_justify="left", box=None)
-    for column in "objective model rows figure before after wanted met seconds".split():
-        table.add_column(column, no_wrap=True)
+    table = Table(
+        *("objective", "model", "rows", "figure", "before", "after", "wanted", "met"),
+        title=f"Figures of the {HELD_OUT_PERCENT} % of the rows that are held out",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     for each in outcomes:
         goal = each.goal
-        table.add_row(
-            goal.name,
-            goal.model,
-            str(len(goal.rows)),
-            goal.figure,
-            f"{each.before:.4f}",
-            f"{each.after:.4f}",
-            goal.wanted,
-            "[green]yes[/]" if each.met else "[red]no[/]",
-            f"{each.seconds:.0f}",
-        )
+        met = "[green]yes[/]" if each.met else "[red]no[/]"
+        numbers = f"{each.before:.4f}", f"{each.after:.4f}"
+        rows = str(len(goal.rows))
+        table.add_row(goal.name, goal.model, rows, goal.figure, *numbers, goal.wanted, met)
     console.print(table)
 
 
@@ -123,6 +114,21 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--only", nargs="+", metavar="NAME", help="run these objectives alone")
     return parser.parse_args()
+
+
+def _chosen(options: argparse.Namespace) -> list[Goal]:
+    """Return the goals that are asked for; exit where rows are missing, or a name is unknown."""
+    missing = [name for name in FILES if not (options.data / name).is_file()]
+    if missing:
+        sys.exit(
+            f"'{options.data}' has no {', '.join(missing)}. "
+            "Name the folder of the published rows: make objectives DATA=FOLDER"
+        )
+    found = {goal.name: goal for goal in goals(Published(options.data))}
+    unknown = [name for name in options.only or () if name not in found]
+    if unknown:
+        sys.exit(f"There is no {', '.join(unknown)}, but {', '.join(found)}.")
+    return [goal for name, goal in found.items() if name in (options.only or found)]
 
 
 def _minilm() -> dict[str, dict[str, str]]:

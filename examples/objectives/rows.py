@@ -10,7 +10,7 @@ from typing import Any
 
 Row = dict[str, Any]
 
-FILES = ("alpaca_en_demo.json", "c4_demo.jsonl", "dpo_en_demo.json", "embedding_nq_demo.jsonl")
+FILES = ("alpaca_en_demo.json", "c4_demo.jsonl", "embedding_nq_demo.jsonl")
 """The published files that are read."""
 
 _SEED = 7
@@ -34,9 +34,20 @@ class Published:
         return _shortest(self._read("c4_demo.jsonl"), count, keys=("text",))
 
     def pairs(self, count: int) -> list[Row]:
-        """Return `count` conversations with a preferred answer and another."""
-        rows = self._read("dpo_en_demo.json")
-        return _shortest(rows, count, keys=("conversations", "chosen", "rejected"))
+        """Return `count` instructions with their own answer, which is preferred, and a stranger's.
+
+        Published pairs are several times as long, and would take as much longer.
+        """
+        rows = self.answers(count)
+        return [
+            {
+                "instruction": row["instruction"],
+                "input": row["input"],
+                "chosen": row["output"],
+                "rejected": stranger["output"],
+            }
+            for row, stranger in zip(rows, rows[1:] + rows[:1], strict=True)
+        ]
 
     def questions(self) -> list[Row]:
         """Return all questions, each with a passage that answers it and many that do not."""
@@ -45,16 +56,15 @@ class Published:
     def ranked_answers(self, count: int, *, others: int) -> list[Row]:
         """Return `count` instructions, each with its answer and those of `others` instructions."""
         chance = random.Random(_SEED)
-        rows = [row for row in self.answers(4 * count) if not row["input"]]
-        chosen = chance.sample(rows, count)
-        outputs = sorted({row["output"] for row in chosen})
+        rows = [row for row in self.answers(3 * count) if not row["input"]][:count]
+        outputs = sorted({row["output"] for row in rows})
         return [
             {
                 "query": row["instruction"],
                 "pos": [row["output"]],
-                "neg": [out for out in chance.sample(outputs, others + 1) if out != row["output"]],
+                "neg": chance.sample([out for out in outputs if out != row["output"]], others),
             }
-            for row in chosen
+            for row in rows
         ]
 
     def _read(self, name: str) -> list[Row]:
