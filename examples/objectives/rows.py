@@ -36,7 +36,7 @@ class Published:
     def pairs(self, count: int) -> list[Row]:
         """Return `count` instructions with their own answer, which is preferred, and a stranger's.
 
-        Published pairs are several times as long, and so few of them teach nothing that is general.
+        Published pairs are several times as long, and would take as much longer.
         """
         rows = self.answers(count)
         return [
