@@ -39,8 +39,10 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Unit tests of one thread each, on all processors; the others start whole services, one at a time.
 test: check
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit --numprocesses auto --dist loadfile
+	$(BIN)/pytest tests/integration tests/e2e
 
 demo: setup
 	$(BIN)/python -m examples.demo.main

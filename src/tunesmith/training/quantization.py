@@ -6,6 +6,8 @@ is bitsandbytes' matter, which only a run that asks for it imports.
 
 from __future__ import annotations
 
+import copy
+import functools
 import importlib
 from typing import Any
 
@@ -31,14 +33,20 @@ def nf4(dtype: torch.dtype, *, whole: list[str]) -> BitsAndBytesConfig:
 
 
 def keep_layout(model: PreTrainedModel) -> None:
-    """Let no quantized layer of `model` arrange its weights anew at the first evaluation.
+    """Let all quantized layers of `model` read their weights as they lie, one block after another.
 
-    bitsandbytes does so where the processor multiplies bf16, and `dequantize` would misread them.
+    Where the processor multiplies bf16, bitsandbytes arranges them anew at the first evaluation,
+    and `dequantize` would misread them. Where it has AVX-512, bitsandbytes 0.50 misreads those
+    whose rows are no multiple of a block: such a layer, which few models have, multiplies here, and
+    keeps its weights for the backward pass.
     """
     for module in model.modules():
         if isinstance(module, nn.Linear) and is_quantized(module):
             layer: Any = module
             layer.support_avx512bf16_for_cpu = False
+            state = layer.weight.quant_state
+            if state.shape[-1] % state.blocksize:
+                layer.forward = functools.partial(_multiplied, layer)
 
 
 def is_quantized(layer: nn.Module) -> bool:
@@ -49,7 +57,16 @@ def is_quantized(layer: nn.Module) -> bool:
 def dequantize(layer: nn.Module, into: torch.Tensor) -> None:
     """Write the weights of a quantized `layer` to `into`, (outputs, inputs)."""
     weight: Any = layer.weight
-    into.copy_(_library().functional.dequantize_4bit(weight.data, weight.quant_state))
+    # Told of rows, it would begin a block in each on some processors.
+    state = copy.copy(weight.quant_state)
+    state.shape = torch.Size((into.numel(),))
+    into.copy_(_library().functional.dequantize_4bit(weight.data, state).view(into.shape))
+
+
+def _multiplied(layer: nn.Linear, states: torch.Tensor) -> torch.Tensor:
+    weights = states.new_empty(layer.out_features, layer.in_features)
+    dequantize(layer, weights)
+    return nn.functional.linear(states, weights, layer.bias)
 
 
 def _library() -> Any:
