@@ -30,6 +30,8 @@ class Start:
     """The shape of its adapter, which the job's own keeps; `None` where it is a whole model."""
     method: Method
     """How it was tuned."""
+    key: str
+    """The key of the request that names it."""
 
     def check(self, method: Method) -> None:
         """Raise `InvalidRequestError` if a job that tunes by `method` has no use for it.
@@ -44,7 +46,7 @@ class Start:
                 f"'{self.point.name}' was tuned by '{self.method}', and a job by '{method}' needs "
                 f"another kind of model. Start from its base model '{self.point.base}', or tune it "
                 f"by '{self.method}'.",
-                param="model",
+                param=self.key,
             )
 
 
@@ -120,7 +122,7 @@ def _start(services: Services, source: TunedModel, *, key: str) -> Start:
         point = StartingPoint(
             name=source.name, base=source.base, key=source.key, beneath=made_by.beneath
         )
-    return Start(point, shape, made_by.method)
+    return Start(point, shape, made_by.method, key)
 
 
 def _shape(services: Services, source: TunedModel, *, lora: LoraSpec | None) -> LoraSpec | None:

@@ -258,6 +258,11 @@ def test_opeas_clients_go_on_from_the_path_that_they_were_given(
     body["model"] = "org/tiny-llama"
     wrong = http.post(JOBS, json=body).json()["error"]
     assert (wrong["param"], "resume_from_checkpoint" in wrong["message"]) == ("model", True)
+    body["General"] = {"resume_from_checkpoint": path, "task": "embedding"}
+    body["model"] = "smollm2-135m-instruct"
+    other = http.post(JOBS, json=body).json()["error"]
+    assert other["param"] == "General.resume_from_checkpoint"
+    assert "needs another kind of model" in other["message"]
     body["General"] = {"resume_from_checkpoint": "output/ft-job-none/checkpoint-5"}
     missing = http.post(JOBS, json=body).json()["error"]
     assert missing["param"] == "General.resume_from_checkpoint"
