@@ -48,8 +48,9 @@ def _named(job_ids: Sequence[str], *, others: int) -> str:
 def checkpoint_in_use(name: str, job_id: str) -> ConflictError:
     """Return the error for a checkpoint that its own job may still need, or drop."""
     return ConflictError(
-        f"The checkpoint '{name}' belongs to job '{job_id}', which has not ended and may go on "
-        "from it or drop it. Wait until the job has ended, or cancel it.",
+        f"The checkpoint '{name}' belongs to job '{job_id}', whose process may still go on from it "
+        "or drop it. Wait until the job has ended, or cancel it; where it has ended, its process "
+        "is gone within seconds: try again.",
         param="model",
         code="model_in_use",
     )
