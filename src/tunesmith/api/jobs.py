@@ -77,13 +77,17 @@ async def list_jobs(
     """List jobs, newest first, each in the shape of its own dialect."""
     store = services.store
     page = await services.read(lambda: store.list_jobs(after=after, limit=limit, metadata=labels))
-    return Response(jobs_to_json(page), media_type="application/json")
+    waiting = [job.id for job in page.items if job.waits]
+    waits = await services.read(lambda: store.waits(waiting)) if waiting else {}
+    return Response(jobs_to_json(page, waits), media_type="application/json")
 
 
 @router.get("/{job_id:job}")
 async def retrieve_job(services: Serviced, job_id: str) -> JobObject:
     """Retrieve a job in OpenAI's shape."""
-    return JobObject.to_wire(await services.read(lambda: services.store.job(job_id)))
+    job = await services.read(lambda: services.store.job(job_id))
+    waits = await services.read(lambda: services.store.waits([job_id])) if job.waits else {}
+    return JobObject.to_wire(job, waits.get(job_id))
 
 
 @router.post("/{job_id}/cancel")

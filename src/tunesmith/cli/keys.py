@@ -28,8 +28,10 @@ from tunesmith.store.sql import SqlStore
 keys = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
 """`tunesmith keys …`."""
 
-projects = typer.Typer(help="List projects and set their limits.", no_args_is_help=True)
+projects = typer.Typer(help="List projects, set their limits and shares.", no_args_is_help=True)
 """`tunesmith projects …`."""
+
+_HEAD = ("PROJECT", "MAX-BYTES", "MAX-JOBS", "REQUESTS-PER-MINUTE", "SHARE")
 
 _SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -102,7 +104,7 @@ def list_projects(*, data: Data = None) -> None:
     """List the projects and the limits of their own."""
     with _store(data) as store:
         rows = [_limits_row(project) for project in store.list_projects()]
-    _print_table(("PROJECT", "MAX-BYTES", "MAX-JOBS", "REQUESTS-PER-MINUTE"), *rows)
+    _print_table(_HEAD, *rows)
 
 
 @projects.command("set")
@@ -118,20 +120,29 @@ def set_project(
     requests_per_minute: Annotated[
         str | None, typer.Option(help="Most requests in 60 seconds, or `default`.")
     ] = None,
+    share: Annotated[
+        str | None,
+        typer.Option(
+            help="Its part of the cluster beside the others', 1 or more, or `default`: 1."
+        ),
+    ] = None,
     data: Data = None,
 ) -> None:
-    """Set limits of a project; `default` gives one back to the service's settings."""
+    """Set limits or the share of a project; `default` gives one back to the service's settings."""
     asked = {
         "max_bytes": max_bytes,
         "max_jobs": max_jobs,
         "requests_per_minute": requests_per_minute,
+        "share": share,
     }
     given = {limit: _limit(limit, text) for limit, text in asked.items() if text is not None}
     if not given:
-        raise typer.BadParameter("name at least one limit to set", param_hint="--max-…")
+        raise typer.BadParameter(
+            "name at least one limit to set, or the share", param_hint="--max-…"
+        )
     with _store(data) as store:
         project = store.set_limits(name, given)
-    _print_table(("PROJECT", "MAX-BYTES", "MAX-JOBS", "REQUESTS-PER-MINUTE"), _limits_row(project))
+    _print_table(_HEAD, _limits_row(project))
 
 
 @contextmanager
@@ -169,6 +180,8 @@ def _limit(limit: str, text: str) -> int | None:
             f"'{text}' is neither a whole number nor `default`",
             param_hint=f"--{limit.replace('_', '-')}",
         )
+    if limit == "share" and int(text) == 0:
+        raise typer.BadParameter("it is 1 at the least", param_hint="--share")
     return int(text)
 
 
@@ -187,7 +200,12 @@ def _date(seconds: int) -> str:
 
 
 def _limits_row(project: Project) -> tuple[str, ...]:
-    own = (project.max_bytes, project.max_jobs, project.requests_per_minute)
+    own = (
+        project.max_bytes,
+        project.max_jobs,
+        project.requests_per_minute,
+        project.share,
+    )
     return (project.name, *("default" if limit is None else str(limit) for limit in own))
 
 

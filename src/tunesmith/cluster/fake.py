@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from tunesmith.cluster.protocol import (
+    CPU,
+    MEMORY,
+    Amounts,
     Node,
     Resources,
     Submission,
@@ -17,8 +20,8 @@ class FakeCluster:
 
     def __init__(self) -> None:
         """Start with one node of 2 processors, nothing submitted."""
-        self.nodes: tuple[Node, ...] = (Node(id="node-1", cpus=2.0, memory=8e9),)
-        """The nodes that are alive; a test may set others."""
+        self.nodes: tuple[Node, ...] = (empty_node("node-1", cpus=2.0, memory=8e9),)
+        """The nodes that are alive, with nothing taken; a test may set others."""
         self.unavailable = False
         """While true, each method raises `ClusterUnavailableError`."""
         self.obeys_stop = True
@@ -63,16 +66,25 @@ class FakeCluster:
     def resources(self) -> Resources:
         """Return `nodes`, with what running submissions hold taken off; see `Cluster.resources`."""
         self._check()
-        held = sum(
-            self._known[id].cpus
-            for id, status in self._statuses.items()
-            if status.state is SubmissionState.RUNNING
+        held: dict[str | None, Amounts] = {}
+        for submission_id, status in self._statuses.items():
+            if status.state is SubmissionState.RUNNING:
+                taken = held.setdefault(status.node, {})
+                for name, amount in _holds(self._known[submission_id]).items():
+                    taken[name] = taken.get(name, 0.0) + amount
+        return Resources(
+            nodes=tuple(_taken_off(node, held.get(node.id, {})) for node in self.nodes)
         )
-        return Resources(nodes=self.nodes, free_cpus=sum(node.cpus for node in self.nodes) - held)
 
-    def begin(self, submission_id: str) -> None:
-        """Let a pending submission run. Raises `KeyError` for an unknown id."""
-        self._move(submission_id, SubmissionStatus(state=SubmissionState.RUNNING))
+    def begin(self, submission_id: str, *, node: str | None = None) -> None:
+        """Let a pending submission run, on the node of that id or else on the first with room.
+
+        Raises `KeyError` for an unknown id.
+        """
+        status = SubmissionStatus(state=SubmissionState.RUNNING)
+        if submission_id in self._known:
+            node = node or self._roomy(_holds(self._known[submission_id]))
+        self._move(submission_id, status.model_copy(update={"node": node}))
 
     def end(self, submission_id: str, state: SubmissionState, *, message: str = "") -> None:
         """End a submission as `state`, with the cluster's words. Raises `KeyError`."""
@@ -88,6 +100,13 @@ class FakeCluster:
         self._statuses.clear()
         self._logs.clear()
 
+    def _roomy(self, wanted: Amounts) -> str | None:
+        """Return the first node with room for `wanted`, or the first of all where none has."""
+        for node in self.resources().nodes:
+            if all(node.free.get(name, 0.0) >= amount for name, amount in wanted.items()):
+                return node.id
+        return self.nodes[0].id if self.nodes else None
+
     def _move(self, submission_id: str, status: SubmissionStatus) -> None:
         if submission_id not in self._known:
             raise KeyError(submission_id)
@@ -96,3 +115,18 @@ class FakeCluster:
     def _check(self) -> None:
         if self.unavailable:
             raise ClusterUnavailableError
+
+
+def empty_node(node_id: str, *, cpus: float, memory: float = 1e12, **others: float) -> Node:
+    """Return a node of which nothing is taken; `others` go by Ray's names of the resources."""
+    amounts = {CPU: cpus, MEMORY: memory, **others}
+    return Node(id=node_id, total=amounts, free=amounts)
+
+
+def _holds(submission: Submission) -> Amounts:
+    return {CPU: submission.cpus, MEMORY: float(submission.memory or 0)}
+
+
+def _taken_off(node: Node, held: Amounts) -> Node:
+    free = {name: amount - held.get(name, 0.0) for name, amount in node.total.items()}
+    return node.model_copy(update={"free": free})

@@ -7,6 +7,12 @@ from typing import Protocol
 
 from tunesmith.domain.values import Value
 
+CPU, MEMORY = "CPU", "memory"
+"""Ray's names of processors and of bytes of memory."""
+
+Amounts = dict[str, float]
+"""How much there is of each resource, by Ray's name of it."""
+
 
 class Submission(Value):
     """One command to run on the cluster."""
@@ -17,6 +23,8 @@ class Submission(Value):
     """Program and arguments. The program `python` is the cluster's own interpreter."""
     cpus: float
     """Processors it holds while it runs."""
+    memory: int | None = None
+    """Bytes of memory it holds while it runs; `None` means that it claims none."""
 
 
 class SubmissionState(StrEnum):
@@ -45,6 +53,8 @@ class SubmissionStatus(Value):
     """Where it stands."""
     message: str = ""
     """The cluster's own words, for the operator."""
+    node: str | None = None
+    """Id of the node that it runs on, once that is known."""
 
 
 class Node(Value):
@@ -52,10 +62,15 @@ class Node(Value):
 
     id: str
     """Ray's id of it."""
-    cpus: float
-    """Processors it has in all."""
-    memory: float
-    """Bytes of memory that it has for tasks in all."""
+    total: Amounts
+    """What it has in all, by Ray's names of the resources; `memory` in bytes."""
+    free: Amounts
+    """What of it nothing holds, as far as Ray has counted: it does so every few seconds."""
+
+    @property
+    def cpus(self) -> float:
+        """Processors it has in all."""
+        return self.total.get(CPU, 0.0)
 
 
 class Resources(Value):
@@ -63,8 +78,11 @@ class Resources(Value):
 
     nodes: tuple[Node, ...]
     """The nodes that are alive."""
-    free_cpus: float
-    """Processors that nothing holds, over all nodes."""
+
+    @property
+    def free_cpus(self) -> float:
+        """Processors that nothing holds, over all nodes."""
+        return sum(node.free.get(CPU, 0.0) for node in self.nodes)
 
 
 class Cluster(Protocol):

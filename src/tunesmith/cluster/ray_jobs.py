@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import shlex
+from collections import Counter
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -47,15 +48,14 @@ class RayJobs:
 
     def submit(self, submission: Submission) -> None:
         """Start `submission`; see `Cluster.submit`."""
-        code, text = self._ask(
-            "POST",
-            "/api/jobs/",
-            content={
-                "submission_id": submission.id,
-                "entrypoint": self._entrypoint(submission.command),
-                "entrypoint_num_cpus": submission.cpus,
-            },
-        )
+        content = {
+            "submission_id": submission.id,
+            "entrypoint": self._entrypoint(submission.command),
+            "entrypoint_num_cpus": submission.cpus,
+        }
+        if submission.memory is not None:
+            content["entrypoint_memory"] = submission.memory
+        code, text = self._ask("POST", "/api/jobs/", content=content)
         # Ray refuses an id that it knows as a server's fault, like any other.
         if code != 200 and self.status(submission.id) is None:
             raise self._fault(f"it refused submission {submission.id}: {_last_words(text)}")
@@ -66,7 +66,9 @@ class RayJobs:
         if job is None:
             return None
         return SubmissionStatus(
-            state=SubmissionState(job["status"]), message=job.get("message") or ""
+            state=SubmissionState(job["status"]),
+            message=job.get("message") or "",
+            node=job.get("driver_node_id"),
         )
 
     def stop(self, submission_id: str) -> None:
@@ -84,12 +86,15 @@ class RayJobs:
         report = self._retrieve("/api/cluster_status")
         try:
             listed = nodes["data"]["result"]["result"]
-            usage = report["data"]["clusterStatus"]["loadMetricsReport"]["usage"]
-            used, total = usage.get("CPU", (0.0, 0.0))
-            alive = tuple(_to_node(node) for node in listed if node["state"] == "ALIVE")
+            usage = _Usage(report["data"]["clusterStatus"]["loadMetricsReport"])
+            alive = [node for node in listed if node["state"] == "ALIVE"]
+            addresses = Counter(node.get("node_ip") for node in alive)
+            counted = tuple(
+                usage.node(node, alone=addresses[node.get("node_ip")] == 1) for node in alive
+            )
         except (KeyError, TypeError, ValueError):
             raise self._fault("it has not counted its resources yet") from None
-        return Resources(nodes=alive, free_cpus=total - used)
+        return Resources(nodes=counted)
 
     def _entrypoint(self, command: tuple[str, ...]) -> str:
         """Return the shell line for `command`.
@@ -171,9 +176,37 @@ def _look_up_dashboard(address: str) -> str:
         raise ClusterUnavailableError(f"There is no Ray at {address}: {words}.") from error
 
 
-def _to_node(node: dict[str, Any]) -> Node:
-    total = node["resources_total"]
-    return Node(id=node["node_id"], cpus=total.get("CPU", 0.0), memory=total.get("memory", 0.0))
+class _Usage:
+    """What is taken on each node, as Ray reports it.
+
+    Ray tells nodes apart by their addresses there. Where several have one address, or Ray tells of
+    all together alone, what is taken is taken off one node after the other.
+    """
+
+    def __init__(self, report: dict[str, Any]) -> None:
+        self._by_address = report.get("usageByNode") or {}
+        self._left = {name: used for name, (used, _) in report["usage"].items()}
+
+    def node(self, node: dict[str, Any], *, alone: bool) -> Node:
+        total = {
+            name: float(amount)
+            for name, amount in node["resources_total"].items()
+            if not name.startswith(_NOT_FOR_TASKS)
+        }
+        of_node = self._by_address.get(node.get("node_ip")) if alone else None
+        free = {}
+        for name, amount in total.items():
+            if of_node is not None:
+                taken = float(of_node.get(name, (0.0, 0.0))[0])
+            else:
+                taken = min(self._left.get(name, 0.0), amount)
+                self._left[name] = self._left.get(name, 0.0) - taken
+            free[name] = amount - taken
+        return Node(id=node["node_id"], total=total, free=free)
+
+
+_NOT_FOR_TASKS = ("node:", "object_store_memory", "accelerator_type:")
+"""How Ray's names begin of what is no resource that a job asks for."""
 
 
 def _last_words(text: str) -> str:

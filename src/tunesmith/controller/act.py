@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tunesmith.artifacts.runs import RunDirectory
+from tunesmith.cluster.protocol import Resources
 from tunesmith.controller.decide import Decision, Seen, Verb
 from tunesmith.controller.doors import Doors
 from tunesmith.controller.finish import results_file, tuned_model
@@ -43,7 +44,7 @@ class Actor:
             case Verb.VALIDATE:
                 self._validate(job)
             case Verb.LAUNCH:
-                self._launch(job)
+                self._launch(job, seen.resources or self._doors.cluster.resources())
             case Verb.SUBMIT:
                 self._submit(job)
             case Verb.BEGIN:
@@ -58,6 +59,8 @@ class Actor:
                 self._doors.cluster.stop(job.submission_id)
             case Verb.RELEASE:
                 self._release(job)
+            case Verb.YIELD:
+                self._yield(job)
 
     def give_up(self, job: Job, fault: Exception) -> None:
         """Fail a job whose run directory cannot be read, for `fault`."""
@@ -96,8 +99,7 @@ class Actor:
         message = "Files validated, moving job to queued state"
         self._doors.store.change_job(job, change, message=message)
 
-    def _launch(self, job: Job) -> None:
-        resources = self._doors.cluster.resources()
+    def _launch(self, job: Job, resources: Resources) -> None:
         try:
             spec = self._launcher.freeze(job, self._files(job), resources=resources)
         except InvalidRequestError as error:
@@ -105,8 +107,12 @@ class Actor:
             code = FailureCode.RESOURCES_UNAVAILABLE
             code = FailureCode.MODEL_UNAVAILABLE if missing_model else code
             # Left open, they are those of the largest node.
-            enough = error.param == "cpus" and any(node.cpus >= 1 for node in resources.nodes)
-            mend: Change | None = {"cpus": None} if enough else None
+            open_ones: dict[str | None, Change] = {
+                "cpus": {"cpus": None},
+                "memory": {"memory": None},
+            }
+            enough = any(node.cpus >= 1 for node in resources.nodes)
+            mend = open_ones.get(error.param) if enough else None
             failure = JobError(code=code, message=error.message, param=error.param, change=mend)
             self._end(job, failure)
             return
@@ -163,6 +169,14 @@ class Actor:
                 estimated_finish=None,
             )
         message = f"{decision.reason} The job goes on from its last checkpoint."
+        self._doors.store.change_job(job, change, message=message, level=EventLevel.WARN)
+
+    def _yield(self, job: Job) -> None:
+        change = JobChange(status=JobStatus.QUEUED, stopping=True, estimated_finish=None)
+        message = (
+            "A job of higher priority needs the room: this one saves a checkpoint, waits, and goes "
+            "on from there"
+        )
         self._doors.store.change_job(job, change, message=message, level=EventLevel.WARN)
 
     def _release(self, job: Job) -> None:

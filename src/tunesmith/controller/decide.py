@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from tunesmith.cluster.protocol import SubmissionState, SubmissionStatus
+from tunesmith.cluster.protocol import Resources, SubmissionState, SubmissionStatus
 from tunesmith.controller.recover import Recovery, after_loss
 from tunesmith.domain.events import RunOutcome
+from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.jobs import Job, JobError, JobStatus
 from tunesmith.domain.values import Value
 
@@ -21,16 +22,23 @@ class Seen(Value):
     """The job as the store has it."""
     now: int
     """Unix seconds."""
-    cluster_up: bool
-    """Whether the cluster answered; if not, `submission` says nothing."""
+    resources: Resources | None
+    """What the cluster has; `None` if it did not answer, and then `submission` says nothing."""
     submission: SubmissionStatus | None = None
     """The latest attempt on the cluster; `None` if the cluster knows none of that id."""
     outcome: RunOutcome | None = None
     """How the run says that it ended."""
-    fits: bool = True
-    """Whether the processors that a launch needs are free, and nobody waits before this job."""
+    admitted: bool = True
+    """Whether it has its turn in the queue, and is to be launched now."""
+    yields: bool = False
+    """Whether it is to make room for a job of higher priority."""
     crash_retries: int
     """How often a job whose process died is launched again."""
+
+    @property
+    def cluster_up(self) -> bool:
+        """Whether the cluster answered."""
+        return self.resources is not None
 
 
 class Verb(StrEnum):
@@ -46,6 +54,7 @@ class Verb(StrEnum):
     REQUEUE = "requeue"
     STOP = "stop"
     RELEASE = "release"
+    YIELD = "yield"
 
 
 class Decision(Value):
@@ -74,6 +83,14 @@ def decide(seen: Seen) -> Decision:
         return _finish(seen, seen.outcome)
     if job.stopping or job.status is JobStatus.PAUSED:
         return _end_attempt(seen)
+    return _follow(seen)
+
+
+def _follow(seen: Seen) -> Decision:
+    """Decide on an attempt that should be alive."""
+    job = seen.job
+    if _overdue(seen):
+        return Decision(verb=Verb.FAIL, reason="Its time is over.", error=_deadline_exceeded(job))
     if not seen.cluster_up:
         return Decision(verb=Verb.WAIT, reason="The cluster does not answer.")
     if seen.submission is None and job.status is JobStatus.QUEUED:
@@ -82,6 +99,8 @@ def decide(seen: Seen) -> Decision:
         return _recover(seen)
     if job.status is JobStatus.QUEUED and seen.submission.state is SubmissionState.RUNNING:
         return Decision(verb=Verb.BEGIN, reason="Training has begun.")
+    if seen.yields and job.status is JobStatus.RUNNING:
+        return Decision(verb=Verb.YIELD, reason="A job of higher priority needs its room.")
     return Decision(verb=Verb.WAIT, reason=f"The attempt is {seen.submission.state.lower()}.")
 
 
@@ -91,7 +110,8 @@ def _let_go(seen: Seen) -> Decision:
         return Decision(verb=Verb.WAIT, reason="The cluster does not answer.")
     if seen.submission is None or seen.submission.state.ended:
         return Decision(verb=Verb.RELEASE, reason="The attempt has ended.")
-    leaving = job.status is not JobStatus.CANCELLED
+    by_itself = job.error is None or job.error.code is not FailureCode.DEADLINE_EXCEEDED
+    leaving = job.status is not JobStatus.CANCELLED and by_itself
     if leaving and seen.now < (job.finished_at or 0) + STOP_GRACE:
         return Decision(verb=Verb.WAIT, reason="The run is leaving by itself.")
     return Decision(verb=Verb.STOP, reason=f"The job is {job.status}.")
@@ -111,9 +131,9 @@ def _end_attempt(seen: Seen) -> Decision:
 def _launch(seen: Seen) -> Decision:
     if not seen.cluster_up:
         return Decision(verb=Verb.WAIT, reason="The cluster does not answer.")
-    if not seen.fits:
-        return Decision(verb=Verb.WAIT, reason="The processors are taken.")
-    return Decision(verb=Verb.LAUNCH, reason="The processors are free.")
+    if not seen.admitted:
+        return Decision(verb=Verb.WAIT, reason="It waits for its turn.")
+    return Decision(verb=Verb.LAUNCH, reason="It has its turn, and fits.")
 
 
 def _finish(seen: Seen, outcome: RunOutcome) -> Decision:
@@ -122,6 +142,27 @@ def _finish(seen: Seen, outcome: RunOutcome) -> Decision:
     if outcome.error is not None:
         return Decision(verb=Verb.FAIL, reason="The run reports a failure.", error=outcome.error)
     return Decision(verb=Verb.SUCCEED, reason="The run reports success.")
+
+
+def _overdue(seen: Seen) -> bool:
+    job = seen.job
+    if job.request.max_run_seconds is None or job.began_at is None:
+        return False
+    return job.run_seconds + seen.now - job.began_at >= job.request.max_run_seconds
+
+
+def _deadline_exceeded(job: Job) -> JobError:
+    limit = job.request.max_run_seconds
+    message = (
+        f"The job has run for the {limit} seconds that it may. Its checkpoints are kept and can be "
+        "tuned on. Allow more seconds, or fewer steps."
+    )
+    return JobError(
+        code=FailureCode.DEADLINE_EXCEEDED,
+        message=message,
+        param="max_run_seconds",
+        change={"max_run_seconds": None},
+    )
 
 
 def _recover(seen: Seen) -> Decision:

@@ -65,7 +65,12 @@ class Launcher:
         run.claim(job.attempt)
         command = ("python", "-m", "tunesmith.training", "--artifacts", self._location)
         own = ("--job", job.id, "--attempt", str(job.attempt))
-        return Submission(id=job.submission_id, command=command + own, cpus=run.read_spec().cpus)
+        return Submission(
+            id=job.submission_id,
+            command=command + own,
+            cpus=run.read_spec().cpus,
+            memory=job.request.memory,
+        )
 
     def _entry(self, model: str) -> CatalogueEntry:
         try:

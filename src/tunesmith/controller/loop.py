@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-from tunesmith.cluster.protocol import Cluster, Resources
+from tunesmith.cluster.protocol import Cluster, Resources, SubmissionStatus
 from tunesmith.controller.act import Actor
 from tunesmith.controller.decide import Seen, decide
 from tunesmith.controller.doors import Doors
 from tunesmith.controller.ingest import Ingester
 from tunesmith.controller.launch import Launcher
+from tunesmith.controller.queue import Plan
+from tunesmith.controller.turns import Turns
 from tunesmith.domain.errors import (
     ArtifactMissingError,
     ClusterUnavailableError,
@@ -20,7 +24,7 @@ from tunesmith.domain.errors import (
     StaleJobError,
 )
 from tunesmith.domain.events import RunOutcome
-from tunesmith.domain.jobs import Job, JobStatus
+from tunesmith.domain.jobs import Job
 from tunesmith.domain.liveness import BEAT, CONTROLLER, SignOfLife
 from tunesmith.domain.log_context import marked_logs
 
@@ -42,6 +46,7 @@ class Controller:
         self._crash_retries = crash_retries
         self._ingester = Ingester(doors.store, doors.artifacts)
         self._actor = Actor(doors, launcher=launcher, ingester=self._ingester)
+        self._turns = Turns(doors)
         self._reasons: dict[str, str] = {}
         self._faults: dict[str, int] = {}
         self._sign: SignOfLife | None = None
@@ -57,21 +62,21 @@ class Controller:
 
     def step(self) -> None:
         """Make one pass over the open jobs, oldest first."""
-        resources = self._resources()
         jobs = self._doors.store.open_jobs()
         self._reasons = {job.id: self._reasons.get(job.id, "") for job in jobs}
         self._faults = {job.id: self._faults.get(job.id, 0) for job in jobs}
         self._actor.drop_checks_but(jobs)
-        room = _Room(resources, jobs)
-        self._give_sign(up=resources is not None)
+        view = self._look(jobs)
+        self._give_sign(up=view is not None)
         for job in jobs:
-            with marked_logs(job=job.id):
-                self._turn_to(job, room, up=resources is not None)
+            if view is None or not view.lets_wait(job):
+                with marked_logs(job=job.id):
+                    self._turn_to(job, view)
 
-    def _turn_to(self, job: Job, room: _Room, *, up: bool) -> None:
+    def _turn_to(self, job: Job, view: _View | None) -> None:
         """Care for one job; what goes wrong with it is logged."""
         try:
-            self._care_for(job, room, up=up)
+            self._care_for(job, view)
             self._faults[job.id] = 0
         except (StaleJobError, ConflictError, NotFoundError):
             # Somebody changed the job under our hands; the next pass sees how it is now.
@@ -95,11 +100,23 @@ class Controller:
         while any(_alive(cluster, each) for each in held) and time.monotonic() < deadline:
             time.sleep(PAUSE)
 
-    def _resources(self) -> Resources | None:
+    def _look(self, jobs: list[Job]) -> _View | None:
+        """Return what the cluster shows now, and what is planned by it; `None` if it is silent.
+
+        Attempts' states are read before their events: what they wrote before they ended is then
+        seen.
+        """
+        cluster = self._doors.cluster
         try:
-            return self._doors.cluster.resources()
+            resources = cluster.resources()
+            statuses = {
+                job.id: cluster.status(job.submission_id) for job in jobs if job.submission_open
+            }
         except ClusterUnavailableError:
             return None
+        now = int(self._doors.clock.now())
+        planned = self._turns.plan(jobs, resources, statuses=statuses, now=now)
+        return _View(resources, statuses, planned)
 
     def _give_sign(self, *, up: bool) -> None:
         """Say that this controller is alive, now and then and upon each change of the cluster."""
@@ -129,17 +146,15 @@ class Controller:
                 return None
             raise
 
-    def _care_for(self, job: Job, room: _Room, *, up: bool) -> None:
-        # The attempt's state is read before its events: what it wrote before it ended is then seen.
-        held = job.submission_open and up
-        submission = self._doors.cluster.status(job.submission_id) if held else None
+    def _care_for(self, job: Job, view: _View | None) -> None:
         seen = Seen(
             job=job,
             now=int(self._doors.clock.now()),
-            cluster_up=up,
-            submission=submission,
+            resources=view.resources if view else None,
+            submission=view.statuses.get(job.id) if view else None,
             outcome=self._outcome(job),
-            fits=room.admits(job),
+            admitted=view is not None and job.id in view.plan.admitted,
+            yields=view is not None and job.id in view.plan.yielding,
             crash_retries=self._crash_retries,
         )
         decision = decide(seen)
@@ -149,34 +164,19 @@ class Controller:
         self._actor.act(seen, decision)
 
 
+@dataclass(frozen=True)
+class _View:
+    """What a pass goes by besides the store."""
+
+    resources: Resources
+    statuses: Mapping[str, SubmissionStatus | None]
+    plan: Plan
+
+    def lets_wait(self, job: Job) -> bool:
+        """Tell whether nothing is to be done with `job` but to wait for its turn."""
+        return job.waits and job.id not in self.plan.admitted
+
+
 def _alive(cluster: Cluster, submission_id: str) -> bool:
     status = cluster.status(submission_id)
     return status is not None and not status.state.ended
-
-
-class _Room:
-    """Admits jobs in the order in which they came, as far as the free processors reach."""
-
-    def __init__(self, resources: Resources | None, jobs: list[Job]) -> None:
-        self._free = resources.free_cpus if resources else 0.0
-        self._largest = max((n.cpus for n in resources.nodes), default=0.0) if resources else 0.0
-        # Ray counts a submission's processors a moment after it was taken; until it runs, we do.
-        for job in jobs:
-            if job.submission_open and job.status is JobStatus.QUEUED:
-                self._free -= self._need(job)
-
-    def admits(self, job: Job) -> bool:
-        """Tell whether `job` may be launched now; if not, none behind it may either."""
-        if job.status is not JobStatus.QUEUED or job.submission_open:
-            return False
-        need = self._need(job)
-        if need > self._largest or self._largest < 1:
-            # At first what no node could hold goes ahead, to be refused with the reason. A job
-            # that ran before waits for its node to come back, and so do all while none has joined.
-            return not job.attempt and self._largest >= 1
-        admitted = need <= self._free
-        self._free = self._free - need if admitted else -1.0
-        return admitted
-
-    def _need(self, job: Job) -> float:
-        return float(job.request.cpus or int(self._largest))

@@ -15,7 +15,8 @@
 
 from __future__ import annotations
 
-from tunesmith.cluster.protocol import Resources
+from tunesmith.cluster.protocol import MEMORY, Resources
+from tunesmith.controller.room import largest_node
 from tunesmith.domain.errors import InvalidRequestError
 from tunesmith.domain.files import File
 from tunesmith.domain.hyperparameters import (
@@ -47,14 +48,25 @@ WINDOW_STEPS = 50
 
 
 def resolve_cpus(request: JobRequest, resources: Resources) -> int:
-    """Return the processors to train on. Raises `InvalidRequestError` if no node has so many."""
-    largest = max((node.cpus for node in resources.nodes), default=0.0)
+    """Return the processors to train on.
+
+    Raises `InvalidRequestError` if no node has so many, or none of these the memory.
+    """
+    largest = largest_node(resources.nodes)
     cpus = request.cpus or int(largest)
     if cpus < 1 or cpus > largest:
         raise InvalidRequestError(
             f"No node of the cluster has {max(cpus, 1)} CPUs; the largest has {largest:g}. "
             "Ask for fewer, or leave it open to use all of the largest node.",
             param="cpus",
+        )
+    roomy = (node.total.get(MEMORY, 0.0) for node in resources.nodes if node.cpus >= cpus)
+    most = max(roomy, default=0.0)
+    if request.memory is not None and request.memory > most:
+        raise InvalidRequestError(
+            f"No node of the cluster has {request.memory} bytes of memory for tasks beside {cpus} "
+            f"CPUs; the largest has {most:.0f}. Ask for less, or leave it open to claim none.",
+            param="memory",
         )
     return cpus
 

@@ -18,6 +18,7 @@ class FailureCode(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     DISK_FULL = "disk_full"
     RESOURCES_UNAVAILABLE = "resources_unavailable"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
     WORKER_LOST = "worker_lost"
     INTERNAL_ERROR = "internal_error"
 

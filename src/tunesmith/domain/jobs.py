@@ -126,6 +126,10 @@ class Job(Value):
     """Whether the latest attempt may still be alive on the cluster."""
     stopping: bool = False
     """Whether that attempt is to end, since the job was paused; a resumed job waits for it."""
+    began_at: int | None = None
+    """Unix seconds at which it began to run; `None` while it does not run."""
+    run_seconds: int = 0
+    """Seconds that it has run before, over all attempts."""
     run_events_seen: int = 0
     """Number of the last run event that was ingested."""
     project: str = DEFAULT_PROJECT
@@ -135,6 +139,11 @@ class Job(Value):
     def base(self) -> str:
         """Name of the base model; with that of a tuned one, `model` is another."""
         return self.start_from.base if self.start_from else self.model
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is in the queue, with no attempt on the cluster."""
+        return self.status is JobStatus.QUEUED and not self.submission_open
 
     @property
     def submission_id(self) -> str:

@@ -33,6 +33,8 @@ class Project(Limits):
     """Its name, which is its id."""
     created_at: int
     """Unix seconds."""
+    share: Annotated[int, Field(ge=1)] | None = None
+    """How much of the cluster it gets beside the others where all want more; null means 1."""
 
     def limits(self, defaults: Limits) -> Limits:
         """Return the limits that hold for it, where `defaults` are the service's own."""

@@ -32,6 +32,12 @@ ThinkMarks = tuple[ThinkMark, ThinkMark]
 THINK_MARKS: ThinkMarks = ("<think>", "</think>")
 """The usual marks, which most models that think have as tokens of their own."""
 
+Priority = Literal["low", "normal", "high"]
+"""How soon a job has its turn, beside the others that wait."""
+
+PRIORITIES: tuple[Priority, ...] = ("low", "normal", "high")
+"""All priorities, the lowest first."""
+
 
 class Method(StrEnum):
     """What is learnt: the first two in OpenAI's words, the others ours and OPEA's."""
@@ -226,6 +232,12 @@ class JobRequest(Value):
     """Number format of the frozen weights and matrix products."""
     cpus: Annotated[int, Field(ge=1)] | None = None
     """Processors to train on; `None` means all of the largest node."""
+    memory: Annotated[int, Field(ge=1)] | None = None
+    """Bytes of memory that are kept for it on its node; `None` means none."""
+    priority: Priority = "normal"
+    """Its turn in the queue."""
+    max_run_seconds: Annotated[int, Field(ge=1)] | None = None
+    """The job fails once it has run for so many seconds, waiting not counted; `None`: never."""
     integrations: Annotated[tuple[WandbIntegration, ...], Field(max_length=5)] = ()
     """Services that are told of the run's metrics."""
     suffix: Annotated[str, Field(min_length=1, max_length=64)] | None = None

@@ -25,6 +25,8 @@ _OPTIONS: dict[Dialect, dict[str, str]] = {
         "lora.quantized": "tuning.adapter.kind",
         "lora.targets": "tuning.adapter.targets",
         "max_length": "tuning.max_length",
+        "max_run_seconds": "tuning.max_run_seconds",
+        "memory": "tuning.memory",
         "over_length": "tuning.over_length",
         "precision": "tuning.precision",
         "ranking.passage_max_len": "tuning.ranking.passage_max_len",

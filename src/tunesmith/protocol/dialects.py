@@ -8,6 +8,7 @@ from typing import Any, Literal
 from tunesmith.domain.errors import InvalidRequestError
 from tunesmith.domain.ids import Dialect, is_file_id
 from tunesmith.domain.jobs import Job
+from tunesmith.domain.queue import Wait
 from tunesmith.domain.values import Page
 from tunesmith.protocol.jobs import CreateJob, JobObject
 from tunesmith.protocol.opea import OpeaJobObject
@@ -27,25 +28,31 @@ class JobList(Wire):
     """Whether older ones follow."""
 
 
-def job_to_wire(job: Job) -> JobObject | OpeaJobObject:
-    """Return `job` in the shape of the dialect that it was created in."""
+def job_to_wire(job: Job, wait: Wait | None = None) -> JobObject | OpeaJobObject:
+    """Return `job` in the shape of the dialect that it was created in.
+
+    OPEA's has no place for why it waits.
+    """
     if job.dialect is Dialect.OPEA:
         return OpeaJobObject.to_wire(job)
-    return JobObject.to_wire(job)
+    return JobObject.to_wire(job, wait)
 
 
-def jobs_to_json(page: Page[Job]) -> str:
-    """Return the `JobList` of `page` as JSON.
+def jobs_to_json(page: Page[Job], waits: Mapping[str, Wait]) -> str:
+    """Return the `JobList` of `page` as JSON, with `waits` by the ids of the jobs that have one.
 
     The JSON of ended jobs is remembered: the store hands out the same values again, and to write
     a page of them anew is a good part of a list's work.
     """
-    jobs = ",".join(_remembered(job) if job.status.terminal else _json(job) for job in page.items)
+    jobs = ",".join(
+        _remembered(job) if job.status.terminal else _json(job, waits.get(job.id))
+        for job in page.items
+    )
     return f'{{"object":"list","data":[{jobs}],"has_more":{"true" if page.has_more else "false"}}}'
 
 
-def _json(job: Job) -> str:
-    return job_to_wire(job).model_dump_json()
+def _json(job: Job, wait: Wait | None = None) -> str:
+    return job_to_wire(job, wait).model_dump_json()
 
 
 _MOST_REMEMBERED = 5_000

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field
 
 from tunesmith.domain.jobs import Job
+from tunesmith.domain.queue import Wait
 from tunesmith.domain.spec import JobRequest, LoraSpec, Method
 from tunesmith.protocol.adapters import check_head
 from tunesmith.protocol.changes import change_to_wire, key_of
@@ -26,6 +27,7 @@ from tunesmith.protocol.methods import (
     check_beta,
     method_to_wire,
 )
+from tunesmith.protocol.queue import QueueObject
 from tunesmith.protocol.ranking import check_ranking
 from tunesmith.protocol.tuning import TuningObject, TuningRequest
 from tunesmith.protocol.wire import Wire
@@ -175,10 +177,12 @@ class JobObject(Wire):
     """The client's own labels."""
     user_provided_suffix: str | None
     """The suffix that the request gave."""
+    queue: QueueObject | None
+    """Our own: why a job waits that is to be launched; null for any other."""
 
     @classmethod
-    def to_wire(cls, job: Job) -> Self:
-        """Return `job` as OpenAI's clients see it."""
+    def to_wire(cls, job: Job, wait: Wait | None = None) -> Self:
+        """Return `job` as OpenAI's clients see it, with why it waits, where that was told."""
         supervised = job.request.method is not Method.DPO
         return cls(
             id=job.id,
@@ -201,4 +205,5 @@ class JobObject(Wire):
             tuning=TuningObject.to_wire(job),
             metadata=job.request.metadata,
             user_provided_suffix=job.request.suffix,
+            queue=QueueObject.to_wire(job, wait),
         )

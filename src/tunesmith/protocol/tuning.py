@@ -21,6 +21,7 @@ from tunesmith.domain.spec import (
     Optimizer,
     Policy,
     Precision,
+    Priority,
     ThinkMark,
 )
 from tunesmith.protocol.adapters import AdapterObject, AdapterRequest
@@ -119,6 +120,15 @@ class TuningRequest(Wire):
     """How many of the newest checkpoints are kept; null means the operator's setting."""
     cpus: Annotated[int, Field(ge=1, le=65_536)] | None = None
     """Processors to train on; null means all of the largest node."""
+    memory: Annotated[int, Field(ge=1, le=2**53)] | None = None
+    """Bytes of memory that are kept for it on its node; null means that none are."""
+    priority: Priority = "normal"
+    """Jobs of a higher priority have their turn first, and where they lack room, running jobs of a
+    lower one save a checkpoint, make room and go on later."""
+    max_run_seconds: Annotated[int, Field(ge=1, le=31_536_000)] | None = None
+    """The job fails once it has run for this many seconds over all attempts, waiting and pauses not
+    counted, and keeps its checkpoints; null means no limit. Jobs that have one may run ahead of
+    their turn on what is free until then."""
     device: Annotated[
         Literal["cpu", "cuda", "hpu", "xpu"],
         Only("cpu", mend="this version trains on 'cpu' only"),
@@ -266,6 +276,12 @@ class TuningObject(Wire):
     """How many of the newest checkpoints are kept."""
     cpus: int | None
     """Processors to train on."""
+    memory: int | None
+    """Bytes of memory that are kept for it."""
+    priority: Priority
+    """Its turn in the queue."""
+    max_run_seconds: int | None
+    """Seconds that the job may run."""
     device: Literal["cpu"] = "cpu"
     """What it is trained on."""
     workers: Literal[1] = 1

@@ -13,6 +13,7 @@ from tunesmith.domain.keys import ApiKey
 from tunesmith.domain.liveness import SignOfLife
 from tunesmith.domain.models import TunedModel
 from tunesmith.domain.projects import Limits, Project
+from tunesmith.domain.queue import Wait
 from tunesmith.domain.uploads import Upload, UploadPart
 from tunesmith.domain.values import Page
 from tunesmith.domain.webhooks import Attempt, Delivery, WebhookEndpoint, WebhookEvent
@@ -157,6 +158,9 @@ class JobStore(Protocol):
     def open_jobs(self) -> list[Job]:
         """Return the jobs that are unfinished or hold a submission, oldest first."""
 
+    def jobs_ended_since(self, at: int) -> list[Job]:
+        """Return the jobs that have ended since the unix second `at`, the first to end first."""
+
     def change_job(
         self,
         seen: Job,
@@ -236,6 +240,19 @@ class JobStore(Protocol):
 
     def drop_checkpoints(self, job_id: str, *, keep: Sequence[int]) -> None:
         """Forget the job's checkpoints, but for those at the steps `keep`."""
+
+
+class WaitStore(Protocol):
+    """Keeps why jobs wait, as the controller tells it now and then."""
+
+    def tell_waits(self, told: Sequence[Wait], *, over: Collection[str]) -> None:
+        """Keep `told` in the place of what was told of these jobs before; `over` wait no more."""
+
+    def waits(self, job_ids: Collection[str]) -> dict[str, Wait]:
+        """Return why these jobs wait, by their ids, as far as it was told; a thousand at most."""
+
+    def all_waits(self) -> list[Wait]:
+        """Return why each job waits, in the order of their turns."""
 
 
 class KeyStore(Protocol):
@@ -330,6 +347,7 @@ class Store(
     FileStore,
     UploadStore,
     JobStore,
+    WaitStore,
     ModelStore,
     PermissionStore,
     KeyStore,

@@ -54,14 +54,17 @@ def changed(job: Job, change: JobChange, *, now: int) -> Job:
     """Return `job` after `change` at the unix second `now`.
 
     Only an ended job has a `finished_at`, which is `now` unless `change` names
-    one, only a running job has an `estimated_finish`, and only an attempt that may
-    be alive is to end. Raises what `apply_change` raises.
+    one, only a running job has an `estimated_finish` and a time at which it began,
+    and only an attempt that may be alive is to end. Raises what `apply_change` raises.
     """
     after = apply_change(job, change)
     running = after.status is JobStatus.RUNNING
+    ran = job.began_at is not None and not running
     derived = {
         "finished_at": (after.finished_at or now) if after.status.terminal else None,
         "estimated_finish": after.estimated_finish if running else None,
+        "began_at": (job.began_at or now) if running else None,
+        "run_seconds": job.run_seconds + max(now - (job.began_at or now), 0) * ran,
         "stopping": after.stopping and after.submission_open,
     }
     return after.model_copy(update=derived)

@@ -20,7 +20,7 @@ from tunesmith.domain.jobs import Job
 from tunesmith.domain.projects import Limits
 from tunesmith.domain.values import Value
 from tunesmith.store import rules, statements
-from tunesmith.store.ended import EndedJobs
+from tunesmith.store.kept import KeptJobs
 from tunesmith.store.queries import read_one
 from tunesmith.store.tables import FILES, JOBS, PROJECTS
 
@@ -43,17 +43,17 @@ class Scope:
         *,
         project: str | None,
         limits: Limits,
-        ended: EndedJobs,
+        kept: KeptJobs,
     ) -> None:
         """Read and write through `engine`; `clock` dates what the store adds of its own.
 
-        `limits` are those of `project`, and `ended` are jobs of all projects.
+        `limits` are those of `project`, and `kept` are jobs of all projects.
         """
         self._engine = engine
         self._clock = clock
         self._project = project
         self._limits = limits
-        self._ended = ended
+        self._kept = kept
 
     def _mine(self, table: FromClause) -> ColumnElement[bool]:
         """Return the condition that a row of `table` may be seen."""

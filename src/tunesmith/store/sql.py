@@ -5,7 +5,7 @@ from __future__ import annotations
 from tunesmith.domain.clock import Clock
 from tunesmith.domain.projects import Limits
 from tunesmith.store.database import open_database
-from tunesmith.store.ended import EndedJobs
+from tunesmith.store.kept import KeptJobs
 from tunesmith.store.schema import upgrade
 from tunesmith.store.sql_files import SqlFiles
 from tunesmith.store.sql_jobs import SqlJobs
@@ -14,11 +14,20 @@ from tunesmith.store.sql_life import SqlLife
 from tunesmith.store.sql_models import SqlModels
 from tunesmith.store.sql_permissions import SqlPermissions
 from tunesmith.store.sql_uploads import SqlUploads
+from tunesmith.store.sql_waits import SqlWaits
 from tunesmith.store.sql_webhooks import SqlWebhooks
 
 
 class SqlStore(
-    SqlFiles, SqlUploads, SqlJobs, SqlModels, SqlPermissions, SqlKeys, SqlWebhooks, SqlLife
+    SqlFiles,
+    SqlUploads,
+    SqlJobs,
+    SqlWaits,
+    SqlModels,
+    SqlPermissions,
+    SqlKeys,
+    SqlWebhooks,
+    SqlLife,
 ):
     """Keeps everything in one database, which several processes and threads may share.
 
@@ -33,16 +42,14 @@ class SqlStore(
         where the database cannot be used.
         """
         upgrade(url)
-        return cls(open_database(url), clock, project=None, limits=Limits(), ended=EndedJobs())
+        return cls(open_database(url), clock, project=None, limits=Limits(), kept=KeptJobs())
 
     def within(self, project: str, limits: Limits | None = None) -> SqlStore:
         """Return the store as `project` sees it; see `Store.within`."""
         limits = limits or Limits()
         if (project, limits) == (self._project, self._limits):
             return self
-        return SqlStore(
-            self._engine, self._clock, project=project, limits=limits, ended=self._ended
-        )
+        return SqlStore(self._engine, self._clock, project=project, limits=limits, kept=self._kept)
 
     @property
     def local(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import (
@@ -26,6 +27,7 @@ from tunesmith.domain.projects import DEFAULT_PROJECT
 from tunesmith.domain.values import Page
 from tunesmith.store import rules, statements
 from tunesmith.store.database import reading, writing
+from tunesmith.store.kept import MOVING
 from tunesmith.store.queries import behind, insert_values, place_of, read_all, read_page
 from tunesmith.store.rows import from_row, to_row
 from tunesmith.store.sql_idempotency import drop_old_keys, first_job, remember_key
@@ -34,6 +36,12 @@ from tunesmith.store.sql_webhooks import announce_end
 from tunesmith.store.tables import CHECKPOINTS, EVENTS, FILES, JOB_LABELS, JOBS, TUNED_MODELS
 
 _Told = TypeVar("_Told", Event, Checkpoint)
+
+_MARK = [JOBS.c.seq, *(column for column in JOBS.c if column.name in MOVING)]
+"""What tells that an open job has changed: all else changes along with one of these, or never."""
+
+_AT_ONCE = 1000
+"""Rows that a statement names."""
 
 
 class SqlJobs(ModelLookup):
@@ -97,8 +105,16 @@ class SqlJobs(ModelLookup):
     def open_jobs(self) -> list[Job]:
         """Return the jobs that are unfinished or hold a submission; see `Store.open_jobs`."""
         is_open = or_(JOBS.c.status.in_(rules.UNFINISHED), JOBS.c.submission_open)
+        query = select(*_MARK).where(self._mine(JOBS), is_open).order_by(JOBS.c.seq)
         with reading(self._engine) as connection:
-            query = select(JOBS).where(self._mine(JOBS), is_open).order_by(JOBS.c.seq)
+            marks = [(row[0], tuple(row[1:])) for row in connection.execute(query)]
+            return self._kept.open.renew(marks, partial(_jobs_at, connection))
+
+    def jobs_ended_since(self, at: int) -> list[Job]:
+        """Return the jobs that have ended since then; see `Store.jobs_ended_since`."""
+        lately = JOBS.c.finished_at >= at
+        query = select(JOBS).where(self._mine(JOBS), lately).order_by(JOBS.c.finished_at)
+        with reading(self._engine) as connection:
             return read_all(connection, query, kind=Job)
 
     def change_job(
@@ -236,12 +252,10 @@ class SqlJobs(ModelLookup):
 
     def _numbered(self, connection: Connection, numbers: Sequence[int]) -> list[Job]:
         """Return the jobs of the rows `numbers`, in that order."""
-        jobs = self._ended.known(numbers)
+        jobs = self._kept.ended.known(numbers)
         if missing := [number for number in numbers if number not in jobs]:
-            query = select(JOBS).where(JOBS.c.seq.in_(missing))
-            rows = connection.execute(query).mappings()
-            read = {row[JOBS.c.seq]: from_row(Job, row) for row in rows}
-            self._ended.keep(read)
+            read = _jobs_at(connection, missing)
+            self._kept.ended.keep(read)
             jobs |= read
         return [jobs[number] for number in numbers]
 
@@ -303,6 +317,16 @@ class SqlJobs(ModelLookup):
         if after.status.terminal and not job.status.terminal:
             announce_end(connection, after, at=now)
         return after
+
+
+def _jobs_at(connection: Connection, numbers: Sequence[int]) -> dict[int, Job]:
+    """Return the jobs of the rows `numbers`, by these."""
+    read: dict[int, Job] = {}
+    for begin in range(0, len(numbers), _AT_ONCE):
+        query = select(JOBS).where(JOBS.c.seq.in_(numbers[begin : begin + _AT_ONCE]))
+        rows = connection.execute(query).mappings()
+        read |= {row[JOBS.c.seq]: from_row(Job, row) for row in rows}
+    return read
 
 
 def _place(connection: Connection, query: Select[Any], *, given: dict[str, Any]) -> int:

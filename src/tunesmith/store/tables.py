@@ -71,6 +71,7 @@ PROJECTS = Table(
     Column("max_bytes", BigInteger),
     Column("max_jobs", BigInteger),
     Column("requests_per_minute", BigInteger),
+    Column("share", BigInteger),
     sqlite_autoincrement=True,
 )
 """One `Project` a row; the default one is there from the start."""
@@ -168,7 +169,7 @@ JOBS = Table(
     Column("organization", Text, nullable=False),
     Column("fine_tuned_model", Text),
     Column("trained_tokens", BigInteger),
-    Column("finished_at", BigInteger),
+    Column("finished_at", BigInteger, index=True),
     Column("estimated_finish", BigInteger),
     _json("result_files"),
     _json("error", nullable=True),
@@ -176,6 +177,8 @@ JOBS = Table(
     Column("crashes", Integer, nullable=False),
     Column("submission_open", Boolean, nullable=False, index=True),
     Column("stopping", Boolean, nullable=False, server_default=false()),
+    Column("began_at", BigInteger),
+    Column("run_seconds", BigInteger, nullable=False, server_default="0"),
     Column("run_events_seen", BigInteger, nullable=False),
     _project(),
     Index(None, "project", "seq"),
@@ -294,6 +297,18 @@ SIGNS_OF_LIFE = Table(
     Column("cluster_up", Boolean, nullable=False),
 )
 """One `SignOfLife` a row, the last of its process."""
+
+WAITS = Table(
+    "waits",
+    METADATA,
+    Column("job_id", String, ForeignKey("jobs.id"), primary_key=True),
+    Column("position", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    _json("missing"),
+    _json("held_by"),
+    Column("expected_start", BigInteger),
+)
+"""One `Wait` a row, as the controller last told it; of a job that waits no more until then too."""
 
 PERMISSIONS = Table(
     "checkpoint_permissions",

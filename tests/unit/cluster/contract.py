@@ -98,12 +98,15 @@ class ClusterContract:
     def test_a_running_submission_holds_its_processors(self, stage: Stage) -> None:
         nodes = stage.cluster.resources().nodes
         assert nodes
-        assert all(node.cpus > 0 and node.memory > 0 for node in nodes)
+        assert all(node.cpus > 0 and node.total["memory"] > 0 for node in nodes)
         total = sum(node.cpus for node in nodes)
         self.wait_for_free_cpus(stage, total)
         job = python(ENDLESS, cpus=0.5)
         stage.cluster.submit(job)
         stage.reach(job.id, SubmissionState.RUNNING)
+        status = stage.cluster.status(job.id)
+        assert status is not None
+        assert status.node in {node.id for node in nodes}
         self.wait_for_free_cpus(stage, total - 0.5)
         stage.cluster.stop(job.id)
         stage.reach(job.id, SubmissionState.STOPPED)

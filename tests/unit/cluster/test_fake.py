@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tunesmith.cluster.fake import FakeCluster
-from tunesmith.cluster.protocol import Cluster, Node, SubmissionState
+from tunesmith.cluster.fake import FakeCluster, empty_node
+from tunesmith.cluster.protocol import Cluster, SubmissionState
 from tunesmith.domain.errors import ClusterUnavailableError
 from unit.cluster.contract import ClusterContract, Stage, python
 
@@ -89,7 +89,7 @@ def test_a_cluster_that_was_lost_knows_nothing_and_takes_the_id_again(
 
 
 def test_the_resources_are_the_tests_to_set(cluster: FakeCluster) -> None:
-    cluster.nodes = (Node(id="a", cpus=8, memory=1), Node(id="b", cpus=4, memory=1))
+    cluster.nodes = (empty_node("a", cpus=8), empty_node("b", cpus=4))
     job = python("pass", cpus=3)
     cluster.submit(job)
     assert cluster.resources().free_cpus == 12

@@ -150,9 +150,9 @@ def resources_answers(dashboard: Dashboard, usage: Any) -> None:
 def test_resources_are_those_of_the_living_nodes(dashboard: Dashboard, ray: RayJobs) -> None:
     resources_answers(dashboard, {"loadMetricsReport": {"usage": {"CPU": [1.5, 4.0]}}})
     found = ray.resources()
-    assert [(node.id, node.cpus, node.memory) for node in found.nodes] == [
-        ("a", 4.0, 8e9),
-        ("b", 0.0, 0.0),
+    assert [(node.id, node.total) for node in found.nodes] == [
+        ("a", {"CPU": 4.0, "memory": 8e9}),
+        ("b", {}),
     ]
     assert found.free_cpus == 2.5
 

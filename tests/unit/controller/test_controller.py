@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from tunesmith.cluster.protocol import Node, SubmissionState
+from tunesmith.cluster.fake import empty_node
+from tunesmith.cluster.protocol import SubmissionState
 from tunesmith.domain.events import RunOutcome
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.jobs import JobChange, JobError, JobStatus
@@ -146,7 +147,7 @@ def test_a_second_job_waits_for_the_processors_and_then_runs(world: World) -> No
 
 
 def test_a_small_job_does_not_overtake_one_that_waits_for_more(world: World) -> None:
-    world.cluster.nodes = (Node(id="n", cpus=4.0, memory=1.0),)
+    world.cluster.nodes = (empty_node("n", cpus=4.0),)
     world.running(world.add_job(request=JobRequest(cpus=2)))
     large = world.step_until(world.add_job(request=JobRequest(cpus=4)), JobStatus.QUEUED)
     small = world.step_until(world.add_job(request=JobRequest(cpus=1)), JobStatus.QUEUED)
@@ -351,7 +352,7 @@ def test_pausing_stops_every_attempt_and_no_job_is_lost(world: World) -> None:
 def test_the_spec_stays_frozen_over_attempts_even_if_the_cluster_grows(world: World) -> None:
     job = world.running(world.add_job())
     before = world.run_of(job).read_spec()
-    world.cluster.nodes = (Node(id="big", cpus=64.0, memory=1.0),)
+    world.cluster.nodes = (empty_node("big", cpus=64.0),)
     world.cluster.lose()
 
     world.running(job)
@@ -361,7 +362,7 @@ def test_the_spec_stays_frozen_over_attempts_even_if_the_cluster_grows(world: Wo
 
 def test_on_a_cluster_that_became_smaller_the_job_takes_what_is_there(world: World) -> None:
     job = world.running(world.add_job())
-    world.cluster.nodes = (Node(id="small", cpus=1.0, memory=1.0),)
+    world.cluster.nodes = (empty_node("small", cpus=1.0),)
     world.cluster.lose()
 
     world.running(job)

@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from tunesmith.cluster.protocol import Node, SubmissionState
+from tunesmith.cluster.fake import empty_node
+from tunesmith.cluster.protocol import SubmissionState
 from tunesmith.domain.events import RunOutcome
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.jobs import JobStatus
@@ -20,7 +21,7 @@ from unit.controller.world import World, step_metrics
 def test_a_run_directory_that_cannot_be_read_harms_no_other_job(
     world: World, status: JobStatus
 ) -> None:
-    world.cluster.nodes = (Node(id="n", cpus=4.0, memory=1.0),)
+    world.cluster.nodes = (empty_node("n", cpus=4.0),)
     broken = world.running(world.add_job(request=JobRequest(cpus=2)))
     world.artifacts.put(f"runs/{broken.id}/spec.json", b'{"job_id": ')
     world.write(broken, checkpoint=step_metrics(1))
@@ -76,7 +77,7 @@ def test_a_finished_run_without_its_table_fails_instead_of_hanging(world: World)
 
 
 def test_while_no_node_has_joined_jobs_wait(world: World) -> None:
-    world.cluster.nodes = (Node(id="head", cpus=0.0, memory=1.0),)
+    world.cluster.nodes = (empty_node("head", cpus=0.0),)
     jobs = [world.add_job(), world.add_job(request=JobRequest(cpus=8))]
     for job in jobs:
         world.step_until(job, JobStatus.QUEUED)
@@ -84,21 +85,21 @@ def test_while_no_node_has_joined_jobs_wait(world: World) -> None:
         world.controller.step()
     assert [world.job(job).status for job in jobs] == [JobStatus.QUEUED] * 2
 
-    world.cluster.nodes += (Node(id="worker", cpus=8.0, memory=1.0),)
+    world.cluster.nodes += (empty_node("worker", cpus=8.0),)
 
     world.running(jobs[0])
 
 
 def test_a_job_whose_node_is_lost_waits_for_another_like_it(world: World) -> None:
-    world.cluster.nodes = (Node(id="big", cpus=8.0, memory=1.0),)
+    world.cluster.nodes = (empty_node("big", cpus=8.0),)
     job = world.running(world.add_job(request=JobRequest(cpus=8)))
-    world.cluster.nodes = (Node(id="small", cpus=2.0, memory=1.0),)
+    world.cluster.nodes = (empty_node("small", cpus=2.0),)
     world.cluster.lose()
     for _ in range(3):
         world.controller.step()
     assert world.job(job).status is JobStatus.QUEUED
 
-    world.cluster.nodes = (Node(id="big again", cpus=8.0, memory=1.0),)
+    world.cluster.nodes = (empty_node("big again", cpus=8.0),)
 
     assert world.running(job).attempt == 2
 

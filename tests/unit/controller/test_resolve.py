@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from tunesmith.cluster.protocol import Node, Resources
+from tunesmith.cluster.fake import empty_node
+from tunesmith.cluster.protocol import Resources
 from tunesmith.controller.resolve import WINDOW_STEPS, resolve_cpus, resolve_spec
 from tunesmith.domain.errors import InvalidRequestError
 from tunesmith.domain.files import File, Purpose
@@ -25,8 +26,8 @@ FILE = File(
 
 
 def test_all_processors_of_the_largest_node_are_taken_unless_fewer_are_asked_for() -> None:
-    nodes = (Node(id="a", cpus=4, memory=1), Node(id="b", cpus=16, memory=1))
-    resources = Resources(nodes=nodes, free_cpus=20)
+    nodes = (empty_node("a", cpus=4), empty_node("b", cpus=16))
+    resources = Resources(nodes=nodes)
 
     assert resolve_cpus(JobRequest(), resources) == 16
     assert resolve_cpus(JobRequest(cpus=3), resources) == 3
@@ -36,7 +37,7 @@ def test_all_processors_of_the_largest_node_are_taken_unless_fewer_are_asked_for
 
 def test_a_cluster_without_processors_holds_nothing() -> None:
     with pytest.raises(InvalidRequestError, match="the largest has 0"):
-        resolve_cpus(JobRequest(), Resources(nodes=(), free_cpus=0))
+        resolve_cpus(JobRequest(), Resources(nodes=()))
 
 
 def frozen(request: JobRequest, *, examples: int = 1000) -> TrainSpec:

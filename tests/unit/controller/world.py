@@ -20,6 +20,7 @@ from tunesmith.domain.ids import Dialect
 from tunesmith.domain.jobs import Job, JobStatus
 from tunesmith.domain.models import CatalogueEntry, PackageSource
 from tunesmith.domain.spec import JobRequest
+from tunesmith.store.sql import SqlStore
 
 ENTRY = CatalogueEntry(name="base", source=PackageSource(package="p", file="f"))
 
@@ -58,7 +59,9 @@ class World:
         )
         return Controller(doors, launcher, crash_retries=2)
 
-    def add_file(self, rows: list[object], name: str = "alpaca.jsonl") -> File:
+    def add_file(
+        self, rows: list[object], name: str = "alpaca.jsonl", *, within: SqlStore | None = None
+    ) -> File:
         content = "".join(json.dumps(row) + "\n" for row in rows).encode()
         file = File(
             id=f"file-{name}-{self.jobs_made}",
@@ -70,7 +73,7 @@ class World:
             key=f"files/{name}-{self.jobs_made}",
         )
         self.artifacts.put(file.key, content)
-        self.store.add_file(file)
+        (within or self.store).add_file(file)
         return file
 
     def add_job(
@@ -79,9 +82,11 @@ class World:
         rows: list[object] | None = None,
         request: JobRequest | None = None,
         validation_file: File | None = None,
+        within: SqlStore | None = None,
     ) -> Job:
+        """Add a job of the default project, or of that which `within` is the store of."""
         self.jobs_made += 1
-        file = self.add_file(good_rows() if rows is None else rows)
+        file = self.add_file(good_rows() if rows is None else rows, within=within)
         job = Job(
             id=f"ftjob-{self.jobs_made}",
             dialect=Dialect.OPENAI,
@@ -95,8 +100,7 @@ class World:
             seed=1,
             organization="org",
         )
-        self.store.add_job(job)
-        return job
+        return (within or self.store).add_job(job)
 
     def job(self, job: Job) -> Job:
         return self.store.job(job.id)

@@ -27,7 +27,7 @@ def job(name: str, *, status: JobStatus, dialect: Dialect = Dialect.OPENAI) -> J
 
 
 def listed(*jobs: Job, has_more: bool = False) -> str:
-    return jobs_to_json(Page(items=jobs, has_more=has_more))
+    return jobs_to_json(Page(items=jobs, has_more=has_more), {})
 
 
 def test_it_is_what_the_shape_of_a_list_would_be() -> None:

@@ -52,7 +52,7 @@ def test_a_job_has_each_key_that_openai_requires() -> None:
     }
     optional = {
         *("integrations", "estimated_finish", "method", "metadata", "user_provided_suffix"),
-        "tuning",
+        *("tuning", "queue"),
     }
     assert JobObject.to_wire(JOB).model_dump().keys() == required | optional
 

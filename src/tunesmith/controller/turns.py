@@ -1,0 +1,116 @@
+"""The queue as it stands: what is planned in each pass, and what waiting jobs are told of it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+from tunesmith.cluster.protocol import Resources, SubmissionState, SubmissionStatus
+from tunesmith.controller.doors import Doors
+from tunesmith.controller.fairness import HALF_LIFE, Ledger
+from tunesmith.controller.queue import Look, Plan, plan
+from tunesmith.controller.room import demand_of, largest_node
+from tunesmith.domain.jobs import Job, JobStatus
+from tunesmith.domain.queue import Wait
+
+TOLD_EVERY = 2
+"""Seconds between two times that waiting jobs are told anew."""
+_LOOKED_UP_EVERY = 30
+"""Seconds between two looks at the projects' shares and at what has ended."""
+_REMEMBERED = 3 * HALF_LIFE
+"""Seconds of the past that a controller that starts looks back on."""
+_RUNS = 50
+"""Ended runs whose lengths are thought of as usual."""
+
+
+class Turns:
+    """Plans each pass, and remembers from one to the next what the plan hangs on."""
+
+    def __init__(self, doors: Doors) -> None:
+        """Look up what was used before, and what was told, in the store of `doors`."""
+        self._store = doors.store
+        self._ledger: Ledger | None = None
+        self._lengths: deque[int] = deque(maxlen=_RUNS)
+        self._shares: dict[str, int] = {}
+        self._looked_up: int | None = None
+        self._told: dict[str, Wait] | None = None
+        self._told_at = 0
+
+    def plan(
+        self,
+        jobs: Sequence[Job],
+        resources: Resources,
+        *,
+        statuses: Mapping[str, SubmissionStatus | None],
+        now: int,
+    ) -> Plan:
+        """Return what is to be done with the waiting ones of `jobs`, all that are open.
+
+        `statuses` has those of the open attempts, by the job's id.
+        """
+        largest = largest_node(resources.nodes)
+        self._look_up(now, largest=largest)
+        holding: dict[str, float] = {}
+        for job in jobs:
+            if job.submission_open and job.status is JobStatus.RUNNING:
+                cpus = demand_of(job, largest=largest).cpus
+                holding[job.project] = holding.get(job.project, 0.0) + cpus
+        assert self._ledger is not None  # noqa: S101  looked up above
+        self._ledger.pass_to(now, holding)
+        places = {
+            job_id: status.node
+            for job_id, status in statuses.items()
+            if status is not None and status.node and status.state is SubmissionState.RUNNING
+        }
+        planned = plan(
+            Look(
+                now=now,
+                nodes=resources.nodes,
+                jobs=jobs,
+                places=places,
+                left=frozenset(
+                    job.id for job in jobs if job.submission_open and _has_left(job, statuses)
+                ),
+                used=self._ledger.used,
+                shares=self._shares,
+                usual=fmean(self._lengths) if self._lengths else None,
+            )
+        )
+        self._tell(planned, now=now)
+        return planned
+
+    def _look_up(self, now: int, *, largest: float) -> None:
+        if self._looked_up is not None and now < self._looked_up + _LOOKED_UP_EVERY:
+            return
+        since = now - _REMEMBERED if self._looked_up is None else self._looked_up
+        ended = self._store.jobs_ended_since(since)
+        self._lengths.extend(job.run_seconds for job in ended if job.status is JobStatus.SUCCEEDED)
+        if self._ledger is None:
+            self._ledger = Ledger(at=now)
+            self._ledger.remember((job, demand_of(job, largest=largest).cpus) for job in ended)
+        self._shares = {
+            project.name: project.share for project in self._store.list_projects() if project.share
+        }
+        self._looked_up = now
+
+    def _tell(self, planned: Plan, *, now: int) -> None:
+        """Tell those whose wait is another than was told, now and then, or once nobody waits."""
+        if self._told is None:
+            self._told = {wait.job_id: wait for wait in self._store.all_waits()}
+        if planned.waits and now < self._told_at + TOLD_EVERY:
+            return
+        waits = {wait.job_id: wait for wait in planned.waits}
+        news = [wait for job_id, wait in waits.items() if self._told.get(job_id) != wait]
+        over = self._told.keys() - waits.keys()
+        if news or over:
+            self._store.tell_waits(news, over=over)
+        self._told, self._told_at = waits, now
+
+
+def _has_left(job: Job, statuses: Mapping[str, SubmissionStatus | None]) -> bool:
+    """Tell whether the open attempt of `job` holds nothing; one not submitted yet soon will."""
+    status = statuses.get(job.id)
+    if status is None:
+        return job.status is not JobStatus.QUEUED
+    return status.state.ended
