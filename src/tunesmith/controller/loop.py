@@ -14,7 +14,6 @@ from tunesmith.controller.decide import Seen, decide
 from tunesmith.controller.doors import Doors
 from tunesmith.controller.ingest import Ingester
 from tunesmith.controller.launch import Launcher
-from tunesmith.controller.queue import Plan
 from tunesmith.controller.turns import Turns
 from tunesmith.domain.errors import (
     ArtifactMissingError,
@@ -30,6 +29,9 @@ from tunesmith.domain.log_context import marked_logs
 
 PAUSE = 0.25
 """Seconds between two passes; with Ray's own second or so, a cancelled job ends within 5 s."""
+
+LAUNCHES = 20
+"""Most jobs that a pass launches, so that no other job waits long for its turn to be cared for."""
 
 FAULTS_BORNE = 20
 """Passes in a row, 5 s, in which a job's run directory may be unreadable before the job fails."""
@@ -116,7 +118,8 @@ class Controller:
             return None
         now = int(self._doors.clock.now())
         planned = self._turns.plan(jobs, resources, statuses=statuses, now=now)
-        return _View(resources, statuses, planned)
+        launching = frozenset(planned.admitted[:LAUNCHES])
+        return _View(resources, statuses, launching=launching, yielding=planned.yielding)
 
     def _give_sign(self, *, up: bool) -> None:
         """Say that this controller is alive, now and then and upon each change of the cluster."""
@@ -153,8 +156,8 @@ class Controller:
             resources=view.resources if view else None,
             submission=view.statuses.get(job.id) if view else None,
             outcome=self._outcome(job),
-            admitted=view is not None and job.id in view.plan.admitted,
-            yields=view is not None and job.id in view.plan.yielding,
+            admitted=view is not None and job.id in view.launching,
+            yields=view is not None and job.id in view.yielding,
             crash_retries=self._crash_retries,
         )
         decision = decide(seen)
@@ -170,11 +173,12 @@ class _View:
 
     resources: Resources
     statuses: Mapping[str, SubmissionStatus | None]
-    plan: Plan
+    launching: frozenset[str]
+    yielding: frozenset[str]
 
     def lets_wait(self, job: Job) -> bool:
         """Tell whether nothing is to be done with `job` but to wait for its turn."""
-        return job.waits and job.id not in self.plan.admitted
+        return job.waits and job.id not in self.launching
 
 
 def _alive(cluster: Cluster, submission_id: str) -> bool:

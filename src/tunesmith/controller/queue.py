@@ -57,9 +57,9 @@ class Look:
 class Plan:
     """What is to be done with the jobs that wait."""
 
-    admitted: frozenset[str]
-    """Ids of the jobs that are to be launched now; also of those that no node can hold, which are
-    refused then."""
+    admitted: tuple[str, ...]
+    """Ids of the jobs that are to be launched now, in their turns; also of those that no node can
+    hold, which are refused then."""
     yielding: frozenset[str]
     """Ids of the running jobs that are to make room for one of higher priority."""
     waits: tuple[Wait, ...]
@@ -113,7 +113,7 @@ class _Planner:
             else:
                 self._waiting.append((job, reason))
         return Plan(
-            admitted=frozenset(self._admitted),
+            admitted=tuple(self._admitted),
             yielding=frozenset(attempt.job.id for attempt in self._yielding),
             waits=tuple(self._waits()),
         )

@@ -74,7 +74,7 @@ def in_line(found: Plan) -> list[str]:
 
 def test_jobs_are_launched_as_they_came_as_far_as_the_processors_reach() -> None:
     found = planned(waiting("first"), waiting("second"), waiting("third"))
-    assert found.admitted == {"first", "second"}
+    assert found.admitted == ("first", "second")
     assert in_line(found) == ["third"]
 
 
@@ -87,20 +87,20 @@ def test_a_job_fits_on_one_node_or_not_at_all() -> None:
         nodes=nodes,
         on={"one": "a", "two": "b"},
     )
-    assert found.admitted == set()
+    assert found.admitted == ()
     assert found.waits[0].missing == {"CPU": 1.0}
 
 
 def test_a_job_goes_where_it_leaves_the_least_free() -> None:
     nodes = (empty_node("large", cpus=8), empty_node("small", cpus=2))
     found = planned(waiting("little", cpus=2), waiting("much", cpus=8), nodes=nodes)
-    assert found.admitted == {"little", "much"}
+    assert found.admitted == ("little", "much")
 
 
 def test_what_others_hold_on_the_cluster_is_not_free() -> None:
     node = empty_node("a", cpus=4).model_copy(update={"free": {"CPU": 1.0, "memory": 1e12}})
     found = planned(waiting("next"), nodes=(node,))
-    assert found.admitted == set()
+    assert found.admitted == ()
     assert found.waits[0].reason == "It is the next, and lacks 1 CPU."
 
 
@@ -108,14 +108,14 @@ def test_memory_is_reckoned_as_processors_are() -> None:
     nodes = (empty_node("a", cpus=4, memory=4 * 2**30),)
     much = waiting("much", memory=3 * 2**30)
     found = planned(running("one", memory=2 * 2**30), much, nodes=nodes)
-    assert found.admitted == set()
+    assert found.admitted == ()
     assert found.waits[0].reason == "It is the next, and lacks 1.0 GiB of memory."
     assert found.waits[0].missing == {"memory": 2**30}
 
 
 def test_an_attempt_that_has_ended_on_the_cluster_holds_nothing() -> None:
     found = planned(running("over", cpus=4), waiting("next"), left={"over"})
-    assert found.admitted == {"next"}
+    assert found.admitted == ("next",)
 
 
 def test_an_attempt_whose_node_is_not_known_yet_holds_room_somewhere() -> None:
@@ -132,24 +132,24 @@ def test_an_attempt_whose_node_is_not_known_yet_holds_room_somewhere() -> None:
             usual=None,
         )
     )
-    assert found.admitted == {"second"}
+    assert found.admitted == ("second",)
 
 
 def test_what_no_node_can_hold_is_launched_to_be_refused_and_stands_in_nobodys_way() -> None:
     found = planned(waiting("huge", cpus=64), waiting("usual"))
-    assert found.admitted == {"huge", "usual"}
+    assert found.admitted == ("huge", "usual")
 
 
 def test_a_job_that_ran_waits_for_its_node_to_come_back() -> None:
     found = planned(waiting("ran", cpus=64, attempt=1), waiting("usual"))
-    assert found.admitted == {"usual"}
+    assert found.admitted == ("usual",)
     assert found.waits[0].reason == "No node that is there now can hold it."
 
 
 @pytest.mark.parametrize("nodes", [(), (empty_node("head", cpus=0),)])
 def test_all_wait_while_no_node_has_a_processor(nodes: tuple[Node, ...]) -> None:
     found = planned(waiting("first"), waiting("huge", cpus=64), nodes=nodes)
-    assert found.admitted == set()
+    assert found.admitted == ()
     assert {wait.reason for wait in found.waits} == {
         "The cluster has no node with a processor yet."
     }
@@ -160,20 +160,20 @@ class TestBackfill:
 
     def test_a_small_job_does_not_take_what_the_first_in_line_waits_for(self) -> None:
         found = planned(running("one"), waiting("large", cpus=4), waiting("small", cpus=1))
-        assert found.admitted == set()
+        assert found.admitted == ()
         assert found.waits[1].reason == "What is free is kept for the job that is the next."
         assert found.waits[1].missing == {}
 
     def test_a_small_job_takes_what_the_first_in_line_leaves_free(self) -> None:
         found = planned(running("one"), waiting("large", cpus=3), waiting("small", cpus=1))
-        assert found.admitted == {"small"}
+        assert found.admitted == ("small",)
 
     def test_a_small_job_runs_on_another_node_than_the_one_that_is_promised(self) -> None:
         nodes = (empty_node("a", cpus=4), empty_node("b", cpus=2))
         found = planned(
             running("one"), waiting("large", cpus=4), waiting("small", cpus=2), nodes=nodes
         )
-        assert found.admitted == {"small"}
+        assert found.admitted == ("small",)
 
     def test_a_job_that_ends_in_time_runs_ahead(self) -> None:
         found = planned(
@@ -182,11 +182,11 @@ class TestBackfill:
             waiting("late", cpus=1, max_run_seconds=600),
             waiting("in time", cpus=1, max_run_seconds=500),
         )
-        assert found.admitted == {"in time"}
+        assert found.admitted == ("in time",)
 
     def test_nobody_is_in_time_for_an_end_that_is_not_known(self) -> None:
         brief = waiting("brief", cpus=1, max_run_seconds=1)
-        assert planned(running("one"), waiting("large", cpus=4), brief).admitted == set()
+        assert planned(running("one"), waiting("large", cpus=4), brief).admitted == ()
 
 
 class TestPriority:
@@ -198,7 +198,7 @@ class TestPriority:
             waiting("normal", cpus=4),
             waiting("high", cpus=4, priority="high"),
         )
-        assert found.admitted == {"high"}
+        assert found.admitted == ("high",)
         assert in_line(found) == ["normal", "low"]
 
     def test_the_lowest_and_youngest_make_room_and_no_more_than_are_needed(self) -> None:
@@ -244,7 +244,7 @@ class TestFairness:
             waiting("modest", cpus=4, project="b"),
             used={"a": 100.0, "b": 10.0},
         )
-        assert found.admitted == {"modest"}
+        assert found.admitted == ("modest",)
 
     def test_turns_alternate_where_all_used_the_same(self) -> None:
         jobs = [waiting(f"a{n}", project="a") for n in range(3)]
