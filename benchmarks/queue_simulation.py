@@ -99,7 +99,7 @@ class Simulation:
             began = time.perf_counter()
             self._controller.step()
             self.passes.append(time.perf_counter() - began)
-            self._begin(self._cluster.submissions[before:])
+            self._begin()
         self._note_promises()
 
     @property
@@ -114,9 +114,10 @@ class Simulation:
     def _add(self, number: int) -> Course:
         project = f"project-{self._random.randrange(PROJECTS)}"
         store = self._store.within(project)
-        if number < PROJECTS * 20 and not store.list_files(
-            purpose=None, after=None, limit=1, order="asc"
-        ).items:
+        if (
+            number < PROJECTS * 20
+            and not store.list_files(purpose=None, after=None, limit=1, order="asc").items
+        ):
             store.add_file(_file(project))
         seconds = int(min(max(self._random.lognormvariate(9.2, 1.0), 300), 12 * 3600))
         bounded = self._random.random() < 0.3
@@ -128,7 +129,7 @@ class Simulation:
         store.add_job(_job(number, project, request=request))
         return Course(seconds, dies=self._random.random() < 0.1)
 
-    def _begin(self, submissions: list[object]) -> None:
+    def _begin(self) -> None:
         now = self._clock.now()
         for job in self._store.open_jobs():
             if job.submission_open and job.submission_id not in self._alive:
@@ -186,7 +187,9 @@ def main() -> dict[str, float]:
         simulation = Simulation(
             Path(folder), nodes=arguments.nodes, jobs=arguments.jobs, seed=arguments.seed
         )
-        print(f"{arguments.jobs} jobs were put into the queue in {time.perf_counter() - began:.0f} s")
+        print(
+            f"{arguments.jobs} jobs were put into the queue in {time.perf_counter() - began:.0f} s"
+        )
         after_first_hour = 0.0
         for minute in range(arguments.hours * 60):
             simulation.minute()

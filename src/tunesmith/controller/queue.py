@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -62,8 +62,13 @@ class Plan:
     hold, which are refused then."""
     yielding: frozenset[str]
     """Ids of the running jobs that are to make room for one of higher priority."""
-    waits: tuple[Wait, ...]
-    """Why each other job waits, in the order of their turns."""
+    reasons: Callable[[], Iterator[Wait]]
+    """Works out `waits`, which few passes need."""
+
+    @cached_property
+    def waits(self) -> tuple[Wait, ...]:
+        """Why each other job waits, in the order of their turns."""
+        return tuple(self.reasons())
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,7 @@ class _Planner:
         return Plan(
             admitted=tuple(self._admitted),
             yielding=frozenset(attempt.job.id for attempt in self._yielding),
-            waits=tuple(self._waits()),
+            reasons=self._waits,
         )
 
     def _turn(self, job: Job, demand: Demand) -> str | None:

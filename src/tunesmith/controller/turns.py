@@ -95,10 +95,10 @@ class Turns:
         self._looked_up = now
 
     def _tell(self, planned: Plan, *, now: int) -> None:
-        """Tell those whose wait is another than was told, now and then, or once nobody waits."""
+        """Now and then, tell those whose wait is another than was told."""
         if self._told is None:
             self._told = {wait.job_id: wait for wait in self._store.all_waits()}
-        if planned.waits and now < self._told_at + TOLD_EVERY:
+        if now < self._told_at + TOLD_EVERY:
             return
         waits = {wait.job_id: wait for wait in planned.waits}
         news = [wait for job_id, wait in waits.items() if self._told.get(job_id) != wait]
