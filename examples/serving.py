@@ -65,12 +65,11 @@ def clear(folder: Path) -> None:
 
     Exits where another run is going on here, or its service was left behind.
     """
-    with (folder / "serve.lock").open("a+") as lock:
+    with (folder / "serve.lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            lock.seek(0)
-            sys.exit(f"Process {lock.read()} still serves '{folder}'. End it, then try again.")
+            sys.exit(f"A service still uses '{folder}'. End it, then try again.")
         for left in folder.iterdir():
             if left.is_dir() and left.name not in ("models", "ray"):
                 shutil.rmtree(left)

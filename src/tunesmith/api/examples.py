@@ -374,7 +374,9 @@ def _webhooks() -> list[Wire]:
 
 def _health() -> list[Wire]:
     return [
-        ReadyObject(status="ready", store=True, controller=True, cluster=True, missing=[]),
+        ReadyObject(
+            status="ready", store=True, controller=True, cluster=True, standby=False, missing=[]
+        ),
         OpeaHealth(
             title="Tunesmith", version="0.1.0", description="Fine-tuning of language models"
         ),

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 
 from tunesmith.api.answers import WireRoute
 from tunesmith.api.services import Serviced, Services
-from tunesmith.domain.liveness import BEAT, CONTROLLER, PATIENCE, SignOfLife
+from tunesmith.domain.liveness import BEAT, CONTROLLER, PATIENCE, STANDBY, SignOfLife
 from tunesmith.protocol.health import ReadyObject
 from tunesmith.protocol.opea import OpeaHealth
 
@@ -62,15 +62,17 @@ def statistics() -> dict[str, dict[str, float]]:
 def _look(services: Services) -> ReadyObject:
     try:
         sign = services.store.last_sign(CONTROLLER)
+        standby = services.store.lease(STANDBY) is not None
     except Exception:  # noqa: BLE001  whatever keeps it from answering is what this is asked for
         _log.exception("The database does not answer")
         return _found(store=False, missing=["The database does not answer; see the log."])
     if sign is None or services.now() - sign.at > PATIENCE:
-        return _found(store=True, missing=[_no_sign(sign, now=services.now())])
+        missing = [_no_sign(sign, now=services.now())]
+        return _found(store=True, standby=standby, missing=missing)
     if not sign.cluster_up:
         missing = ["Ray does not answer the controller, or has not started yet."]
-        return _found(store=True, controller=True, missing=missing)
-    return _found(store=True, controller=True, cluster=True, missing=[])
+        return _found(store=True, controller=True, standby=standby, missing=missing)
+    return _found(store=True, controller=True, cluster=True, standby=standby, missing=[])
 
 
 def _no_sign(sign: SignOfLife | None, *, now: int) -> str:
@@ -80,12 +82,18 @@ def _no_sign(sign: SignOfLife | None, *, now: int) -> str:
 
 
 def _found(
-    *, store: bool, controller: bool = False, cluster: bool = False, missing: list[str]
+    *,
+    store: bool,
+    controller: bool = False,
+    cluster: bool = False,
+    standby: bool = False,
+    missing: list[str],
 ) -> ReadyObject:
     return ReadyObject(
         status="unready" if missing else "ready",
         store=store,
         controller=controller,
         cluster=cluster,
+        standby=standby,
         missing=missing,
     )

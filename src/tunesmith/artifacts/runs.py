@@ -59,14 +59,25 @@ class RunDirectory:
         return TrainSpec.model_validate_json(self._artifacts.get(f"{self.prefix}/spec.json"))
 
     def claim(self, attempt: int) -> None:
-        """Make `attempt` the only one that may write; an older one that is left over gives up."""
-        self._artifacts.put(f"{self.prefix}/attempt", str(attempt).encode())
+        """Make `attempt` the only one that may write; an older one that is left over gives up.
+
+        Raises `StaleJobError` if a later one has claimed the run already.
+        """
+        key = f"{self.prefix}/attempt"
+        if self._artifacts.exists(key) and self._claimed() > attempt:
+            raise self._replaced(attempt)
+        self._artifacts.put(key, str(attempt).encode())
 
     def check_claim(self, attempt: int) -> None:
         """Raise `StaleJobError` if another attempt has claimed the run since."""
-        holder = int(self._artifacts.get(f"{self.prefix}/attempt"))
-        if holder != attempt:
-            raise StaleJobError(f"Attempt {attempt} was replaced by attempt {holder}.")
+        if self._claimed() != attempt:
+            raise self._replaced(attempt)
+
+    def _claimed(self) -> int:
+        return int(self._artifacts.get(f"{self.prefix}/attempt"))
+
+    def _replaced(self, attempt: int) -> StaleJobError:
+        return StaleJobError(f"Attempt {attempt} was replaced by attempt {self._claimed()}.")
 
     def pin_base_model(self, entry: CatalogueEntry) -> None:
         """Make `entry` the base model of all later attempts."""

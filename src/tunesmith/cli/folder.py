@@ -1,9 +1,8 @@
-"""The data folder's locks: one service and one controller at a time."""
+"""The data folder: made where absent, and shared by the services that use it."""
 
 from __future__ import annotations
 
 import fcntl
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,27 +28,23 @@ def open_folder(folder: Path) -> Path:
 
 
 @contextmanager
-def holding(path: Path, *, patience: float) -> Iterator[None]:
-    """Hold the lock file `path`, which the kernel releases however this process ends.
+def sharing(folder: Path, *, patience: float) -> Iterator[None]:
+    """Hold the lock of `folder` with other services; the kernel frees it however this process ends.
 
-    Waits `patience` seconds for another holder to leave, then raises `FolderInUseError`.
+    Waits `patience` seconds for a process that has the folder to itself, such as one that
+    empties it, then raises `FolderInUseError`.
     """
     deadline = time.monotonic() + patience
-    with path.open("a+") as file:
+    with (folder / "serve.lock").open("a+") as file:
         while True:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    file.seek(0)
                     raise FolderInUseError(
-                        f"The data folder '{path.parent}' is used by another service "
-                        f"(process {file.read().strip() or 'unknown'}). "
-                        "End that one, or name another folder with --data."
+                        f"Another process has the data folder '{folder}' to itself. "
+                        "Wait for its end, or name another folder with --data."
                     ) from None
                 time.sleep(0.05)
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
         yield

@@ -6,6 +6,9 @@ through a pipe to the child's standard input: when the pipe closes without a
 SIGTERM, the API died, and the controller leaves Ray and its jobs running for
 the next `tunesmith serve` to find.
 
+Several services may share a data folder. One of their controllers leads; the
+others stand by, and one of them takes over when it is gone.
+
 Each process imports only what it needs, so that the API answers at once.
 """
 
@@ -14,12 +17,15 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -27,10 +33,11 @@ from typing import TYPE_CHECKING
 from tunesmith import __version__
 from tunesmith.artifacts.local import LocalArtifacts
 from tunesmith.cli.database import open_store
-from tunesmith.cli.folder import holding, open_folder
+from tunesmith.cli.folder import open_folder, sharing
 from tunesmith.cli.tokenizers import TokenizerFolders
 from tunesmith.domain.clock import SystemClock
 from tunesmith.domain.errors import ClusterUnavailableError, SettingsError
+from tunesmith.domain.liveness import CONTROLLER
 from tunesmith.domain.log_context import MaskingFormatter
 from tunesmith.settings import Settings, environment_secrets
 
@@ -58,12 +65,12 @@ def serve_service(settings: Settings) -> None:
     """Run the service until SIGINT or SIGTERM.
 
     Raises `SettingsError` where the folder or the address cannot be used, and
-    `FolderInUseError` where another service holds the folder.
+    `FolderInUseError` where another process has the folder to itself.
     """
     _check_extras(settings)
     folder = open_folder(settings.data)
     _log_to_stderr(settings)
-    with holding(folder / "serve.lock", patience=3.0), _bind(settings) as listener:
+    with sharing(folder, patience=3.0), _bind(settings) as listener:
         store = open_store(folder)
         _check_keys(settings, listener, store=store)
         _serve_api(settings, listener, store=store)
@@ -134,6 +141,8 @@ class ControllerProcess:
     def __init__(self, settings: Settings) -> None:
         """Start nothing yet."""
         self._settings = settings
+        # The child that is started again takes up the lease of the one that died.
+        self._holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._child: subprocess.Popen[bytes] | None = None
         self._leaving = threading.Event()
         self._lock = threading.Lock()
@@ -152,7 +161,7 @@ class ControllerProcess:
                 logger.error("The controller %s; it is started again.", end)
 
     def end(self) -> None:
-        """Ask the child to end its jobs and Ray, and wait for it."""
+        """Ask the child to leave, with its jobs and Ray where nobody stands by, and wait for it."""
         self._leaving.set()
         with self._lock:
             child = self._child
@@ -181,7 +190,7 @@ class ControllerProcess:
     def _start(self) -> subprocess.Popen[bytes]:
         # A session of its own: a terminal's Ctrl-C reaches the API alone, which then ends the rest.
         child = subprocess.Popen(
-            [sys.executable, "-m", "tunesmith.cli.serve"],
+            [sys.executable, "-m", "tunesmith.cli.serve", self._holder],
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
@@ -191,40 +200,56 @@ class ControllerProcess:
         return child
 
 
-def run_controller(settings: Settings) -> None:
-    """Run the controller until SIGTERM or the end of standard input."""
+def run_controller(settings: Settings, holder: str) -> None:
+    """Run the controller until SIGTERM or the end of standard input.
+
+    It stands by until it leads under the name `holder`, and ends where another takes over.
+    """
+    from tunesmith.controller.lead import holding, stand_by
+
+    _log_to_stderr(settings)
+    stop, deserted = threading.Event(), threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_watch_parent, args=(stop, deserted), daemon=True).start()
+    store = open_store(settings.data)
+    lease = stand_by(store, holder, stop=stop)
+    if lease is None:
+        return
+    cluster = _open_cluster(settings, leads=partial(_leads, store, holder))
+    with holding(store, lease, given_up=deserted):
+        controller = _controller(settings, store.fenced(lease), cluster=cluster, stop=stop)
+        controller.run(stop)
+    if stop.is_set() and not deserted.is_set():
+        _leave(cluster, controller, store=store, holder=holder)
+
+
+def _controller(
+    settings: Settings, store: Store, *, cluster: LocalRay | RayJobs, stop: threading.Event
+) -> Controller:
+    """Return the controller, with what works beside it until `stop`."""
     from tunesmith.controller.doors import Doors
     from tunesmith.controller.launch import Launcher
     from tunesmith.controller.loop import Controller
     from tunesmith.controller.sweep import keep_swept
     from tunesmith.controller.webhooks import keep_delivering
 
-    _log_to_stderr(settings)
     artifacts = LocalArtifacts(settings.data)
-    stop, deserted = threading.Event(), threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_watch_parent, args=(stop, deserted), daemon=True).start()
-    with holding(settings.data / "controller.lock", patience=30.0):
-        cluster = _open_cluster(settings)
-        doors = Doors(
-            store=open_store(settings.data),
-            cluster=cluster,
-            artifacts=artifacts,
-            clock=SystemClock(),
-        )
-        launcher = Launcher(
-            artifacts,
-            location=str(settings.data),
-            catalogue=settings.catalogue,
-            keep_checkpoints=settings.keep_checkpoints,
-        )
-        threading.Thread(target=keep_swept, args=(doors, stop), daemon=True).start()
-        threading.Thread(target=keep_delivering, args=(doors, stop), daemon=True).start()
-        controller = Controller(doors, launcher, crash_retries=settings.crash_retries)
-        controller.run(stop)
-        if not deserted.is_set():
-            _end_cluster(cluster, controller)
+    doors = Doors(store=store, cluster=cluster, artifacts=artifacts, clock=SystemClock())
+    launcher = Launcher(
+        artifacts,
+        location=str(settings.data),
+        catalogue=settings.catalogue,
+        keep_checkpoints=settings.keep_checkpoints,
+    )
+    threading.Thread(target=keep_swept, args=(doors, stop), daemon=True).start()
+    threading.Thread(target=keep_delivering, args=(doors, stop), daemon=True).start()
+    return Controller(doors, launcher, crash_retries=settings.crash_retries)
+
+
+def _leads(store: Store, holder: str) -> bool:
+    lease = store.lease(CONTROLLER)
+    return lease is not None and lease.holder == holder
 
 
 def _watch_parent(stop: threading.Event, deserted: threading.Event) -> None:
@@ -237,30 +262,40 @@ def _watch_parent(stop: threading.Event, deserted: threading.Event) -> None:
     stop.set()
 
 
-def _open_cluster(settings: Settings) -> LocalRay | RayJobs:
+def _open_cluster(settings: Settings, *, leads: Callable[[], bool]) -> LocalRay | RayJobs:
     if settings.ray_address:
         from tunesmith.cluster.ray_jobs import RayJobs
 
         return RayJobs(settings.ray_address, python=settings.ray_python, token=settings.ray_token)
     from tunesmith.cluster.local_head import LocalRay
 
-    head = LocalRay(settings.data / "ray")
+    head = LocalRay(settings.data / "ray", leads=leads)
     head.start()
     return head
 
 
-def _end_cluster(cluster: LocalRay | RayJobs, controller: Controller) -> None:
-    """End our own Ray and the attempts on it; those on somebody else's cluster go on."""
+def _leave(
+    cluster: LocalRay | RayJobs, controller: Controller, *, store: Store, holder: str
+) -> None:
+    """Leave our own Ray to the controller that stands by; without one, end it and its attempts.
+
+    The attempts on somebody else's cluster go on.
+    """
     from tunesmith.cluster.local_head import LocalRay
+    from tunesmith.controller.lead import holding, take_back
 
     if not isinstance(cluster, LocalRay):
         return
-    try:
-        controller.pause_all(patience=STOP_PATIENCE)
-    except ClusterUnavailableError:
-        logger.info("Ray does not answer; there is nothing to stop.")
-    finally:
-        cluster.shutdown()
+    lease = take_back(store, holder)
+    if lease is None:
+        return
+    with holding(store, lease):
+        try:
+            controller.pause_all(patience=STOP_PATIENCE)
+        except ClusterUnavailableError:
+            logger.info("Ray does not answer; there is nothing to stop.")
+        finally:
+            cluster.shutdown()
 
 
 def _bind(settings: Settings) -> socket.socket:
@@ -325,8 +360,8 @@ def _log_to_stderr(settings: Settings) -> None:
 
 
 def main() -> None:
-    """Run the controller with the settings on the first line of standard input."""
-    run_controller(Settings.model_validate_json(sys.stdin.buffer.readline()))
+    """Run the controller that the command line names, with the settings on standard input."""
+    run_controller(Settings.model_validate_json(sys.stdin.buffer.readline()), sys.argv[1])
 
 
 if __name__ == "__main__":

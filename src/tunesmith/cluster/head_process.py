@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import random
@@ -13,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -58,6 +60,7 @@ class HeadFolder:
       head.json  the `Head` that was launched last
       head.log   what `ray start` printed
       token      the secret that the head asks of everybody, mode 600
+      lock       locked by who starts, adopts or ends the head
     """
 
     def __init__(self, folder: Path) -> None:
@@ -81,6 +84,14 @@ class HeadFolder:
             aside.write_text(secrets.token_hex(32))
             aside.replace(path)
         return path.read_text()
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep all other processes out of their `locked` blocks while this one lasts."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (self._folder / "lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def find(self) -> Head | None:
         """Return the head of this folder that is still alive, if there is one."""

@@ -8,6 +8,8 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tunesmith.cluster.head_process import Head, HeadFolder
@@ -35,11 +37,17 @@ class LocalRay:
     answers, each method of `Cluster` raises `ClusterUnavailableError`. When a head has died,
     every process that it had started is ended before the next one starts: where `status`
     says `None`, nothing of that submission runs any more.
+
+    Of several processes with the same folder, only the one that leads starts or ends a head.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Take the folder of the head's files (see `HeadFolder`); nothing is started yet."""
+    def __init__(self, folder: Path, *, leads: Callable[[], bool] = lambda: True) -> None:
+        """Take the folder of the head's files (see `HeadFolder`); nothing is started yet.
+
+        `leads` tells whether this process is the one that leads.
+        """
         self._folder = HeadFolder(folder)
+        self._leads = leads
         self._jobs: RayJobs | None = None
         self._reason = "Ray is starting."
         self._leaving = threading.Event()
@@ -50,9 +58,13 @@ class LocalRay:
         self._keeper.start()
 
     def shutdown(self) -> None:
-        """End the head with all its processes and wait for them, about 3 s."""
+        """End the head with all its processes and wait for them, about 3 s.
+
+        Raises `ClusterUnavailableError` where another process leads by now.
+        """
         self.detach()
-        self._folder.end()
+        with self._leading():
+            self._folder.end()
 
     def detach(self) -> None:
         """Leave the head running for the next service."""
@@ -102,7 +114,8 @@ class LocalRay:
 
         Raises `ClusterUnavailableError` where it does not come up.
         """
-        head = self._folder.find() or self._folder.launch()
+        with self._leading():
+            head = self._folder.find() or self._folder.launch()
         jobs = RayJobs(head.address, python=sys.executable, token=self._folder.token())
         ready = self._wait_until_ready(head, jobs)
         if ready:
@@ -113,10 +126,22 @@ class LocalRay:
             self._jobs = None
         if self._leaving.is_set():
             return
-        self._folder.end()
+        with self._leading():
+            self._folder.end()
         if not ready:
             raise ClusterUnavailableError(f"it did not come up; '{self._folder.log}' says more.")
         _log.warning("Ray died and is started anew; '%s' says more.", self._folder.log)
+
+    @contextmanager
+    def _leading(self) -> Iterator[None]:
+        """Open a block in which nobody else starts, adopts or ends the head.
+
+        Raises `ClusterUnavailableError` where another process leads: it keeps the head by now.
+        """
+        with self._folder.locked():
+            if not self._leads():
+                raise ClusterUnavailableError("Another controller leads, and keeps Ray.")
+            yield
 
     def _wait_until_ready(self, head: Head, jobs: RayJobs) -> bool:
         """Tell whether the head came to know its node, without which nothing can run."""

@@ -19,6 +19,7 @@ from tunesmith.domain.errors import (
     ArtifactMissingError,
     ClusterUnavailableError,
     ConflictError,
+    LeaseLostError,
     NotFoundError,
     StaleJobError,
 )
@@ -40,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 
 class Controller:
-    """Makes the world match the store. One controller at a time works on a store."""
+    """Makes the world match the store. One controller at a time works on a store: who leads."""
 
     def __init__(self, doors: Doors, launcher: Launcher, *, crash_retries: int) -> None:
         """Work through `doors`; launch a crashed job again `crash_retries` times."""
@@ -54,10 +55,16 @@ class Controller:
         self._sign: SignOfLife | None = None
 
     def run(self, stop: threading.Event) -> None:
-        """Work until `stop` is set. A fault in one pass is logged, and the next pass tries anew."""
+        """Work until `stop` is set, or another leads by now.
+
+        A fault in one pass is logged, and the next pass tries anew.
+        """
         while not stop.wait(PAUSE):
             try:
                 self.step()
+            except LeaseLostError:
+                logger.warning("Another controller leads by now; this one leaves the rest to it.")
+                break
             except Exception:
                 logger.exception("A pass of the controller failed; the next one tries again.")
         self._actor.close()
@@ -80,6 +87,8 @@ class Controller:
         try:
             self._care_for(job, view)
             self._faults[job.id] = 0
+        except LeaseLostError:
+            raise
         except (StaleJobError, ConflictError, NotFoundError):
             # Somebody changed the job under our hands; the next pass sees how it is now.
             logger.debug("Job %s changed meanwhile.", job.id)

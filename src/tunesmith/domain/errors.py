@@ -12,6 +12,7 @@
     │       └── QuotaError         too many bytes or jobs; waiting alone does not help
     └── SystemFaultError           the operator (or time) must mend it
         ├── StaleJobError          somebody else changed the job first
+        ├── LeaseLostError         another controller leads by now
         ├── ArtifactMissingError   a key holds no bytes
         ├── ArtifactKeyError       a key would lead out of the data folder
         ├── DiskFullError          nothing more can be written
@@ -19,7 +20,7 @@
         ├── ClusterUnavailableError  Ray does not answer; nothing is known of its jobs
         ├── TokenizerMissingError  a model's tokenizer cannot be had here
         ├── SettingsError          a setting cannot be used
-        └── FolderInUseError       another service holds the data folder
+        └── FolderInUseError       another process has the data folder to itself
 
 The first line of a class's docstring is its default message. HTTP codes are
 chosen in `tunesmith.api.app` alone.
@@ -102,6 +103,10 @@ class StaleJobError(SystemFaultError):
     """The job was changed by somebody else in the meantime."""
 
 
+class LeaseLostError(SystemFaultError):
+    """Another process has taken the lease in the meantime."""
+
+
 class ArtifactMissingError(SystemFaultError):
     """There are no bytes under that key."""
 
@@ -137,4 +142,4 @@ class SettingsError(SystemFaultError):
 
 
 class FolderInUseError(SystemFaultError):
-    """Another Tunesmith service is using this data folder."""
+    """Another process has this data folder to itself."""

@@ -18,5 +18,7 @@ class ReadyObject(Wire):
     """Whether the controller has given a sign of life within the last 30 s."""
     cluster: bool
     """Whether Ray answered the controller then."""
+    standby: bool
+    """Whether a second controller stands by, to take over from the one that leads."""
     missing: list[str]
     """What is missing, in words."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 from pydantic_core import from_json
 from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event
@@ -12,6 +13,9 @@ from tunesmith.domain.errors import BusyError, DiskFullError
 
 _WRITES = "tunesmith_writes"
 """Execution option of a connection whose transactions write."""
+
+_GUARD = "tunesmith_guard"
+"""Execution option of an engine: what each transaction that writes is to pass first."""
 
 _CONNECTIONS = 40
 """Connections that stay open: as many as the API has threads, since opening one takes long."""
@@ -47,9 +51,22 @@ def reading(engine: Engine) -> AbstractContextManager[Connection]:
     return engine.begin()
 
 
-def writing(engine: Engine) -> AbstractContextManager[Connection]:
-    """Open a transaction that commits at the block's end, or undoes all where it raises."""
-    return engine.execution_options(**{_WRITES: True}).begin()
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """Open a transaction that commits at the block's end, or undoes all where it raises.
+
+    Raises what the guard of a `guarded` engine raises.
+    """
+    with engine.execution_options(**{_WRITES: True}).begin() as connection:
+        guard = connection.get_execution_options().get(_GUARD)
+        if guard is not None:
+            guard(connection)
+        yield connection
+
+
+def guarded(engine: Engine, guard: Callable[[Connection], None]) -> Engine:
+    """Return `engine` such that each transaction that writes begins with `guard`."""
+    return engine.execution_options(**{_GUARD: guard})
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:

@@ -10,7 +10,7 @@ from tunesmith.domain.files import File, Purpose
 from tunesmith.domain.idempotency import IdempotencyKey
 from tunesmith.domain.jobs import Job, JobChange
 from tunesmith.domain.keys import ApiKey
-from tunesmith.domain.liveness import SignOfLife
+from tunesmith.domain.liveness import Lease, SignOfLife
 from tunesmith.domain.models import TunedModel
 from tunesmith.domain.projects import Limits, Project
 from tunesmith.domain.queue import Wait
@@ -343,6 +343,29 @@ class LifeStore(Protocol):
         """Return the last sign of `process`; `None` where there never was one."""
 
 
+class LeaseStore(Protocol):
+    """Keeps leases, by which one of several processes does what only one may."""
+
+    def take_lease(self, name: str, holder: str) -> Lease | None:
+        """Give `holder` the lease of that name for `LEASE_LIFE` seconds, and return it.
+
+        Returns `None` where another holds it by the store's clock. Who holds it already
+        begins another term, and with its old one is shut out.
+        """
+
+    def renew_lease(self, lease: Lease) -> None:
+        """Let `lease` hold for another `LEASE_LIFE` seconds, also where it has expired meanwhile.
+
+        Raises `LeaseLostError` where it was taken or released since.
+        """
+
+    def release_lease(self, lease: Lease) -> None:
+        """Give `lease` back, so that another need not wait; nothing happens where it is lost."""
+
+    def lease(self, name: str) -> Lease | None:
+        """Return the lease of that name if somebody holds it by the store's clock."""
+
+
 class Store(
     FileStore,
     UploadStore,
@@ -353,6 +376,7 @@ class Store(
     KeyStore,
     WebhookStore,
     LifeStore,
+    LeaseStore,
     Protocol,
 ):
     """Keeps the service's state. Each method is one transaction.
@@ -366,6 +390,13 @@ class Store(
     @property
     def local(self) -> bool:
         """Whether short questions are answered at once, since the database is a local file."""
+
+    def fenced(self, lease: Lease) -> Self:
+        """Return this store as the holder of `lease` writes to it.
+
+        Whatever it would change, it changes in a transaction that finds the lease still
+        its own, and else raises `LeaseLostError`.
+        """
 
     def within(self, project: str, limits: Limits | None = None) -> Self:
         """Return this store as `project` sees it, where it may have as much as `limits` say.

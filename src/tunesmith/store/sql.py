@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from tunesmith.domain.clock import Clock
+from tunesmith.domain.liveness import Lease
 from tunesmith.domain.projects import Limits
-from tunesmith.store.database import open_database
+from tunesmith.store.database import guarded, open_database
 from tunesmith.store.kept import KeptJobs
 from tunesmith.store.schema import upgrade
 from tunesmith.store.sql_files import SqlFiles
 from tunesmith.store.sql_jobs import SqlJobs
 from tunesmith.store.sql_keys import SqlKeys
+from tunesmith.store.sql_leases import SqlLeases, check_held
 from tunesmith.store.sql_life import SqlLife
 from tunesmith.store.sql_models import SqlModels
 from tunesmith.store.sql_permissions import SqlPermissions
@@ -28,6 +32,7 @@ class SqlStore(
     SqlKeys,
     SqlWebhooks,
     SqlLife,
+    SqlLeases,
 ):
     """Keeps everything in one database, which several processes and threads may share.
 
@@ -50,6 +55,16 @@ class SqlStore(
         if (project, limits) == (self._project, self._limits):
             return self
         return SqlStore(self._engine, self._clock, project=project, limits=limits, kept=self._kept)
+
+    def fenced(self, lease: Lease) -> SqlStore:
+        """Return the store of who holds `lease`; see `Store.fenced`."""
+        return SqlStore(
+            guarded(self._engine, partial(check_held, lease=lease)),
+            self._clock,
+            project=self._project,
+            limits=self._limits,
+            kept=self._kept,
+        )
 
     @property
     def local(self) -> bool:

@@ -14,6 +14,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Double,
     ForeignKey,
     Index,
     Integer,
@@ -309,6 +310,16 @@ WAITS = Table(
     Column("expected_start", BigInteger),
 )
 """One `Wait` a row, as the controller last told it; of a job that waits no more until then too."""
+
+LEASES = Table(
+    "leases",
+    METADATA,
+    Column("name", String, primary_key=True),
+    Column("holder", String, nullable=False),
+    Column("term", BigInteger, nullable=False),
+    Column("expires_at", Double, nullable=False),
+)
+"""One `Lease` a row."""
 
 PERMISSIONS = Table(
     "checkpoint_permissions",

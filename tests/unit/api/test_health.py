@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from tunesmith.api.app import create_app
-from tunesmith.domain.liveness import CONTROLLER, PATIENCE, SignOfLife
+from tunesmith.domain.liveness import CONTROLLER, LEASE_LIFE, PATIENCE, STANDBY, SignOfLife
 
 
 def sign(world: Any, *, cluster_up: bool = True) -> None:
@@ -26,8 +26,20 @@ def test_a_service_whose_controller_and_cluster_live_is_ready(http: TestClient, 
         "store": True,
         "controller": True,
         "cluster": True,
+        "standby": False,
         "missing": [],
     }
+
+
+def test_it_is_told_whether_another_controller_would_take_over(
+    http: TestClient, world: Any
+) -> None:
+    sign(world)
+    world.store.take_lease(STANDBY, "second")
+    assert http.get("/ready").json()["standby"] is True
+
+    world.clock.advance(LEASE_LIFE)
+    assert http.get("/ready").json()["standby"] is False
 
 
 def test_a_service_whose_controller_never_came_up_is_not_ready(http: TestClient) -> None:

@@ -101,6 +101,13 @@ def test_only_the_latest_attempt_may_write(run: RunDirectory) -> None:
         run.check_claim(1)
 
 
+def test_an_older_attempt_cannot_claim_a_run_back(run: RunDirectory) -> None:
+    run.claim(2)
+    with pytest.raises(StaleJobError, match="Attempt 1 was replaced by attempt 2"):
+        run.claim(1)
+    run.check_claim(2)
+
+
 def test_a_reader_meets_each_event_once_however_often_it_starts_again(run: RunDirectory) -> None:
     assert run.events(after=0) == []
     for number in (1, 2, 3):

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tunesmith.cli.database import open_store
-from tunesmith.cli.folder import holding, open_folder
+from tunesmith.cli.folder import open_folder, sharing
 from tunesmith.domain.errors import FolderInUseError, SettingsError
 
 
@@ -42,38 +42,43 @@ def test_a_data_folder_that_cannot_be_made_is_refused_with_the_mend(tmp_path: Pa
         open_folder(tmp_path / "file")
 
 
-def test_a_second_holder_is_told_who_holds_the_folder(tmp_path: Path) -> None:
-    with (
-        holding(tmp_path / "lock", patience=0),
-        pytest.raises(FolderInUseError, match=rf"process {os.getpid()}"),
-        holding(tmp_path / "lock", patience=0),
-    ):
-        pass
-
-
-def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
+@pytest.fixture
+def emptier(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that has the folder to itself."""
     program = (
-        "import sys, pathlib\n"
-        "from tunesmith.cli.folder import holding\n"
-        "with holding(pathlib.Path(sys.argv[1]), patience=0):\n"
-        "    print('held', flush=True); sys.stdin.read()\n"
+        "import fcntl, sys\n"
+        "lock = open(sys.argv[1], 'a')\n"
+        "fcntl.flock(lock, fcntl.LOCK_EX)\n"
+        "print('held', flush=True); sys.stdin.read()\n"
     )
-    child = subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path / "lock")],
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "serve.lock")],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-    )
-    assert child.stdout is not None
-    assert child.stdin is not None
-    assert child.stdout.readline() == "held\n"
-    with pytest.raises(FolderInUseError), holding(tmp_path / "lock", patience=0):
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_services_share_a_folder(tmp_path: Path) -> None:
+    with sharing(tmp_path, patience=0), sharing(tmp_path, patience=0):
         pass
 
-    child.kill()
-    child.wait()
-    child.stdout.close()
-    child.stdin.close()
 
-    with holding(tmp_path / "lock", patience=0):
-        assert (tmp_path / "lock").read_text() == str(os.getpid())
+def test_a_folder_that_another_has_to_itself_is_refused_and_free_after_its_death(
+    tmp_path: Path, emptier: subprocess.Popen[str]
+) -> None:
+    with (
+        pytest.raises(FolderInUseError, match=f"'{tmp_path}' to itself.*--data"),
+        sharing(tmp_path, patience=0),
+    ):
+        pass
+
+    emptier.kill()
+    emptier.wait()
+
+    with sharing(tmp_path, patience=0):
+        pass

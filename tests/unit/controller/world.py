@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from stores import fresh_store
 from tunesmith.artifacts.memory import MemoryArtifacts
@@ -18,10 +20,12 @@ from tunesmith.domain.events import RunEvent, RunOutcome, StepMetrics
 from tunesmith.domain.files import File, Purpose
 from tunesmith.domain.ids import Dialect
 from tunesmith.domain.jobs import Job, JobStatus
+from tunesmith.domain.liveness import CONTROLLER
 from tunesmith.domain.models import CatalogueEntry, PackageSource
 from tunesmith.domain.spec import JobRequest
 from tunesmith.store.sql import SqlStore
 
+RETRIES = 2
 ENTRY = CatalogueEntry(name="base", source=PackageSource(package="p", file="f"))
 
 
@@ -50,14 +54,22 @@ class World:
         self.store = fresh_store(self.clock)
         self.controller = self.new_controller()
 
-    def new_controller(self) -> Controller:
+    def new_controller(
+        self, *, holder: str = "one", door: Callable[[Any], Any] = lambda real: real
+    ) -> Controller:
+        """Return a controller that leads, and sees each of the fakes through `door`."""
+        lease = self.store.take_lease(CONTROLLER, holder)
+        assert lease is not None
         doors = Doors(
-            store=self.store, cluster=self.cluster, artifacts=self.artifacts, clock=self.clock
+            store=door(self.store.fenced(lease)),
+            cluster=door(self.cluster),
+            artifacts=door(self.artifacts),
+            clock=self.clock,
         )
         launcher = Launcher(
-            self.artifacts, location="/data", catalogue={"base": ENTRY}, keep_checkpoints=3
+            doors.artifacts, location="/data", catalogue={"base": ENTRY}, keep_checkpoints=3
         )
-        return Controller(doors, launcher, crash_retries=2)
+        return Controller(doors, launcher, crash_retries=RETRIES)
 
     def add_file(
         self, rows: list[object], name: str = "alpaca.jsonl", *, within: SqlStore | None = None
