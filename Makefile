@@ -13,7 +13,7 @@ else
 TORCH_FROM := --torch-backend $(TORCH_BACKEND)
 endif
 
-.PHONY: setup check test demo objectives bench-api bench-training bench-objectives bench-growth bench-queue docs clean lock
+.PHONY: setup check test demo objectives bench-api bench-training bench-objectives bench-growth bench-queue chaos docs clean lock
 
 setup: $(VENV)/.installed
 
@@ -76,6 +76,13 @@ bench-growth: setup
 # A day of 1,000 nodes and 10,000 jobs in the controller's hands; only time is simulated.
 bench-queue: setup
 	$(BIN)/python benchmarks/queue_simulation.py
+
+# Kills processes at random moments; an hour or two. RUNS and REPORT (a file for what was done) may be set.
+RUNS ?= 100
+REPORT ?= chaos.json
+
+chaos: setup
+	PYTHONPATH=tests $(BIN)/python benchmarks/chaos.py --runs $(RUNS) --report $(REPORT)
 
 $(PEERS)/trl/.installed: | setup
 	$(PYTHON) -m venv $(PEERS)/trl

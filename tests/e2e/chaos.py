@@ -14,6 +14,8 @@ import psutil
 from openai.types.fine_tuning import FineTuningJob
 
 from e2e.service import ENDED, Service, make_job, running, until
+from tunesmith.artifacts.local import LocalArtifacts
+from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.cluster.head_process import HeadFolder
 
 EPOCHS = 10
@@ -23,10 +25,11 @@ BOUND = 180.0
 LONGEST_PAUSE = 10.0
 """Seconds that at most pass before a kill."""
 KINDS = ("api", "controller", "training", "ray head")
-HEAD_PROCESSES = ("gcs_server", "raylet", "dashboard", "ray start")
-"""What a Ray head consists of, as the command lines show it; each is its end."""
-REPEATED = "Resumed from the checkpoint"
-"""How the one message begins that each attempt may tell anew."""
+HEAD_PROCESSES = (
+    *("ray.scripts.scripts", "/gcs/gcs_server", "/raylet/raylet"),
+    *("/dashboard/dashboard.py", "ray-dashboard-JobHead-0"),
+)
+"""What a Ray head consists of, by a word at the front of the command lines."""
 
 
 @dataclass(frozen=True)
@@ -154,11 +157,11 @@ class Chaos:
         found: dict[str, psutil.Process] = {}
         for process in HeadFolder(self._data / "ray").members():
             try:
-                line = " ".join(process.cmdline())
+                front = " ".join(process.cmdline()).split()[:4]
             except psutil.Error:
                 continue
             for name in HEAD_PROCESSES:
-                if name in line:
+                if any(word.endswith(name) for word in front):
                     found.setdefault(name, process)
         return [found[name] for name in sorted(found)]
 
@@ -188,20 +191,23 @@ class Chaos:
             report.stuck = True
             jobs.cancel(report.job)
         elif report.status == "succeeded":
-            steps = self._services[1].steps(report.job)
-            report.lost = set(steps) != set(range(1, STEPS + 1))
-            report.doubled |= bool(self._told_twice(report.job))
+            self._compare_events(report)
             report.unequal = self._adapter(report.job) != self._undisturbed
         else:
             report.lost = True
 
-    def _told_twice(self, job_id: str) -> list[str]:
-        """Return the messages and the checkpoints of the job that are there more than once."""
+    def _compare_events(self, report: Report) -> None:
+        """Note whether the API tells each line of the run, each step and all else just once."""
         jobs = self._services[1].client.fine_tuning.jobs
-        told = [event.message for event in jobs.list_events(job_id, limit=100)]
-        told = [message for message in told if not message.startswith(REPEATED)]
-        told += [f"checkpoint {each.step_number}" for each in jobs.checkpoints.list(job_id)]
-        return [message for message, times in Counter(told).items() if times > 1]
+        steps = self._services[1].steps(report.job)
+        run = RunDirectory(LocalArtifacts(self._data), report.job)
+        lines = Counter(line.message for line in run.events(after=0) if line.outcome is None)
+        told = Counter(event.message for event in jobs.list_events(report.job, limit=100))
+        told.update(f"{each.step_number}" for each in jobs.checkpoints.list(report.job))
+        more = told - lines
+        report.lost = bool(lines - told) or set(steps) != set(range(1, STEPS + 1))
+        report.doubled |= len(steps) > STEPS
+        report.doubled |= any(times > 1 or text in lines for text, times in more.items())
 
     def _adapter(self, job_id: str) -> bytes:
         return (self._data / "output" / job_id / "adapter_model.safetensors").read_bytes()

@@ -140,7 +140,7 @@ class Service:
 
 
 def make_job(service: Service, *, epochs: int = 10) -> FineTuningJob:
-    """Make a job of 30 steps and a checkpoint an epoch, which takes some seconds."""
+    """Make a job of 30 steps and a checkpoint an epoch, which takes some seconds on one thread."""
     rows = [{"instruction": f"Say {n}", "input": "", "output": f"{n} and {n}"} for n in range(60)]
     content = "".join(json.dumps(row) + "\n" for row in rows).encode()
     client = service.client
@@ -150,6 +150,7 @@ def make_job(service: Service, *, epochs: int = 10) -> FineTuningJob:
         training_file=file.id,
         seed=5,
         hyperparameters={"n_epochs": epochs, "batch_size": 2},
+        extra_body={"tuning": {"cpus": 1}},
     )
 
 

@@ -11,7 +11,7 @@ from functools import partial
 
 from tunesmith.domain.errors import LeaseLostError
 from tunesmith.domain.liveness import CONTROLLER, STANDBY, Lease
-from tunesmith.store.protocol import LeaseStore
+from tunesmith.store.life_protocol import LeaseStore
 
 LOOK_PAUSE = 0.5
 """Seconds between two looks of a standby whether somebody leads."""

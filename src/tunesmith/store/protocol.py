@@ -10,13 +10,14 @@ from tunesmith.domain.files import File, Purpose
 from tunesmith.domain.idempotency import IdempotencyKey
 from tunesmith.domain.jobs import Job, JobChange
 from tunesmith.domain.keys import ApiKey
-from tunesmith.domain.liveness import Lease, SignOfLife
+from tunesmith.domain.liveness import Lease
 from tunesmith.domain.models import TunedModel
 from tunesmith.domain.projects import Limits, Project
 from tunesmith.domain.queue import Wait
 from tunesmith.domain.uploads import Upload, UploadPart
 from tunesmith.domain.values import Page
 from tunesmith.domain.webhooks import Attempt, Delivery, WebhookEndpoint, WebhookEvent
+from tunesmith.store.life_protocol import LeaseStore, LifeStore
 from tunesmith.store.model_protocol import ModelStore, PermissionStore
 
 
@@ -331,39 +332,6 @@ class WebhookStore(Protocol):
 
     def drop_deliveries(self, *, before: int) -> int:
         """Forget the deliveries made before the unix second `before`; return their number."""
-
-
-class LifeStore(Protocol):
-    """Keeps the processes' signs of life."""
-
-    def give_sign(self, sign: SignOfLife) -> None:
-        """Keep `sign` as the last of its process."""
-
-    def last_sign(self, process: str) -> SignOfLife | None:
-        """Return the last sign of `process`; `None` where there never was one."""
-
-
-class LeaseStore(Protocol):
-    """Keeps leases, by which one of several processes does what only one may."""
-
-    def take_lease(self, name: str, holder: str) -> Lease | None:
-        """Give `holder` the lease of that name for `LEASE_LIFE` seconds, and return it.
-
-        Returns `None` where another holds it by the store's clock. Who holds it already
-        begins another term, and with its old one is shut out.
-        """
-
-    def renew_lease(self, lease: Lease) -> None:
-        """Let `lease` hold for another `LEASE_LIFE` seconds, also where it has expired meanwhile.
-
-        Raises `LeaseLostError` where it was taken or released since.
-        """
-
-    def release_lease(self, lease: Lease) -> None:
-        """Give `lease` back, so that another need not wait; nothing happens where it is lost."""
-
-    def lease(self, name: str) -> Lease | None:
-        """Return the lease of that name if somebody holds it by the store's clock."""
 
 
 class Store(

@@ -125,7 +125,7 @@ class Town:
 
     def create(self, number: int) -> None:
         if len(self.statuses) < MOST_JOBS:
-            rows = good_rows() if number % 4 else [{"instruction": "no output"}]
+            rows: list[object] = good_rows() if number % 4 else [{"instruction": "no output"}]
             job = self.world.add_job(rows=rows, request=JobRequest(cpus=1))
             self.statuses[job.id] = job.status
             if not number % 4:
