@@ -1,7 +1,7 @@
 """Whether anything is lost, doubled or stuck, whatever is killed whenever: `make chaos`.
 
 Two services share a data folder, and each run makes the same small job: a random Llama that learns
-300 steps on one worker. Meanwhile, three times and at a random moment, a random process is killed
+180 steps on one worker. Meanwhile, three times and at a random moment, a random process is killed
 with SIGKILL: an API, which is started again; a controller, that which leads or that which stands
 by; the process that trains; or one of those of which the Ray head consists. `--seed` draws what is
 killed and after how many seconds; in which step that falls depends on the machine. There is one

@@ -18,7 +18,7 @@ from tunesmith.artifacts.local import LocalArtifacts
 from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.cluster.head_process import HeadFolder
 
-EPOCHS = 10
+EPOCHS = 6
 STEPS = 30 * EPOCHS
 BOUND = 180.0
 """Seconds after its last kill in which a job must have ended; else it is stuck."""

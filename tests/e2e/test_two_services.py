@@ -10,11 +10,13 @@ import httpx
 import pytest
 
 from e2e.conftest import new_data
-from e2e.service import STEPS, Service, make_job, running, until
+from e2e.service import Service, make_job, running, until
 from e2e.test_kills import until_step
 from tunesmith.cli.database import open_store
 from tunesmith.domain.liveness import CONTROLLER, STANDBY
 
+EPOCHS = 4
+STEPS = 30 * EPOCHS
 MOST = 10.0
 """Seconds within which the second takes over."""
 
@@ -59,8 +61,8 @@ def test_both_answer_for_the_same_jobs_and_the_second_takes_over_when_the_first_
     pair: tuple[Service, Service],
 ) -> None:
     first, second = pair
-    job = make_job(second)
-    until_step(first, job, 20)
+    job = make_job(second, epochs=EPOCHS)
+    until_step(first, job, 10)
     assert httpx.get(f"{second.url}/ready").json()["standby"] is True
     leader = holder(first, CONTROLLER)
 
@@ -78,13 +80,13 @@ def test_ctrl_c_of_the_first_hands_its_jobs_over_and_that_of_the_last_ends_all(
     pair: tuple[Service, Service],
 ) -> None:
     first, second = pair
-    job = make_job(first)
-    until_step(second, job, 20)
+    job = make_job(first, epochs=EPOCHS)
+    until_step(second, job, 10)
     trainer = second.trainer(job.id)
 
     assert first.end() == 0
     assert trainer.is_running()
-    until_step(second, job, 40)
+    until_step(second, job, 20)
     assert second.end() == 0
 
     assert second.ray_processes() == []
@@ -96,8 +98,8 @@ def test_ctrl_c_of_the_first_hands_its_jobs_over_and_that_of_the_last_ends_all(
 
 def test_ctrl_c_of_the_one_that_stands_by_disturbs_nothing(pair: tuple[Service, Service]) -> None:
     first, second = pair
-    job = make_job(second)
-    until_step(first, job, 20)
+    job = make_job(second, epochs=EPOCHS)
+    until_step(first, job, 10)
 
     assert second.end() == 0
 
@@ -109,13 +111,13 @@ def test_a_leader_that_stands_still_is_replaced_and_changes_nothing_when_it_wake
     pair: tuple[Service, Service],
 ) -> None:
     first, second = pair
-    job = make_job(second)
-    until_step(second, job, 20)
+    job = make_job(second, epochs=EPOCHS)
+    until_step(second, job, 10)
     leader, frozen = holder(first, CONTROLLER), first.controller()
 
     frozen.suspend()
     assert until_another_leads(second, leader) < MOST
-    until_step(second, job, 40)
+    until_step(second, job, 20)
     frozen.resume()
 
     # It finds itself replaced and ends; the one that is started in its place stands by.
