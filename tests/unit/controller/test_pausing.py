@@ -243,7 +243,7 @@ def resume_when_idle(world: World, job: Job) -> None:
 
 DEADLY: dict[str, Callable[[World], tuple[object, str]]] = {
     "before the stop": lambda world: (world.cluster, "stop"),
-    "before the release": lambda world: (world.store, "change_job"),
+    "before the release": lambda world: (type(world.store), "change_job"),
     "before the submission": lambda world: (world.cluster, "submit"),
 }
 
