@@ -263,6 +263,8 @@ def usual_spec(job: str, *, model: Path, file: DataFile) -> TrainSpec:
         checkpoint_every=100_000,
         keep_checkpoints=1,
         cpus=THREADS,
+        workers=1,
+        memory=None,
         integrations=(),
     )
 

@@ -139,7 +139,9 @@ class Service:
         return code
 
 
-def make_job(service: Service, *, epochs: int = 10) -> FineTuningJob:
+def make_job(
+    service: Service, *, epochs: int = 10, tuning: dict[str, object] | None = None
+) -> FineTuningJob:
     """Make a job of 30 steps and a checkpoint an epoch, which takes some seconds on one thread."""
     rows = [{"instruction": f"Say {n}", "input": "", "output": f"{n} and {n}"} for n in range(60)]
     content = "".join(json.dumps(row) + "\n" for row in rows).encode()
@@ -150,7 +152,7 @@ def make_job(service: Service, *, epochs: int = 10) -> FineTuningJob:
         training_file=file.id,
         seed=5,
         hyperparameters={"n_epochs": epochs, "batch_size": 2},
-        extra_body={"tuning": {"cpus": 1}},
+        extra_body={"tuning": {"cpus": 1, **(tuning or {})}},
     )
 
 

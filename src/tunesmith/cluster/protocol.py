@@ -22,9 +22,11 @@ class Submission(Value):
     command: tuple[str, ...]
     """Program and arguments. The program `python` is the cluster's own interpreter."""
     cpus: float
-    """Processors it holds while it runs."""
+    """Processors it holds while it runs, in all."""
     memory: int | None = None
     """Bytes of memory it holds while it runs; `None` means that it claims none."""
+    drives: bool = False
+    """Whether workers that it starts on the cluster hold the processors, and it holds nothing."""
 
 
 class SubmissionState(StrEnum):

@@ -51,7 +51,7 @@ class RayJobs:
         content = {
             "submission_id": submission.id,
             "entrypoint": self._entrypoint(submission.command),
-            "entrypoint_num_cpus": submission.cpus,
+            "entrypoint_num_cpus": 0 if submission.drives else submission.cpus,
         }
         if submission.memory is not None:
             content["entrypoint_memory"] = submission.memory

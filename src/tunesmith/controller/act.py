@@ -110,6 +110,7 @@ class Actor:
             open_ones: dict[str | None, Change] = {
                 "cpus": {"cpus": None},
                 "memory": {"memory": None},
+                "workers": {"workers": 1, "min_workers": None},
             }
             enough = any(node.cpus >= 1 for node in resources.nodes)
             mend = open_ones.get(error.param) if enough else None

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.cluster.protocol import Resources, Submission
-from tunesmith.controller.resolve import resolve_cpus, resolve_spec
+from tunesmith.controller.places import Grant
+from tunesmith.controller.resolve import resolve_grant, resolve_spec
 from tunesmith.domain.errors import ArtifactMissingError, InvalidRequestError
 from tunesmith.domain.files import File
 from tunesmith.domain.jobs import Job
@@ -37,11 +38,12 @@ class Launcher:
     ) -> TrainSpec:
         """Return the job's spec, written beside its run at the first launch.
 
-        A later attempt takes the frozen one, but for the processors: where the
-        request left them open and the cluster has become smaller, they are
-        chosen anew. Raises `InvalidRequestError` if no node can hold the job.
+        A later attempt takes the frozen one, but for workers and processors: where the
+        request left the number open, it is chosen anew, and where the cluster has become
+        smaller, so are the processors. Raises `InvalidRequestError` if no node can hold the job.
         """
-        cpus = resolve_cpus(job.request, resources)
+        had = job.tuning.cpus if job.tuning else None
+        granted = resolve_grant(job.request, resources, had=had)
         run = RunDirectory(self._artifacts, job.id)
         try:
             spec = run.read_spec()
@@ -50,12 +52,12 @@ class Launcher:
                 job,
                 entry=self._entry(job.base),
                 files=files,
-                cpus=cpus,
+                cpus=granted.cpus,
                 keep=self._keep_checkpoints,
             )
             run.write_spec(spec)
-        if spec.cpus > cpus:
-            spec = spec.model_copy(update={"cpus": cpus})
+        if Grant(spec.workers, spec.cpus) != granted:
+            spec = spec.model_copy(update=granted._asdict())
             run.write_spec(spec)
         return spec
 
@@ -65,11 +67,13 @@ class Launcher:
         run.claim(job.attempt)
         command = ("python", "-m", "tunesmith.training", "--artifacts", self._location)
         own = ("--job", job.id, "--attempt", str(job.attempt))
+        spec = run.read_spec()
         return Submission(
             id=job.submission_id,
             command=command + own,
-            cpus=run.read_spec().cpus,
-            memory=job.request.memory,
+            cpus=spec.cpus_in_all,
+            drives=spec.workers > 1,
+            memory=None if spec.workers > 1 else spec.memory,
         )
 
     def _entry(self, model: str) -> CatalogueEntry:

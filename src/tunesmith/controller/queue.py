@@ -16,7 +16,8 @@ from functools import cached_property
 
 from tunesmith.cluster.protocol import CPU, MEMORY, Amounts, Node
 from tunesmith.controller.fairness import in_turn
-from tunesmith.controller.room import Demand, Placement, Room, demand_of, largest_node
+from tunesmith.controller.places import Places
+from tunesmith.controller.room import Demand, Placement, Room, demand_of
 from tunesmith.domain.jobs import Job, JobStatus
 from tunesmith.domain.queue import Holder, Wait
 from tunesmith.domain.spec import PRIORITIES
@@ -94,7 +95,7 @@ def plan(look: Look) -> Plan:
 class _Planner:
     def __init__(self, look: Look) -> None:
         self._look = look
-        self._largest = largest_node(look.nodes)
+        self._places = Places(node.cpus for node in look.nodes)
         self._whole = Room.whole(look.nodes)
         self._room = Room.whole(look.nodes)
         self._attempts = list(self._place_attempts())
@@ -125,7 +126,7 @@ class _Planner:
 
     def _turn(self, job: Job, demand: Demand) -> str | None:
         """Give `job` its turn: `None` where it is launched, or why it waits."""
-        if self._largest < 1:
+        if self._places.largest < 1:
             return "The cluster has no node with a processor yet."
         if self._cannot_hold(demand):
             # A job that never ran is refused, with the reason; one that ran waits for its node.
@@ -297,7 +298,9 @@ class _Planner:
         held = [job for job in self._look.jobs if job.submission_open and job.id not in left]
         for job in sorted(held, key=lambda job: job.id not in self._look.places):
             demand, node = self._demand(job), self._look.places.get(job.id)
-            placement = (node,) if node else self._room.placement(demand) or ()
+            # The node of a job with several workers is that of their driver, which holds nothing.
+            known = node is not None and demand.workers == 1
+            placement = (node,) if node and known else self._room.placement(demand) or ()
             self._room.take(placement, demand)
             yield _Attempt(job, demand, placement, self._until(job))
 
@@ -328,7 +331,7 @@ class _Planner:
         return self._demand(job).cpus * (length if length < math.inf else _USUAL_COST)
 
     def _demand(self, job: Job) -> Demand:
-        return demand_of(job, largest=self._largest)
+        return demand_of(job, places=self._places)
 
 
 @dataclass(frozen=True)

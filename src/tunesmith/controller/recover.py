@@ -7,7 +7,12 @@ import re
 from tunesmith.cluster.protocol import SubmissionState, SubmissionStatus
 from tunesmith.dataset.passages import longest_text
 from tunesmith.domain.changes import first_change, in_words, less_memory
-from tunesmith.domain.failures import EXIT_DISK_FULL, FailureCode
+from tunesmith.domain.failures import (
+    EXIT_DISK_FULL,
+    EXIT_NODE_LOST,
+    EXIT_WORKER_LOST,
+    FailureCode,
+)
 from tunesmith.domain.hyperparameters import MAX_LENGTH
 from tunesmith.domain.jobs import Job, JobError
 from tunesmith.domain.spec import RANKED, RankingSpec
@@ -28,19 +33,23 @@ class Recovery(Value):
 def after_loss(job: Job, submission: SubmissionStatus | None, *, retries: int) -> Recovery:
     """Return how `job` goes on, whose attempt the cluster calls `submission`.
 
-    An attempt that the cluster forgot (its head died) or that was stopped from
-    outside is no fault of the job, and is repeated as often as it happens. One
-    that died by itself is repeated `retries` times.
+    An attempt that the cluster forgot (its head died), that was stopped from
+    outside or that lost a node under one of its workers is no fault of the job, and
+    is repeated as often as it happens. One that died by itself is repeated `retries` times.
     """
     if submission is None:
         return Recovery(reason=f"The cluster lost attempt {job.attempt}.")
     if submission.state is SubmissionState.STOPPED:
         return Recovery(reason=f"Attempt {job.attempt} was stopped from outside.")
+    if re.search(rf"exit code {EXIT_NODE_LOST}\b", submission.message):
+        return Recovery(reason=f"A node of attempt {job.attempt} was lost.")
     if re.search(rf"exit code {EXIT_DISK_FULL}\b", submission.message):
         message = "The disk of the data folder is full. Free some space, then create the job anew."
         error = JobError(code=FailureCode.DISK_FULL, message=message)
         return Recovery(reason="The disk is full.", error=error)
     died = f"The training process of attempt {job.attempt} died ({submission.message.strip()})."
+    if re.search(rf"exit code {EXIT_WORKER_LOST}\b", submission.message):
+        died = f"A worker of attempt {job.attempt} died."
     if job.crashes < retries:
         return Recovery(reason=died, crashed=True)
     mends = less_memory(job.request, tokens=_longest(job), learning=True)

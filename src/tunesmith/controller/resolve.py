@@ -9,14 +9,16 @@
 | `warmup_ratio` | `WARMUP_RATIO` of the steps |
 | `max_grad_norm` | `MAX_GRAD_NORM` |
 | `evaluate_every` | every tenth of the run; in pretraining no fewer than `WINDOW_STEPS` |
-| `cpus` | all processors of the largest node |
+| `workers` | as many as find a place, from the fewest to the most that are asked for |
+| `cpus` | as many for each worker as let all find a place: for one, all of the largest node |
 | `ranking` | for the methods of `RANKED` its defaults; for others none |
 """
 
 from __future__ import annotations
 
 from tunesmith.cluster.protocol import MEMORY, Resources
-from tunesmith.controller.room import largest_node
+from tunesmith.controller.places import Grant, Places
+from tunesmith.controller.room import Demand, Room
 from tunesmith.domain.errors import InvalidRequestError
 from tunesmith.domain.files import File
 from tunesmith.domain.hyperparameters import (
@@ -47,28 +49,39 @@ WINDOW_STEPS = 50
 """Steps between checkpoints in pretraining, whose texts may make many more steps than is known."""
 
 
-def resolve_cpus(request: JobRequest, resources: Resources) -> int:
-    """Return the processors to train on.
+def resolve_grant(request: JobRequest, resources: Resources, *, had: int | None = None) -> Grant:
+    """Return what the job gets of a cluster that is free.
 
-    Raises `InvalidRequestError` if no node has so many, or none of these the memory.
+    `had` are the processors that each worker had in an earlier attempt. Raises
+    `InvalidRequestError` if no node has so many as a worker needs, or none of these the memory, or
+    if not all of the fewest workers find a place.
     """
-    largest = largest_node(resources.nodes)
-    cpus = request.cpus or int(largest)
-    if cpus < 1 or cpus > largest:
+    places = Places(node.cpus for node in resources.nodes)
+    granted = places.grant(request, had=had)
+    least = granted.cpus if granted else request.cpus or 1
+    if least > places.largest:
         raise InvalidRequestError(
-            f"No node of the cluster has {max(cpus, 1)} CPUs; the largest has {largest:g}. "
+            f"No node of the cluster has {least} CPUs; the largest has {places.largest}. "
             "Ask for fewer, or leave it open to use all of the largest node.",
             param="cpus",
         )
-    roomy = (node.total.get(MEMORY, 0.0) for node in resources.nodes if node.cpus >= cpus)
+    roomy = (node.total.get(MEMORY, 0.0) for node in resources.nodes if node.cpus >= least)
     most = max(roomy, default=0.0)
     if request.memory is not None and request.memory > most:
         raise InvalidRequestError(
-            f"No node of the cluster has {request.memory} bytes of memory for tasks beside {cpus} "
+            f"No node of the cluster has {request.memory} bytes of memory for tasks beside {least} "
             f"CPUs; the largest has {most:.0f}. Ask for less, or leave it open to claim none.",
             param="memory",
         )
-    return cpus
+    room = Room.whole(resources.nodes)
+    if granted is None or room.placement(Demand.of(granted, memory=request.memory)) is None:
+        memory = f" and {request.memory} bytes of memory" if request.memory else ""
+        raise InvalidRequestError(
+            f"The cluster has no room for {request.fewest_workers} workers of {least} CPUs{memory} "
+            "each. Ask for fewer workers, or for less for each.",
+            param="workers",
+        )
+    return granted
 
 
 def resolve_spec(
@@ -125,6 +138,8 @@ def resolve_spec(
         checkpoint_every=request.checkpoint_every or (WINDOW_STEPS if windows else min(epoch, 50)),
         keep_checkpoints=request.keep_checkpoints or keep,
         cpus=cpus,
+        memory=request.memory,
+        workers=request.workers,
         integrations=request.integrations,
     )
 

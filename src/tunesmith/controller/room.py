@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from tunesmith.cluster.protocol import CPU, MEMORY, Amounts, Node
+from tunesmith.controller.places import Grant, Places
 from tunesmith.domain.jobs import Job
 
 Placement = tuple[str, ...]
@@ -22,6 +23,13 @@ class Demand:
     workers: int = 1
     """How many there are."""
 
+    @classmethod
+    def of(cls, granted: Grant, *, memory: int | None) -> Demand:
+        """Return what the workers of `granted` hold, each of them so many bytes of memory."""
+        worker = ((CPU, float(granted.cpus)),)
+        held = worker if memory is None else (*worker, (MEMORY, float(memory)))
+        return cls(held, granted.workers)
+
     @property
     def cpus(self) -> float:
         """Processors of all workers together."""
@@ -33,22 +41,18 @@ class Demand:
         return {name: amount * self.workers for name, amount in self.worker}
 
 
-def largest_node(nodes: Iterable[Node]) -> float:
-    """Return the processors of the largest of `nodes`; 0 for none."""
-    return max((node.cpus for node in nodes), default=0.0)
+def demand_of(job: Job, *, places: Places) -> Demand:
+    """Return what `job` holds, or will hold in the `places` of the nodes.
 
-
-def demand_of(job: Job, *, largest: float) -> Demand:
-    """Return what `job` will hold, where the largest node has so many processors.
-
-    A job that was launched before has its processors, unless no node has so many any more.
+    A job that was launched before has its processors, unless no node has so many any more. What
+    finds no place at all is what the fewest workers want.
     """
-    cpus = job.request.cpus or (job.tuning.cpus if job.tuning else None)
-    if cpus is None or (job.request.cpus is None and cpus > largest):
-        cpus = int(largest)
-    worker = ((CPU, float(cpus)),)
-    memory = job.request.memory
-    return Demand(worker if memory is None else (*worker, (MEMORY, float(memory))))
+    tuning, request = job.tuning, job.request
+    if tuning and job.submission_open:
+        return Demand.of(Grant(tuning.workers, tuning.cpus), memory=request.memory)
+    had = tuning.cpus if tuning else None
+    least = Grant(request.fewest_workers, request.cpus or 1)
+    return Demand.of(places.grant(request, had=had) or least, memory=request.memory)
 
 
 class Room:

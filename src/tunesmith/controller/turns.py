@@ -9,8 +9,9 @@ from statistics import fmean
 from tunesmith.cluster.protocol import Resources, SubmissionState, SubmissionStatus
 from tunesmith.controller.doors import Doors
 from tunesmith.controller.fairness import HALF_LIFE, Ledger
+from tunesmith.controller.places import Places
 from tunesmith.controller.queue import Look, Plan, plan
-from tunesmith.controller.room import demand_of, largest_node
+from tunesmith.controller.room import demand_of
 from tunesmith.domain.jobs import Job, JobStatus
 from tunesmith.domain.queue import Wait
 
@@ -49,12 +50,12 @@ class Turns:
 
         `statuses` has those of the open attempts, by the job's id.
         """
-        largest = largest_node(resources.nodes)
-        self._look_up(now, largest=largest)
+        nodes = Places(node.cpus for node in resources.nodes)
+        self._look_up(now, nodes=nodes)
         holding: dict[str, float] = {}
         for job in jobs:
             if job.submission_open and job.status is JobStatus.RUNNING:
-                cpus = demand_of(job, largest=largest).cpus
+                cpus = demand_of(job, places=nodes).cpus
                 holding[job.project] = holding.get(job.project, 0.0) + cpus
         assert self._ledger is not None  # noqa: S101  looked up above
         self._ledger.pass_to(now, holding)
@@ -80,7 +81,7 @@ class Turns:
         self._tell(planned, now=now)
         return planned
 
-    def _look_up(self, now: int, *, largest: float) -> None:
+    def _look_up(self, now: int, *, nodes: Places) -> None:
         if self._looked_up is not None and now < self._looked_up + _LOOKED_UP_EVERY:
             return
         since = now - _REMEMBERED if self._looked_up is None else self._looked_up
@@ -88,7 +89,7 @@ class Turns:
         self._lengths.extend(job.run_seconds for job in ended if job.status is JobStatus.SUCCEEDED)
         if self._ledger is None:
             self._ledger = Ledger(at=now)
-            self._ledger.remember((job, demand_of(job, largest=largest).cpus) for job in ended)
+            self._ledger.remember((job, demand_of(job, places=nodes).cpus) for job in ended)
         self._shares = {
             project.name: project.share for project in self._store.list_projects() if project.share
         }

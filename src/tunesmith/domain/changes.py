@@ -14,6 +14,7 @@
 | no head to train | the embeddings alone, where they were asked for too |
 | early stopping | none |
 | processors | all of the largest node |
+| workers, more than find a place | 1, and no fewest |
 
 Where no change helps there is none.
 """

@@ -23,5 +23,11 @@ class FailureCode(StrEnum):
     INTERNAL_ERROR = "internal_error"
 
 
+EXIT_WORKER_LOST = 4
+"""Exit code of a driver one of whose workers died, as the run's events tell."""
+
+EXIT_NODE_LOST = 5
+"""Exit code of a driver one of whose workers died with its node, which is no fault of the job."""
+
 EXIT_DISK_FULL = 28
 """Exit code of a training process that found the disk full, perhaps too full to say so: ENOSPC."""

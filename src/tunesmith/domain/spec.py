@@ -23,6 +23,9 @@ LEARNING_RATES = (1e-8, 1.0)
 MULTIPLIERS = (1e-4, 1e3)
 """The lowest and the highest factor on the base learning rate, which keep it in those bounds."""
 
+MOST_WORKERS = 256
+"""The most workers of a job: the examples of the largest batch."""
+
 ThinkMark = Annotated[str, Field(pattern=r"^\S{1,64}$")]
 """What begins or ends a thought: 1 to 64 characters, none of them a blank."""
 
@@ -231,19 +234,30 @@ class JobRequest(Value):
     precision: Precision = Precision.AUTO
     """Number format of the frozen weights and matrix products."""
     cpus: Annotated[int, Field(ge=1)] | None = None
-    """Processors to train on; `None` means all of the largest node."""
+    """Processors of each worker; `None` means as many as let all workers find a place, at most all
+    of the largest node."""
     memory: Annotated[int, Field(ge=1)] | None = None
-    """Bytes of memory that are kept for it on its node; `None` means none."""
+    """Bytes of memory that are kept for each worker on its node; `None` means none."""
     priority: Priority = "normal"
     """Its turn in the queue."""
     max_run_seconds: Annotated[int, Field(ge=1)] | None = None
     """The job fails once it has run for so many seconds, waiting not counted; `None`: never."""
+    workers: Annotated[int, Field(ge=1, le=MOST_WORKERS)] = 1
+    """Processes that train together, each on processors of its own."""
+    min_workers: Annotated[int, Field(ge=1, le=MOST_WORKERS)] | None = None
+    """The fewest that do in an attempt, where the cluster has no place for `workers`; `None` means
+    no fewer."""
     integrations: Annotated[tuple[WandbIntegration, ...], Field(max_length=5)] = ()
     """Services that are told of the run's metrics."""
     suffix: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     """Fourth part of the tuned model's name."""
     metadata: dict[str, str] | None = None
     """The client's own labels."""
+
+    @property
+    def fewest_workers(self) -> int:
+        """The fewest workers that an attempt may have."""
+        return self.min_workers or self.workers
 
 
 class ResolvedHyperparameters(Value):
@@ -279,7 +293,9 @@ class ResolvedTuning(Value):
     keep_checkpoints: int
     """How many of a run's newest checkpoints are kept."""
     cpus: int
-    """Processors granted."""
+    """Processors granted to each worker."""
+    workers: int = 1
+    """Processes that train together in the newest attempt."""
 
 
 class DataFile(Value):
@@ -371,9 +387,18 @@ class TrainSpec(Value):
     keep_checkpoints: int
     """How many of a run's newest checkpoints are kept."""
     cpus: int
-    """Processors granted: the number of threads that training uses."""
+    """Processors granted to each worker: the number of threads that it uses."""
+    memory: int | None
+    """Bytes of memory that are kept for each worker on its node; `None` means none."""
+    workers: int
+    """Processes that train together in the newest attempt."""
     integrations: tuple[WandbIntegration, ...]
     """Services that are told of the run's metrics."""
+
+    @property
+    def cpus_in_all(self) -> int:
+        """Processors that all workers hold together."""
+        return self.cpus * self.workers
 
     @property
     def held_out_file(self) -> Literal["training", "validation"]:

@@ -31,12 +31,15 @@ _OPTIONS: dict[Dialect, dict[str, str]] = {
         "precision": "tuning.precision",
         "ranking.passage_max_len": "tuning.ranking.passage_max_len",
         "ranking.query_max_len": "tuning.ranking.query_max_len",
+        "min_workers": "tuning.min_workers",
+        "workers": "tuning.workers",
     },
     Dialect.OPEA: {
         "cpus": "Training.resources_per_worker.CPU",
         "learning_rate": "Training.learning_rate",
         "lora.also_train": "General.resume_from_checkpoint",
         "lora.targets": "General.lora_config.target_modules",
+        "workers": "Training.num_training_workers",
     },
 }
 """What each dialect calls the options that a job can fail for, or be changed in."""

@@ -132,6 +132,7 @@ class OpeaCreateJob(Wire):
             checkpoint_every=_SAVE_STEPS if general.save_strategy == "steps" else None,
             precision=training.to_precision(),
             cpus=training.to_cpus(),
+            workers=training.num_training_workers,
             integrations=asked_integrations(self.integrations),
             suffix=self.suffix,
         )

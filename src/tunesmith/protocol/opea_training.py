@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from tunesmith.domain.spec import LEARNING_RATES, Optimizer, Precision
+from tunesmith.domain.spec import LEARNING_RATES, MOST_WORKERS, Optimizer, Precision
 from tunesmith.protocol.ranking import Temperature
 from tunesmith.protocol.tuning import WeightDecay
 from tunesmith.protocol.wire import Only, Wire
@@ -28,7 +28,7 @@ class Resources(Wire):
     """What one worker gets."""
 
     CPU: Annotated[int, Field(ge=1, le=65_536)] = 32
-    """Processors to train on; honoured only if given, else all of the largest node are used."""
+    """Processors of each worker; honoured only if given, else as many as the nodes have for all."""
     GPU: Annotated[float, Only(0, mend=_CPU_ONLY)] = 0
     """0 only."""
     HPU: Annotated[float, Only(0, mend=_CPU_ONLY)] = 0
@@ -39,7 +39,7 @@ class EmbeddingConfig(Wire):
     """Settings of the task `embedding`; with other tasks without effect."""
 
     negatives_cross_device: bool = False
-    """No effect: there is one worker, and its negatives are all that there are."""
+    """No effect: the other queries of the batch are shared among all workers in any case."""
     temperature: Temperature = 0.02
     """Similarities are divided by it, 0.001 to 10. No effect with other tasks."""
     sentence_pooling_method: Literal["cls", "mean"] = "cls"
@@ -83,17 +83,16 @@ class TrainingSection(Wire):
     """`cpu` only, in any case."""
     hpu_execution_mode: Literal["lazy", "eager", "eager.compile"] = "lazy"
     """No effect: for Gaudi alone."""
-    num_training_workers: Annotated[
-        int, Only(1, mend="this version trains with one worker, which uses all its processors")
-    ] = 1
-    """1 only."""
+    num_training_workers: Annotated[int, Field(ge=1, le=MOST_WORKERS)] = 1
+    """Workers that train together, 1 to 256; unlike OPEA's, they share the batch, which stays as
+    large as it is."""
     resources_per_worker: Resources = Resources()
-    """What the worker gets."""
+    """What each worker gets."""
     accelerate_mode: Annotated[
         Literal["DDP", "FSDP", "DEEPSPEED"],
-        Only("DDP", mend="this version trains with one worker, which shares nothing"),
+        Only("DDP", mend="each worker of this version holds the whole model; leave it out"),
     ] = "DDP"
-    """`DDP` only, which is without effect on one worker."""
+    """`DDP` only: each worker holds the whole model, and gradients are summed."""
     mixed_precision: Annotated[
         Literal["bf16", "fp16", "no"],
         Only("bf16", "no", mend="processors multiply 'bf16' or, with 'no', 32-bit numbers"),

@@ -14,6 +14,7 @@ from tunesmith.domain.hyperparameters import resolve_preference
 from tunesmith.domain.jobs import Job
 from tunesmith.domain.spec import (
     LEARNING_RATES,
+    MOST_WORKERS,
     THINK_MARKS,
     EarlyStopping,
     LoraSpec,
@@ -119,9 +120,10 @@ class TuningRequest(Wire):
     keep_checkpoints: Count | None = None
     """How many of the newest checkpoints are kept; null means the operator's setting."""
     cpus: Annotated[int, Field(ge=1, le=65_536)] | None = None
-    """Processors to train on; null means all of the largest node."""
+    """Processors of each worker; null means all of the largest node, or with more workers as many
+    as let all of them find a place."""
     memory: Annotated[int, Field(ge=1, le=2**53)] | None = None
-    """Bytes of memory that are kept for it on its node; null means that none are."""
+    """Bytes of memory that are kept for each worker on its node; null means that none are."""
     priority: Priority = "normal"
     """Jobs of a higher priority have their turn first, and where they lack room, running jobs of a
     lower one save a checkpoint, make room and go on later."""
@@ -134,10 +136,13 @@ class TuningRequest(Wire):
         Only("cpu", mend="this version trains on 'cpu' only"),
     ] = "cpu"
     """What to train on; `cpu` only."""
-    workers: Annotated[
-        int, Only(1, mend="this version trains with 1 worker, which uses all its processors")
-    ] = 1
-    """Processes that train together; 1 only."""
+    workers: Annotated[int, Field(ge=1, le=MOST_WORKERS)] = 1
+    """Processes that train together, on one node or several, each on `cpus` processors, 1 to 256.
+    The batch and its order are the same for any number."""
+    min_workers: Annotated[int, Field(ge=1, le=MOST_WORKERS)] | None = None
+    """The fewest that do, 1 to `workers`: each time that the job is launched, first or after a
+    loss, it gets as many as find a place on the nodes that are there. Null means no fewer than
+    `workers`."""
     packing: Annotated[
         bool, Only(False, mend="texts are packed in any case, none seeing another; leave it out")
     ] = False
@@ -148,7 +153,7 @@ class TuningRequest(Wire):
 
         `source` is the shape of the adapter that the job starts from, if it does.
         """
-        left_out = {"objective", "adapter", "ranking", "device", "workers", "packing"}
+        left_out = {"objective", "adapter", "ranking", "device", "packing"}
         given = self.model_dump(exclude=left_out)
         stopping = self.early_stopping
         return given | {
@@ -206,6 +211,8 @@ class TuningRequest(Wire):
             raise _fault(
                 "bad_rows_share", "needs 'tuning.bad_rows' to be 'set_aside'; set it, or leave out"
             )
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise _fault("min_workers", f"is more than 'tuning.workers', which is {self.workers}")
         if validation_file or self.held_out_percent:
             return
         for key in ("early_stopping", "evaluate_every"):
@@ -275,17 +282,19 @@ class TuningObject(Wire):
     keep_checkpoints: int | None
     """How many of the newest checkpoints are kept."""
     cpus: int | None
-    """Processors to train on."""
+    """Processors of each worker."""
     memory: int | None
-    """Bytes of memory that are kept for it."""
+    """Bytes of memory that are kept for each worker."""
     priority: Priority
     """Its turn in the queue."""
     max_run_seconds: int | None
     """Seconds that the job may run."""
     device: Literal["cpu"] = "cpu"
     """What it is trained on."""
-    workers: Literal[1] = 1
-    """Processes that train together."""
+    workers: int
+    """Processes that train together: as asked for, or once launched, as many as found a place."""
+    min_workers: int | None
+    """The fewest that do."""
     packing: Literal[False] = False
     """False always: texts are packed in any case, and none sees another."""
 

@@ -1,7 +1,10 @@
 """The entrypoint of a submission: `python -m tunesmith.training --artifacts … --job … --attempt …`.
 
+One worker is this very process; where a run has more, this process drives them.
+
 Exit codes: 0 succeeded, 1 failed (the outcome says why), 3 replaced by another
-attempt, 28 the disk is full (perhaps too full for an outcome), 143 stopped.
+attempt, 4 a worker is gone, 5 with its node (the events say which), 28 the disk is full (perhaps
+too full for an outcome), 143 stopped.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from tunesmith.artifacts.local import LocalArtifacts
 from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.domain.errors import StaleJobError
 from tunesmith.domain.failures import EXIT_DISK_FULL, FailureCode
+from tunesmith.training.environment import ENVIRONMENT
 from tunesmith.training.stopping import StopFlag, watch_parent, watch_sigterm
 from tunesmith.training.telemetry import RunLog
 
@@ -38,15 +42,21 @@ def main() -> int:
     artifacts = LocalArtifacts(arguments.artifacts)
     run = RunDirectory(artifacts, arguments.job)
     _start_log(RunLog(run, artifacts, attempt=arguments.attempt))
-    _set_up_libraries()
+    os.environ.update(ENVIRONMENT)
     try:
         run.check_claim(arguments.attempt)
         # Behind the watches, since torch takes seconds to import and a stop must not wait for it.
-        steps = importlib.import_module("tunesmith.training.run")
-        outcome = steps.train(run, artifacts, attempt=arguments.attempt, stop=stop)
+        if run.read_spec().workers > 1:
+            several = importlib.import_module("tunesmith.training.workers")
+            outcome = several.drive(arguments.artifacts, run, attempt=arguments.attempt, stop=stop)
+        else:
+            steps = importlib.import_module("tunesmith.training.run")
+            outcome = steps.train(run, artifacts, attempt=arguments.attempt, stop=stop)
     except StaleJobError as error:
         _log.info("%s", error)
         return EXIT_REPLACED
+    if isinstance(outcome, int):
+        return outcome
     if outcome.error is None:
         return 0
     return EXIT_DISK_FULL if outcome.error.code is FailureCode.DISK_FULL else EXIT_FAILED
@@ -70,19 +80,6 @@ def _start_log(kept: RunLog) -> None:
     logging.captureWarnings(capture=True)
     for talkative in ("httpx", "urllib3", "filelock", "wandb"):
         logging.getLogger(talkative).setLevel(logging.WARNING)
-
-
-def _set_up_libraries() -> None:
-    """Keep progress bars out of the log, and threads from spinning; before torch is imported."""
-    # Threads that spin long at a barrier take the processor from the very thread that they wait
-    # for, wherever training shares its processors; threads that never spin wake up late. A short
-    # spin costs nothing beside others and is half as fast again as none on a machine of our own.
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    os.environ["GOMP_SPINCOUNT"] = "20000"
-    os.environ["TQDM_DISABLE"] = "1"
-    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
-    os.environ["TRANSFORMERS_VERBOSITY"] = "warning"
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
 if __name__ == "__main__":

@@ -164,12 +164,9 @@ def _restore_weights(model: PeftModel | PreTrainedModel, folder: Path) -> None:
     model.load_state_dict(saved.state_dict())
 
 
-def restore_newest(run: RunDirectory, artifacts: Artifacts, *, learner: Learner) -> None:
-    """Bring `learner` to the newest checkpoint of `run`; nothing happens where there is none."""
-    steps = run.checkpoint_steps()
-    if not steps:
-        return
-    folder = artifacts.fetch_folder(run.checkpoint(steps[-1]))
+def restore(run: RunDirectory, artifacts: Artifacts, *, learner: Learner, step: int) -> None:
+    """Bring `learner` to the checkpoint of `run` at `step`."""
+    folder = artifacts.fetch_folder(run.checkpoint(step))
     _restore_weights(learner.model, folder)
     state = torch.load(folder / STATE, weights_only=True)
     learner.optimizer.load_state_dict(state["optimizer"])

@@ -215,9 +215,10 @@ def learnt_by(steps: int, *, count: int, batch_size: int, seed: int) -> Indices:
     return np.sort(np.concatenate(batches))
 
 
-def seed_of_step(step: int, *, seed: int) -> int:
+def seed_of_step(step: int, *, seed: int, rank: int = 0) -> int:
     """Return the seed of dropout in `step`, so that no generator's state need be saved."""
-    return int(_random(seed, _STEP, step).integers(2**63))
+    purpose = (_STEP, step, rank) if rank else (_STEP, step)
+    return int(_random(seed, *purpose).integers(2**63))
 
 
 def micro_batches(

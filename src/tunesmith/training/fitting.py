@@ -1,11 +1,11 @@
-"""Cuts what goes through the model into smaller micro-batches where they do not fit into memory.
+"""Shares what goes through the model, and cuts it smaller where it does not fit into memory.
 
 Steps, evaluations and the reference of pairs all go through the model this way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -15,6 +15,7 @@ from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.spec import TrainSpec
 from tunesmith.training.examples import Examples, Indices, MicroBatch, micro_batches
 from tunesmith.training.failures import RunFailedError, is_memory
+from tunesmith.training.group import ALONE, Group, shares
 from tunesmith.training.network import Network
 from tunesmith.training.stopping import StopFlag
 from tunesmith.training.telemetry import EventLog, Pass
@@ -35,61 +36,83 @@ class Room:
     """What the run says."""
     stop: StopFlag
     """Ends the process between two writes."""
+    group: Group = ALONE
+    """Who shares the passes."""
 
 
 class Division:
     """Examples in micro-batches, which are made anew each time that one goes through them."""
 
     def __init__(
-        self, examples: Examples, chosen: Indices, *, most: int | None = None, padded: bool = True
+        self,
+        examples: Examples,
+        chosen: Indices,
+        *,
+        most: int | None = None,
+        padded: bool = True,
+        group: Group = ALONE,
     ) -> None:
-        """Cut the `chosen` examples as `micro_batches` does."""
-        self._examples, self._chosen = examples, chosen
+        """Share the `chosen` examples in `group`, and cut each share as `micro_batches` does."""
+        self._examples = examples
+        self._shares = shares(examples, chosen, size=group.size)
+        self._own = self._shares[group.rank]
         self._most, self._padded = most, padded
         self.reached: MicroBatch | None = None
         """The one that is gone through now; `None` before the first, and behind the last."""
 
     def __iter__(self) -> Iterator[MicroBatch]:
-        """Yield the micro-batches, longest first."""
-        for batch in micro_batches(
-            self._examples, self._chosen, most=self._most, padded=self._padded
-        ):
+        """Yield this rank's micro-batches, longest first."""
+        return self._cut(self._own)
+
+    def of_all(self) -> Iterator[MicroBatch]:
+        """Yield the micro-batches of all ranks, one rank's behind another's."""
+        for share in self._shares:
+            yield from self._cut(share)
+
+    def _cut(self, share: Indices) -> Iterator[MicroBatch]:
+        for batch in micro_batches(self._examples, share, most=self._most, padded=self._padded):
             self.reached = batch
             yield batch
             self.reached = None
 
 
 def fitting(
-    find: Callable[[Iterable[MicroBatch]], Found],
+    find: Callable[[Division], Found],
     examples: Examples,
     *,
     chosen: Indices,
     room: Room,
     of: Pass,
     file: Literal["training", "validation"] = "training",
-) -> Found:
-    """Return what `find` finds of the `chosen` examples, in micro-batches that fit into memory.
+) -> list[Found]:
+    """Return what each rank finds by `find` in its share of the `chosen` examples.
 
-    It begins again with smaller ones where one does not. Each time the greatest number of tokens
-    is halved at least, so that it comes to an end: at a single example that does not fit,
-    `RunFailedError` names its line of the `file`.
+    The share comes in micro-batches that fit into memory: all ranks begin again with smaller ones
+    where one does not. Each time the greatest number of tokens is halved at least, so that it comes
+    to an end: at a single example that does not fit, `RunFailedError` names its line of the `file`.
     """
     while True:
         usual = room.network.most_tokens
         most = room.events.most_tokens(of) or usual
-        batches = Division(examples, chosen, most=most, padded=usual is None)
+        batches = Division(examples, chosen, most=most, padded=usual is None, group=room.group)
+        found, too_many = list[Found](), 0
         try:
-            return find(batches)
+            found.append(find(batches))
         except (MemoryError, RuntimeError) as error:
             large = batches.reached
             if not is_memory(error) or large is None:
                 raise
             if len(large.examples) == 1:
                 raise _lone(large, examples, room=room, of=of, file=file) from error
+            too_many = large.tokens
         # Behind the handler, since the error holds on to all that the pass had in memory.
+        all_found = room.group.exchange((found, too_many))
+        too_many = max(tokens for _, tokens in all_found)
+        if not too_many:
+            return [each for (each,), _ in all_found]
         room.network.forget()
         with room.stop.whole():
-            room.events.too_large(of, most=large.tokens // 2)
+            room.events.too_large(of, most=too_many // 2)
 
 
 def _lone(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -18,14 +17,14 @@ from tunesmith.training.checkpoints import Learner
 from tunesmith.training.examples import (
     Examples,
     Indices,
-    MicroBatch,
     batch_of_step,
     seed_of_step,
     steps_per_epoch,
 )
 from tunesmith.training.failures import RunFailedError
-from tunesmith.training.fitting import Room, fitting
-from tunesmith.training.objective import Joint, Objective, Score, evaluate, for_batch
+from tunesmith.training.fitting import Division, Room, fitting
+from tunesmith.training.group import ALONE, Group, PeerLostError
+from tunesmith.training.objective import Joint, Objective, Score, Sums, evaluate, for_batch
 from tunesmith.training.saving import Saver
 from tunesmith.training.stopping import StopFlag
 from tunesmith.training.telemetry import EventLog, Pass
@@ -74,6 +73,8 @@ class Course:
     """What the learner is evaluated on; may be empty."""
     saver: Saver
     """Saves what the learner has reached."""
+    group: Group = ALONE
+    """Who learns together."""
     watch: Stopwatch = field(default_factory=Stopwatch)
     """Measures the time that the run takes."""
 
@@ -150,10 +151,15 @@ def run_loop(course: Course) -> None:
     The last step of an earlier attempt is settled first: it may have been
     stopped between the step and the words about it.
     """
-    course.stop.save_with(lambda: course.saver.save_at_stop(course.learner))
+    course.stop.save_with(lambda: course.saver.save_at_once(course.learner))
     try:
         _take_steps(course)
         course.saver.wait()
+    except PeerLostError:
+        # No step is taken without the others, but those that were taken are not lost.
+        with course.stop.whole():
+            course.saver.save_at_once(course.learner)
+        raise
     finally:
         course.saver.close()
     if course.time_is_up and course.learner.progress.step < course.total_steps:
@@ -187,14 +193,18 @@ def learn(course: Course, step: int) -> None:
         step, count=len(course.learnt), batch_size=spec.batch_size, seed=spec.seed
     )
     drawn = course.learnt.take(chosen).drawn(step, seed=spec.seed)
-    means = fitting(
-        lambda batches: _accumulate(course, step, batches=batches, chosen=chosen),
+    parts = fitting(
+        lambda batches: _accumulate(course, step, batches=batches),
         drawn,
         chosen=drawn.all,
         room=_room(course),
         of=Pass(step),
     )
+    means = Score.of_shares(parts)
+    _reduce_gradients(course, step, loss=means.loss, chosen=chosen)
     rate = learning_rate(step, spec, total=course.total_steps)
+    # When a run's time is up is for one clock to say.
+    seconds = course.group.first(course.watch.lap)
     tokens = int((drawn.ends - drawn.starts).sum())
     with course.stop.whole():
         for group in learner.optimizer.param_groups:
@@ -203,7 +213,7 @@ def learn(course: Course, step: int) -> None:
         learner.optimizer.zero_grad(set_to_none=True)
         learner.progress.step = step
         learner.progress.trained_tokens += tokens
-        learner.progress.seconds += course.watch.lap()
+        learner.progress.seconds += seconds
         learner.progress.metrics = StepMetrics(
             step=step,
             train_loss=means.loss,
@@ -272,21 +282,14 @@ def _tell_verdict(course: Course) -> None:
         course.events.once(text, data={"result_step": result_step(course)})
 
 
-@dataclass(frozen=True)
-class _Means:
-    loss: float
-    accuracy: float
-    further: dict[str, float]
-
-
 def _room(course: Course) -> Room:
-    return Room(course.spec, course.learner.network, course.events, course.stop)
+    return Room(course.spec, course.learner.network, course.events, course.stop, course.group)
 
 
 def _score(course: Course, step: int) -> Score:
     """Evaluate the held-out examples after `step`."""
     objective, network = course.objective, course.learner.network
-    return fitting(
+    parts = fitting(
         lambda batches: evaluate(objective, network, batches=batches),
         course.held_out,
         chosen=course.held_out.all,
@@ -294,18 +297,20 @@ def _score(course: Course, step: int) -> Score:
         of=Pass(step, "evaluation"),
         file=course.spec.held_out_file,
     )
+    return Sums.of(parts).mean
 
 
-def _accumulate(
-    course: Course, step: int, *, batches: Iterable[MicroBatch], chosen: Indices
-) -> _Means:
-    """Add up the clipped gradient of the batch; return the means over it."""
-    learner, spec = course.learner, course.spec
+def _accumulate(course: Course, step: int, *, batches: Division) -> Score:
+    """Add up the gradient of this rank's share of the batch; return what it adds to the means."""
+    learner, spec, rank = course.learner, course.spec, course.group.rank
     loss, correct = 0.0, 0
     further: dict[str, float] = {}
     torch.manual_seed(seed_of_step(step, seed=spec.seed))
-    objective = for_batch(course.objective, learner.network, batches=batches)
-    count = sum(objective.count(batch) for batch in batches)
+    objective = for_batch(course.objective, learner.network, batches=batches.of_all())
+    count = sum(objective.count(batch) for batch in batches.of_all())
+    if rank:
+        # What is looked at by all ranks is the same in all; what dropout leaves out of shares, not.
+        torch.manual_seed(seed_of_step(step, seed=spec.seed, rank=rank))
     for batch in batches:
         measured = objective.measure(learner.network, batch)
         loss += measured.loss.item() / count
@@ -313,10 +318,16 @@ def _accumulate(
         for name, total in measured.further.items():
             further[name] = further.get(name, 0.0) + total / count
         torch.autograd.backward(measured.loss / count)
-    norm = torch.nn.utils.clip_grad_norm_(learner.model.parameters(), spec.max_grad_norm)
+    return Score(loss, correct / count, further)
+
+
+def _reduce_gradients(course: Course, step: int, *, loss: float, chosen: Indices) -> None:
+    """Add up the gradient over all ranks, and clip it."""
+    weights = [weight for weight in course.learner.model.parameters() if weight.requires_grad]
+    course.group.add_gradients(weights)
+    norm = torch.nn.utils.clip_grad_norm_(weights, course.spec.max_grad_norm)
     if not (math.isfinite(loss) and math.isfinite(norm)):
-        raise _not_finite(step, course.learnt.places(chosen), spec=spec)
-    return _Means(loss, correct / count, further)
+        raise _not_finite(step, course.learnt.places(chosen), spec=course.spec)
 
 
 def _not_finite(step: int, places: str, *, spec: TrainSpec) -> RunFailedError:

@@ -9,13 +9,14 @@ each other is shown the whole batch beforehand (`Joint`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
 
 from tunesmith.training.examples import MicroBatch
+from tunesmith.training.fitting import Division
 from tunesmith.training.network import Network
 
 
@@ -32,6 +33,36 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Sums:
+    """Sums over some examples."""
+
+    loss: float
+    """Sum of the losses, in nats."""
+    correct: int
+    """How many the model got right."""
+    count: int
+    """How many losses there are."""
+    further: dict[str, float] = field(default_factory=dict)
+    """Sums of further numbers, by the field of `StepMetrics` that shows their mean."""
+
+    @classmethod
+    def of(cls, parts: Sequence[Sums]) -> Sums:
+        """Return the sums over all `parts`."""
+        return cls(
+            loss=sum(part.loss for part in parts),
+            correct=sum(part.correct for part in parts),
+            count=sum(part.count for part in parts),
+            further=added(part.further for part in parts),
+        )
+
+    @property
+    def mean(self) -> Score:
+        """The means, of at least one loss."""
+        means = {name: total / self.count for name, total in self.further.items()}
+        return Score(self.loss / self.count, self.correct / self.count, means)
+
+
+@dataclass(frozen=True)
 class Score:
     """Means over some examples."""
 
@@ -41,6 +72,15 @@ class Score:
     """Share that the model got right."""
     further: dict[str, float] = field(default_factory=dict)
     """Means of further numbers, by the field of `StepMetrics` that shows them in training."""
+
+    @classmethod
+    def of_shares(cls, parts: Sequence[Score]) -> Score:
+        """Return the means of which each of `parts` has what one share adds to them."""
+        return cls(
+            loss=sum(part.loss for part in parts),
+            accuracy=sum(part.accuracy for part in parts),
+            further=added(part.further for part in parts),
+        )
 
 
 class Objective(Protocol):
@@ -68,10 +108,17 @@ def for_batch(
     return objective.whole(network, batches) if isinstance(objective, Joint) else objective
 
 
-def evaluate(
-    objective: Objective | Joint, network: Network, *, batches: Iterable[MicroBatch]
-) -> Score:
-    """Measure `network` on all `batches`, gone through once or twice, without dropout.
+def added(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Return the sums of the numbers of `parts`, name by name."""
+    sums: dict[str, float] = {}
+    for part in parts:
+        for name, total in part.items():
+            sums[name] = sums.get(name, 0.0) + total
+    return sums
+
+
+def evaluate(objective: Objective | Joint, network: Network, *, batches: Division) -> Sums:
+    """Measure `network` on this rank's `batches`, gone through once or twice, without dropout.
 
     Nothing is learnt.
     """
@@ -79,14 +126,12 @@ def evaluate(
     further: dict[str, float] = {}
     network.model.eval()
     with torch.no_grad():
-        measuring = for_batch(objective, network, batches=batches)
+        measuring = for_batch(objective, network, batches=batches.of_all())
         for batch in batches:
             measured = measuring.measure(network, batch)
             loss += measured.loss.item()
             correct += measured.correct
             count += measuring.count(batch)
-            for name, total in measured.further.items():
-                further[name] = further.get(name, 0.0) + total
+            further = added([further, measured.further])
     network.model.train()
-    means = {name: total / count for name, total in further.items()}
-    return Score(loss=loss / count, accuracy=correct / count, further=means)
+    return Sums(loss, correct, count, further)

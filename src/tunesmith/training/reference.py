@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Literal
@@ -18,6 +19,9 @@ from tunesmith.training.fitting import Room, fitting
 from tunesmith.training.telemetry import Pass
 from tunesmith.training.tokens import log_probabilities
 
+Measured = npt.NDArray[np.float64]
+"""Log-probabilities of pairs, (pairs, 2); NaN where they were not measured."""
+
 
 def with_reference(data: Data, run: RunDirectory, *, room: Room, chosen: Indices) -> Data:
     """Return `data` with its log-probabilities under the network, which has taken no step yet.
@@ -26,7 +30,7 @@ def with_reference(data: Data, run: RunDirectory, *, room: Room, chosen: Indices
     and kept in the run directory, so that the model is held to the same reference
     in each attempt, and goes through the data once a step and not twice.
     """
-    kept = run.reference()
+    kept = room.group.first(run.reference)
     if kept is None:
         pairs = len(chosen) + len(data.held_out)
         room.events.message(f"Measuring the model on {pairs} pairs before it is tuned")
@@ -37,8 +41,9 @@ def with_reference(data: Data, run: RunDirectory, *, room: Room, chosen: Indices
             ),
         }
         kept = safetensors.save(found)
-        room.events.check_claim()
-        run.write_reference(kept)
+        if room.group.leads:
+            room.events.check_claim()
+            run.write_reference(kept)
     found = safetensors.load(kept)
     return replace(
         data,
@@ -49,14 +54,14 @@ def with_reference(data: Data, run: RunDirectory, *, room: Room, chosen: Indices
 
 def _reference(
     room: Room, examples: Examples, *, chosen: Indices, file: Literal["training", "validation"]
-) -> npt.NDArray[np.float64]:
+) -> Measured:
     """Return the log-probabilities of the `chosen` pairs without dropout, (examples, 2).
 
     Those of the other pairs are NaN.
     """
     network = room.network
 
-    def measure(batches: Iterable[MicroBatch]) -> npt.NDArray[np.float64]:
+    def measure(batches: Iterable[MicroBatch]) -> Measured:
         found = np.full(examples.starts.shape, np.nan)
         with torch.no_grad():
             for batch in batches:
@@ -66,4 +71,5 @@ def _reference(
     network.model.eval()
     found = fitting(measure, examples, chosen=chosen, room=room, of=Pass(0, "reference"), file=file)
     network.model.train()
-    return found
+    # Of a number and NaN it takes the number, and each pair was measured by one rank.
+    return functools.reduce(np.fmax, found)

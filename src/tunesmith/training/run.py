@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
 import torch
 from peft import PeftModel
@@ -16,6 +17,7 @@ from tunesmith.dataset.thinking import think_marks
 from tunesmith.domain.disk import disk_is_full
 from tunesmith.domain.errors import DiskFullError, StaleJobError
 from tunesmith.domain.events import EventLevel, RunOutcome
+from tunesmith.domain.models import CatalogueEntry
 from tunesmith.domain.spec import Method, Precision, RankingSpec, TrainSpec
 from tunesmith.training import base_model, checkpoints
 from tunesmith.training.adapter import (
@@ -35,6 +37,7 @@ from tunesmith.training.encoders import pack_encoder
 from tunesmith.training.examples import learnt_by
 from tunesmith.training.failures import explain, naming_memory
 from tunesmith.training.fitting import Room
+from tunesmith.training.group import ALONE, Group, PeerLostError
 from tunesmith.training.loop import Course, make_optimizer, result_step, run_loop, total_steps
 from tunesmith.training.network import Network
 from tunesmith.training.objective import Joint, Objective
@@ -55,16 +58,43 @@ from tunesmith.training.whole_layers import is_tied
 _log = logging.getLogger(__name__)
 
 
-def train(run: RunDirectory, artifacts: Artifacts, *, attempt: int, stop: StopFlag) -> RunOutcome:
+@dataclass(frozen=True)
+class _Launch:
+    """One attempt at a run, as one of its workers sees it."""
+
+    run: RunDirectory
+    """What it reads and writes."""
+    artifacts: Artifacts
+    """Where that is, and all other files."""
+    attempt: int
+    """Its number, from 1."""
+    stop: StopFlag
+    """Ends the process between two writes."""
+    group: Group
+    """Who takes part; the first rank alone writes."""
+
+
+def train(
+    run: RunDirectory,
+    artifacts: Artifacts,
+    *,
+    attempt: int,
+    stop: StopFlag,
+    group: Group = ALONE,
+) -> RunOutcome:
     """Carry the run on to its end and return its outcome, which the event log then holds too.
 
+    All ranks of `group` call this; the first one writes.
+
     Raises `StaleJobError`, having written nothing more, if another attempt has
-    claimed the run. Anything else that goes wrong is the outcome. Where the disk has
-    no room for the outcome either, it is returned alone.
+    claimed the run, and `PeerLostError` if another worker is gone. Anything else that goes wrong is
+    the outcome. Where the disk has no room for the outcome either, it is returned alone.
     """
+    launch = _Launch(run, artifacts, attempt, stop, group)
     try:
-        events = EventLog(run, attempt)
-        outcome = _outcome(run, artifacts, events=events, attempt=attempt, stop=stop)
+        with group.ending_together():
+            events = EventLog(run, attempt, group=group)
+        outcome = _outcome(launch, events)
         with stop.whole():
             events.outcome(outcome)
     except (OSError, DiskFullError) as error:
@@ -75,27 +105,37 @@ def train(run: RunDirectory, artifacts: Artifacts, *, attempt: int, stop: StopFl
     return outcome
 
 
-def _outcome(
-    run: RunDirectory, artifacts: Artifacts, *, events: EventLog, attempt: int, stop: StopFlag
-) -> RunOutcome:
+def _outcome(launch: _Launch, events: EventLog) -> RunOutcome:
     try:
-        return _train(run, artifacts, events=events, attempt=attempt, stop=stop)
-    except StaleJobError:
+        return _train(launch, events)
+    except (StaleJobError, PeerLostError):
         raise
     except Exception as error:  # noqa: BLE001  the run's edge: the client is told in any case
         _log.info("The run failed", exc_info=error)
         return RunOutcome(error=explain(error))
 
 
-def _train(
-    run: RunDirectory, artifacts: Artifacts, *, events: EventLog, attempt: int, stop: StopFlag
-) -> RunOutcome:
+def _train(launch: _Launch, events: EventLog) -> RunOutcome:
+    run, artifacts, group = launch.run, launch.artifacts, launch.group
+    with group.ending_together():
+        receipt, course = _learn(launch, events)
+    if group.leads:
+        with launch.stop.whole():
+            checkpoints.publish(run, artifacts, step=result_step(course), target=run.output)
+            run.write_metrics(events.table())
+            run.write_receipt(_completed(receipt, course).model_dump_json(indent=2).encode())
+    return RunOutcome(trained_tokens=course.learner.progress.trained_tokens)
+
+
+def _learn(launch: _Launch, events: EventLog) -> tuple[Receipt, Course]:
+    """Take all steps; return what is learnt from, and what was done."""
+    run, artifacts, stop, group = launch.run, launch.artifacts, launch.stop, launch.group
     spec = run.read_spec()
     torch.set_num_threads(spec.cpus)
-    precision = precision_here(spec.precision)
-    events.message(f"Training started (attempt {attempt}) on {spec.cpus} threads in {precision}")
+    precision = group.first(lambda: precision_here(spec.precision))
+    _tell_start(launch, spec, events=events, precision=precision)
 
-    base = _bring(run, spec, artifacts=artifacts, events=events)
+    base = _bring(launch, spec, events=events)
     config = load_config(spec.base_model, base)
     check_targets(spec, config)
     spec = _within_context(spec, config, events=events)
@@ -105,59 +145,87 @@ def _train(
     _tell_marks(spec, tokenizer, events=events)
     data = read_data(Reader(spec, artifacts, tokenizer, context_length(config)), events)
     receipt = _receipt(spec, data, base=base, precision=precision, tokenizer=tokenizer)
-    events.check_claim()
-    run.write_receipt(receipt.model_dump_json(indent=2).encode())
-    write_lines(run, tokenizer, files=data.lines)
+    if group.leads:
+        events.check_claim()
+        run.write_receipt(receipt.model_dump_json(indent=2).encode())
+        write_lines(run, tokenizer, files=data.lines)
 
-    with boards(spec, run, events=events) as shown, naming_memory(spec):
+    shown_by = spec if group.leads else spec.model_copy(update={"integrations": ()})
+    with boards(shown_by, run, events=events) as shown, naming_memory(spec):
         network = _network(spec, base, precision=precision, events=events)
         model = network.model
         _tell_tied(spec, model, events=events)
-        if spec.start_from is not None and not run.checkpoint_steps():
+        newest = group.first(lambda: max(run.checkpoint_steps(), default=0))
+        if spec.start_from is not None and not newest:
             checkpoints.start_from(spec.start_from, artifacts, model=model)
         total = total_steps(spec, len(data.learnt))
         if needs_reference(spec):
             chosen = learnt_by(
                 total, count=len(data.learnt), batch_size=spec.batch_size, seed=spec.seed
             )
-            data = with_reference(data, run, room=Room(spec, network, events, stop), chosen=chosen)
+            room = Room(spec, network, events, stop, group)
+            data = with_reference(data, run, room=room, chosen=chosen)
         beside = files_beside(spec, tokenizer, config=config)
         learner = Learner(network, tokenizer, make_optimizer(model, spec), Progress(), beside)
-        _restore(run, artifacts, learner=learner, events=events, total=total)
+        if newest:
+            checkpoints.restore(run, artifacts, learner=learner, step=newest)
+            events.message(f"Resumed from the checkpoint at step {newest} of {total}")
         course = Course(
             spec=spec,
             events=events,
             stop=stop,
-            saver=Saver(run, artifacts, events=events, stop=stop, keep=spec.keep_checkpoints),
+            saver=Saver(
+                run,
+                artifacts,
+                events=events,
+                stop=stop,
+                keep=spec.keep_checkpoints,
+                leads=group.leads,
+            ),
             boards=shown,
             objective=_objective(spec),
             learner=learner,
             learnt=data.learnt,
             held_out=data.held_out,
+            group=group,
         )
         run_loop(course)
-
-    with stop.whole():
-        checkpoints.publish(run, artifacts, step=result_step(course), target=run.output)
-        run.write_metrics(events.table())
-        run.write_receipt(_completed(receipt, course).model_dump_json(indent=2).encode())
-    return RunOutcome(trained_tokens=learner.progress.trained_tokens)
+    return receipt, course
 
 
-def _bring(
-    run: RunDirectory, spec: TrainSpec, *, artifacts: Artifacts, events: EventLog
-) -> BaseModel:
+def _tell_start(
+    launch: _Launch, spec: TrainSpec, *, events: EventLog, precision: Precision
+) -> None:
+    threads = f"{spec.cpus} threads in {precision}"
+    nodes = launch.group.exchange(launch.group.node)
+    if len(nodes) > 1:
+        ranks = ", ".join(f"rank {rank} of {node}" for rank, node in enumerate(nodes))
+        threads = f"{len(nodes)} workers with {threads}: {ranks}"
+    events.message(f"Training started (attempt {launch.attempt}) on {threads}")
+
+
+def _bring(launch: _Launch, spec: TrainSpec, *, events: EventLog) -> BaseModel:
     """Bring the base model, the same one in each attempt, though its branch may have moved on.
 
-    A tuned model that stands in its place is where it always was.
+    The first rank brings it before the others, which find what it prepared. A tuned model that
+    stands in its place is where it always was.
     """
+    run, artifacts = launch.run, launch.artifacts
     if spec.beneath is not None:
         return base_model.tuned(spec.beneath, artifacts)
-    entry = run.pinned_base_model() or spec.base_model
-    base = base_model.bring(entry, artifacts, announce=events.message)
-    events.check_claim()
-    run.pin_base_model(base_model.pinned(entry, base))
-    return base
+
+    def bring() -> tuple[CatalogueEntry, BaseModel]:
+        entry = run.pinned_base_model() or spec.base_model
+        base = base_model.bring(entry, artifacts, announce=events.message)
+        events.check_claim()
+        entry = base_model.pinned(entry, base)
+        run.pin_base_model(entry)
+        return entry, base
+
+    entry, base = launch.group.first(bring)
+    if launch.group.leads:
+        return base
+    return base_model.bring(entry, artifacts, announce=events.message)
 
 
 def _network(
@@ -241,15 +309,6 @@ def _objective(spec: TrainSpec) -> Objective | Joint:
             return Rerank()
         case _:
             raise ValueError(f"No objective learns by the method '{spec.method}'.")
-
-
-def _restore(
-    run: RunDirectory, artifacts: Artifacts, *, learner: Learner, events: EventLog, total: int
-) -> None:
-    checkpoints.restore_newest(run, artifacts, learner=learner)
-    step = learner.progress.step
-    if step:
-        events.message(f"Resumed from the checkpoint at step {step} of {total}")
 
 
 def _receipt(

@@ -29,8 +29,13 @@ class Saver:
         events: EventLog,
         stop: StopFlag,
         keep: int,
+        leads: bool = True,
     ) -> None:
-        """Save into `run`, of which `artifacts` holds the files, and keep the `keep` newest."""
+        """Save into `run`, of which `artifacts` holds the files, and keep the `keep` newest.
+
+        Nothing is saved unless this rank leads.
+        """
+        self._leads = leads
         self._run = run
         self._artifacts = artifacts
         self._events = events
@@ -47,6 +52,8 @@ class Saver:
         Where a copy would be large, this returns only when it is saved. Raises what went wrong
         with the one before, such as `StaleJobError` if another attempt has claimed the run.
         """
+        if not self._leads:
+            return
         self.wait()
         taken = checkpoints.snapshot(learner)
         with self._stop.whole():
@@ -65,12 +72,14 @@ class Saver:
         """End the thread, when what was begun is done or has failed."""
         self._thread.shutdown()
 
-    def save_at_stop(self, learner: Learner) -> None:
-        """Save what was begun, and `learner` as it is now; only for a stop, which lets no step end.
+    def save_at_once(self, learner: Learner) -> None:
+        """Save what was begun, and `learner` as it is now; only where no further step is taken.
 
         A step that is not told yet is still to be evaluated: the next attempt does that.
         Raises `StaleJobError` if another attempt has claimed the run.
         """
+        if not self._leads:
+            return
         for taken in (self._taken, checkpoints.snapshot(learner)):
             if taken is not None and taken.step:
                 self._write(taken)

@@ -13,6 +13,7 @@ from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.domain.clock import SystemClock
 from tunesmith.domain.errors import DiskFullError, StaleJobError
 from tunesmith.domain.events import EventLevel, RunEvent, RunOutcome, StepMetrics
+from tunesmith.training.group import ALONE, Group
 
 _log = logging.getLogger(__name__)
 
@@ -68,17 +69,19 @@ class Pass:
 class EventLog:
     """Writes a run's events, going on behind those of earlier attempts.
 
-    Each step and each checkpoint is told once, however often it is gone through.
+    Each step and each checkpoint is told once, however often it is gone through. The first rank
+    tells; the others know what it has told, and write nothing.
     """
 
-    def __init__(self, run: RunDirectory, attempt: int) -> None:
+    def __init__(self, run: RunDirectory, attempt: int, *, group: Group = ALONE) -> None:
         """Mend and read the log of `run`. Raises `StaleJobError` as each write does."""
         self._run = run
         self._attempt = attempt
+        self._leads = group.leads
         self._clock = SystemClock()
         self.check_claim()
-        self._number = run.mend_events()
-        events = run.events(after=0)
+        events = group.first(self._read)
+        self._number = len(events)
         self.steps = {event.metrics.step: event.metrics for event in events if event.metrics}
         """The numbers of each step told so far, by step."""
         self.checkpoints = {event.checkpoint.step for event in events if event.checkpoint}
@@ -121,7 +124,8 @@ class EventLog:
 
     def check_claim(self) -> None:
         """Raise `StaleJobError` if another attempt has claimed the run."""
-        self._run.check_claim(self._attempt)
+        if self._leads:
+            self._run.check_claim(self._attempt)
 
     def message(
         self, text: str, *, level: EventLevel = EventLevel.INFO, data: dict[str, Any] | None = None
@@ -183,7 +187,13 @@ class EventLog:
             writer.writerow(row[column] for column in columns)
         return text.getvalue().encode()
 
+    def _read(self) -> list[RunEvent]:
+        self._run.mend_events()
+        return self._run.events(after=0)
+
     def _append(self, message: str, **fields: Any) -> None:
+        if not self._leads:
+            return
         self.check_claim()
         event = RunEvent(
             number=self._number + 1,

@@ -87,6 +87,8 @@ def test_the_spec_is_read_back_as_it_was_frozen(run: RunDirectory) -> None:
         checkpoint_every=20,
         keep_checkpoints=2,
         cpus=2,
+        workers=1,
+        memory=None,
     )
     run.write_spec(spec)
     assert run.read_spec() == spec

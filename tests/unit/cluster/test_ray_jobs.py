@@ -75,6 +75,14 @@ def test_a_submission_becomes_a_shell_line_that_runs_the_clusters_python_in_the_
     assert sent == {"submission_id": "ftjob-1-1", "entrypoint_num_cpus": 2.0}
 
 
+def test_a_driver_holds_no_processors_since_its_workers_do(
+    dashboard: Dashboard, ray: RayJobs
+) -> None:
+    dashboard.answers["POST", "/api/jobs/"] = (200, "{}")
+    ray.submit(JOB.model_copy(update={"drives": True}))
+    assert dashboard.requests[0][2]["entrypoint_num_cpus"] == 0
+
+
 def test_a_program_that_is_not_python_is_left_as_it_is(dashboard: Dashboard, ray: RayJobs) -> None:
     dashboard.answers["POST", "/api/jobs/"] = (200, "{}")
     ray.submit(JOB.model_copy(update={"command": ("echo", "python")}))

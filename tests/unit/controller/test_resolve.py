@@ -4,7 +4,7 @@ import pytest
 
 from tunesmith.cluster.fake import empty_node
 from tunesmith.cluster.protocol import Resources
-from tunesmith.controller.resolve import WINDOW_STEPS, resolve_cpus, resolve_spec
+from tunesmith.controller.resolve import WINDOW_STEPS, resolve_grant, resolve_spec
 from tunesmith.domain.errors import InvalidRequestError
 from tunesmith.domain.files import File, Purpose
 from tunesmith.domain.hyperparameters import resolve_hyperparameters
@@ -29,15 +29,15 @@ def test_all_processors_of_the_largest_node_are_taken_unless_fewer_are_asked_for
     nodes = (empty_node("a", cpus=4), empty_node("b", cpus=16))
     resources = Resources(nodes=nodes)
 
-    assert resolve_cpus(JobRequest(), resources) == 16
-    assert resolve_cpus(JobRequest(cpus=3), resources) == 3
+    assert resolve_grant(JobRequest(), resources).cpus == 16
+    assert resolve_grant(JobRequest(cpus=3), resources).cpus == 3
     with pytest.raises(InvalidRequestError, match=r"has 17 CPUs; the largest has 16"):
-        resolve_cpus(JobRequest(cpus=17), resources)
+        resolve_grant(JobRequest(cpus=17), resources)
 
 
 def test_a_cluster_without_processors_holds_nothing() -> None:
     with pytest.raises(InvalidRequestError, match="the largest has 0"):
-        resolve_cpus(JobRequest(), Resources(nodes=()))
+        resolve_grant(JobRequest(), Resources(nodes=()))
 
 
 def frozen(request: JobRequest, *, examples: int = 1000) -> TrainSpec:

@@ -40,6 +40,7 @@ HONOURED: dict[str, object] = {
     "Training.weight_decay": 0.1,
     "Training.mixed_precision": "bf16",
     "Training.gradient_accumulation_steps": 4,
+    "Training.num_training_workers": 2,
     "Training.resources_per_worker.CPU": 2,
 }
 """Keys that change what is asked for, with a value that does."""
@@ -79,7 +80,6 @@ REFUSED: dict[str, object] = {
     "Dataset.max_eval_samples": 3,
     "Training.optimizer": "sgd",
     "Training.device": "gpu",
-    "Training.num_training_workers": 2,
     "Training.resources_per_worker.GPU": 1,
     "Training.resources_per_worker.HPU": 1,
     "Training.accelerate_mode": "FSDP",

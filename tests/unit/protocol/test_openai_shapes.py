@@ -93,6 +93,7 @@ def test_a_failure_is_shown_with_its_code() -> None:
         ("lora.targets", Dialect.OPEA, "General.lora_config.target_modules"),
         ("cpus", Dialect.OPENAI, "tuning.cpus"),
         ("cpus", Dialect.OPEA, "Training.resources_per_worker.CPU"),
+        ("workers", Dialect.OPEA, "Training.num_training_workers"),
         ("early_stopping", Dialect.OPENAI, "tuning.early_stopping"),
     ],
 )

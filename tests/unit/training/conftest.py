@@ -145,6 +145,8 @@ class Bench:
             checkpoint_every=100,
             keep_checkpoints=3,
             cpus=1,
+            workers=1,
+            memory=None,
         ).model_copy(update=changes)
         self.run.write_spec(spec)
         self.run.claim(1)

@@ -11,7 +11,7 @@ from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.spec import EarlyStopping
 from tunesmith.training import loop
 from tunesmith.training.early_stopping import Standing
-from tunesmith.training.objective import Score
+from tunesmith.training.objective import Sums
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,8 +64,8 @@ def _u_shaped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the held-out loss fall up to step 3 and rise then, whatever the model."""
     steps = {1: 3.0, 2: 2.0, 3: 1.0}
 
-    def evaluate(*_: object, **__: object) -> Score:
-        return Score(loss=steps.get(step[0], 1.5), accuracy=0.5)
+    def evaluate(*_: object, **__: object) -> Sums:
+        return Sums(loss=2 * steps.get(step[0], 1.5), correct=1, count=2)
 
     step = [0]
     learn = loop.learn

@@ -151,7 +151,7 @@ def test_evaluation_is_right_and_leaves_no_gradient(
 ) -> None:
     loss, accuracy = reference(model.eval(), examples)
 
-    score = evaluate(Supervised(), Network(model), batches=Division(examples, examples.all))
+    score = evaluate(Supervised(), Network(model), batches=Division(examples, examples.all)).mean
 
     assert score.loss == pytest.approx(loss, abs=1e-5)
     assert score.accuracy == pytest.approx(accuracy)

@@ -235,7 +235,7 @@ def test_an_evaluation_takes_ktos_divergence_over_all_held_out_pairs(
 
     score = evaluate(
         preference_objective(spec_of(loss)), Network(model), batches=Division(pairs, pairs.all)
-    )
+    ).mean
 
     assert score.loss == pytest.approx(by_hand(loss, model, pairs)[0], rel=1e-5)
 

@@ -77,7 +77,7 @@ def test_minilm_learns_to_answer_by_its_first_token(bench: Bench) -> None:
     untuned = Network(AutoModel.from_pretrained(minilm()))
     before = evaluate(
         Embedding(fields["ranking"], 7), untuned, batches=Division(held_out, held_out.all)
-    )
+    ).mean
     valid = bench.upload("valid", rows[7:])
     bench.write_spec(rows[:7], validation_file=valid, n_epochs=10, learning_rate=5e-5, **fields)
 

@@ -1,0 +1,15 @@
+"""What the libraries of a training process read from its environment when they are imported."""
+
+ENVIRONMENT = {
+    # Threads that spin long at a barrier take the processor from the very thread that they wait
+    # for, wherever training shares its processors; threads that never spin wake up late. A short
+    # spin costs nothing beside others and is half as fast again as none on a machine of our own.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "GOMP_SPINCOUNT": "20000",
+    # Progress bars do not belong into a log.
+    "TQDM_DISABLE": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "warning",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+"""Variables and their values."""

@@ -1,0 +1,46 @@
+"""Lets workers on different nodes reach each other by the addresses that Ray knows them by."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import ray
+from ray.train.torch import TorchConfig
+
+Addresses = Mapping[str, Sequence[Any]]
+"""The addresses of each network interface, as `psutil.net_if_addrs` gives them."""
+
+
+@dataclass
+class NamedInterfaces(TorchConfig):  # type: ignore[misc]  # Ray has no types
+    """Ray Train's process group, each of whose workers listens where Ray's own processes do."""
+
+    @property
+    def backend_cls(self) -> type[Any]:
+        """Return what sets the group up."""
+        return _Backend
+
+
+class _Backend(TorchConfig().backend_cls):  # type: ignore[misc]  # Ray has no types
+    def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
+        worker_group.execute(_name_interface)
+        super().on_start(worker_group, backend_config)
+
+
+def _name_interface() -> None:
+    # By itself gloo asks for the address of the node's name, which many systems say is 127.0.1.1.
+    found = interface_of(ray.util.get_node_ip_address(), psutil.net_if_addrs())
+    if found is not None:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", found)
+
+
+def interface_of(address: str, interfaces: Addresses) -> str | None:
+    """Return the name of the interface that has `address`; `None` where none has."""
+    for name, addresses in interfaces.items():
+        if any(each.address == address for each in addresses):
+            return name
+    return None

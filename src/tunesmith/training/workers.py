@@ -1,0 +1,224 @@
+"""One run on several workers: the driver starts them by Ray Train, and each takes part in the run.
+
+The driver is the entrypoint of the submission. It trains nothing: it waits, hands a stop on to the
+first rank, which saves what was reached, and tells which worker died first where one has.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+from ray.train import (
+    FailureConfig,
+    LoggingConfig,
+    RunConfig,
+    ScalingConfig,
+    TrainingFailedError,
+    get_context,
+)
+from ray.train.torch import TorchTrainer
+from torch import distributed
+
+from tunesmith.artifacts.local import LocalArtifacts
+from tunesmith.artifacts.runs import RunDirectory
+from tunesmith.domain.events import EventLevel, RunOutcome
+from tunesmith.domain.failures import EXIT_NODE_LOST, EXIT_WORKER_LOST
+from tunesmith.domain.spec import TrainSpec
+from tunesmith.training.environment import ENVIRONMENT
+from tunesmith.training.group import Group, PeerLostError, TorchLine
+from tunesmith.training.interfaces import NamedInterfaces
+from tunesmith.training.run import train
+from tunesmith.training.stopping import StopFlag
+from tunesmith.training.switchboard import Switchboard
+from tunesmith.training.telemetry import EventLog, RunLog
+
+_log = logging.getLogger(__name__)
+
+BACKENDS = {"cpu": "gloo", "cuda": "nccl", "hpu": "hccl", "xpu": "xccl"}
+"""What carries words and gradients between workers, by the device that they train on."""
+
+_RAY_TRAIN = {
+    # Seconds between two looks at the workers, by which their end is seen.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    # Seconds that workers wait for their processors, which the controller saw free.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
+    # A worker is known to be of this head by its folder.
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # A node that is taken away is a lost worker like any other.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+}
+"""Settings of Ray Train, which it reads from the driver's environment."""
+
+_STARTS = 3
+"""How often it is tried to start the workers, with `RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S`."""
+
+_WEEK = 7 * 24 * 3600
+"""Seconds that a rank waits for the others, who may prepare a model or evaluate; one that dies is
+noticed at once."""
+
+_STOP_PATIENCE = 3.5
+"""Seconds that a stop waits for the first rank; Ray kills after 4 s."""
+
+_LAST_WORDS = 10.0
+"""Seconds that a worker which misses another lives on, so that the other is seen to die first."""
+
+
+_NODE_GONE = "its node is gone."
+"""What is said of a worker that died with its node."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a worker needs to know to take part in a run."""
+
+    data: Path
+    """The data folder, which all nodes share."""
+    job: str
+    """The job's id."""
+    attempt: int
+    """Number of this launch."""
+    switchboard: Any
+    """The actor by which the driver is reached, a `Switchboard`."""
+
+
+def drive(data: Path, run: RunDirectory, *, attempt: int, stop: StopFlag) -> RunOutcome | int:
+    """Let workers carry the run on to its end, and return its outcome.
+
+    Where one of them is gone, it is told, and the exit code of such a driver is returned. Raises
+    `StaleJobError` where another attempt has claimed the run.
+    """
+    spec = run.read_spec()
+    os.environ.update(_RAY_TRAIN)
+    ray.init(logging_level=logging.WARNING, log_to_driver=False)
+    switchboard = ray.remote(num_cpus=0)(Switchboard).remote()
+    stop.save_with(lambda: ray.get(switchboard.stop.remote(), timeout=_STOP_PATIENCE))
+    part = Part(data, spec.job_id, attempt, switchboard)
+    with LocalArtifacts(data).scratch() as folder:
+        try:
+            outcome: RunOutcome = _trainer(spec, part, folder=folder).fit().return_value
+        except TrainingFailedError as error:
+            failure = error
+        else:
+            return outcome
+    with stop.whole():
+        told = _obituary(failure, ray.get(switchboard.nodes.remote()))
+        _log.error("%s", told, exc_info=failure)
+        EventLog(run, attempt).message(told, level=EventLevel.WARN)
+    return EXIT_NODE_LOST if told.endswith(_NODE_GONE) else EXIT_WORKER_LOST
+
+
+def _trainer(spec: TrainSpec, part: Part, *, folder: Path) -> TorchTrainer:
+    memory = {} if spec.memory is None else {"memory": spec.memory}
+    held = {"CPU": spec.cpus, **memory}
+    return TorchTrainer(
+        take_part,
+        train_loop_config={"part": part},
+        torch_config=NamedInterfaces(backend=BACKENDS["cpu"], timeout_s=_WEEK),
+        scaling_config=ScalingConfig(num_workers=spec.workers, resources_per_worker=held),
+        run_config=RunConfig(
+            name=f"{part.job}-{part.attempt}",
+            storage_path=str(folder),
+            # The controller launches a run again: it counts, and the next attempt claims the run.
+            failure_config=FailureConfig(
+                max_failures=0, max_preemption_failures=0, controller_failure_limit=_STARTS - 1
+            ),
+            worker_runtime_env={"env_vars": ENVIRONMENT},
+            logging_config=LoggingConfig(log_level="WARNING"),
+        ),
+    )
+
+
+def take_part(config: Mapping[str, Part]) -> RunOutcome:
+    """Train the run as one of its workers; Ray Train calls this in each of them.
+
+    Raises `PeerLostError` where another one is gone.
+    """
+    part = config["part"]
+    rank = get_context().get_world_rank()
+    node = f"{ray.util.get_node_ip_address()} (process {os.getpid()})"
+    ray.get(part.switchboard.arrive.remote(rank, node))
+    if not (part.data / "runs" / part.job).is_dir():
+        raise FileNotFoundError(
+            f"{part.data} on {node} is not the data folder that the other nodes have. Let all "
+            "nodes share it."
+        )
+    artifacts = LocalArtifacts(part.data)
+    run = RunDirectory(artifacts, part.job)
+    stop = StopFlag(partial(_leave, part.switchboard))
+    with _keeping_log(RunLog(run, artifacts, attempt=part.attempt), leads=rank == 0):
+        if rank == 0:
+            _heed_stop(part.switchboard, stop)
+        group = Group(rank, distributed.get_world_size(), node, TorchLine())
+        try:
+            return train(run, artifacts, attempt=part.attempt, stop=stop, group=group)
+        except PeerLostError:
+            time.sleep(_LAST_WORDS)
+            raise
+
+
+def _heed_stop(switchboard: Any, stop: StopFlag) -> None:
+    """Call `stop.stop` once the driver asks for it, or is gone."""
+
+    def wait() -> None:
+        with suppress(RayError):
+            ray.get(switchboard.asked.remote())
+        _log.info("Asked to stop")
+        stop.stop()
+
+    threading.Thread(target=wait, name="stop", daemon=True).start()
+
+
+def _leave(switchboard: Any, code: int) -> None:
+    with suppress(RayError):
+        ray.get(switchboard.leave.remote(), timeout=1)
+    os._exit(code)
+
+
+@contextmanager
+def _keeping_log(kept: RunLog, *, leads: bool) -> Iterator[None]:
+    """Keep the log of the first rank in the run directory; those of the others stay with Ray."""
+    root = logging.getLogger()
+    root.setLevel(logging.INFO)
+    if leads:
+        root.addHandler(kept)
+    try:
+        yield
+    finally:
+        kept.flush()
+
+
+def _obituary(failure: TrainingFailedError, nodes: Mapping[int, str]) -> str:
+    """Return which rank died first, where and why."""
+    failures: Mapping[int, Exception] = getattr(failure, "worker_failures", {})
+    if not failures:
+        return f"The workers could not be started: {str(failure).strip().splitlines()[-1]}"
+    rank = min(failures, key=lambda rank: (isinstance(failures[rank], PeerLostError), rank))
+    place = nodes.get(rank, "an unknown node")
+    return f"Rank {rank} of {place} died first: {_cause(failures[rank])}"
+
+
+def _cause(error: Exception) -> str:
+    """Return why a worker died that Ray Train says `error` of."""
+    died = getattr(error, "health_check_failure", error)
+    if not isinstance(died, RayError):
+        return f"{type(died).__name__}: {died}"
+    words = str(died)
+    if "node has died" in words:
+        return _NODE_GONE
+    if "low on memory" in words:
+        return "its node ran out of memory, and Ray ended it."
+    if "worker process has died" in words:
+        return "its process was killed or crashed; most often the node ran out of memory."
+    return words.strip().splitlines()[-1]

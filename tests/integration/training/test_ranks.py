@@ -1,0 +1,137 @@
+"""Each method learns the same in two processes as in one, and one's fault is the fault of both."""
+
+from __future__ import annotations
+
+import multiprocessing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from integration.training.ranks import BROKEN, NARROW, take_part
+from models.tiny import save_tiny_bert, save_tiny_llama
+from tunesmith.artifacts.local import LocalArtifacts
+from tunesmith.artifacts.runs import RunDirectory
+from tunesmith.domain.failures import FailureCode
+from tunesmith.domain.preferences import Kto, Sigmoid
+from tunesmith.domain.spec import LoraSpec, Method
+from unit.training.conftest import JOB, Bench, rows
+from unit.training.ranking import asked, ranking_rows
+from unit.training.test_preferences import changes, pair_rows
+
+TOLERANCE = 5e-6
+"""By how much a loss may differ, of about 0.5 to 6: what the order of sums in fp32 makes."""
+
+USUAL: dict[str, Any] = {"n_epochs": 4, "batch_size": 5, "evaluate_every": 3}
+
+PLAIN = LoraSpec(rank=4, alpha=8)
+"""An adapter without dropout, whose masks would be others in another division."""
+
+SUPERVISED = ("supervised", "full", NARROW, BROKEN)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The same run on one worker and on two."""
+
+    one: Bench
+    two: Bench
+
+
+def new_bench(root: Path, base: Path) -> Bench:
+    artifacts = LocalArtifacts(root)
+    return Bench(artifacts, RunDirectory(artifacts, JOB), root, base)
+
+
+def write(bench: Bench, name: str, *, bert: Path) -> None:
+    """Freeze the spec of the run `name` in `bench`."""
+    if name in SUPERVISED:
+        lora = None if name == "full" else PLAIN
+        held_out = bench.upload("valid", rows(5))
+        bench.write_spec(rows(18), lora=lora, validation_file=held_out, **USUAL)
+    elif name in ("dpo", "kto"):
+        loss = Sigmoid() if name == "dpo" else Kto(desirable_weight=1.5)
+        held_out = bench.upload("valid", pair_rows(3))
+        bench.write_spec(pair_rows(12), validation_file=held_out, **changes(loss), **USUAL)
+    else:
+        fields = asked(bert, Method(name), lora=PLAIN)
+        held_out = bench.upload("valid", ranking_rows(5))
+        bench.write_spec(ranking_rows(12), validation_file=held_out, **fields, **USUAL)
+    bench.upload_text("empty", "")
+
+
+NAMES = [*SUPERVISED, "dpo", "kto", "embedding", "rerank"]
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pair]:
+    """Each run, trained both ways."""
+    root = tmp_path_factory.mktemp("ranks")
+    llama, bert = root / "llama", root / "bert"
+    save_tiny_llama(llama)
+    save_tiny_bert(bert)
+    found = {
+        name: Pair(new_bench(root / "one" / name, llama), new_bench(root / "two" / name, llama))
+        for name in NAMES
+    }
+    for name, pair in found.items():
+        write(pair.one, name, bert=bert)
+        write(pair.two, name, bert=bert)
+    folders = [pair.two.root for pair in found.values()]
+    spawn = multiprocessing.get_context("spawn")
+    ranks = [
+        spawn.Process(target=take_part, args=(rank, 2, folders, root / "meeting"))
+        for rank in range(2)
+    ]
+    for rank in ranks:
+        rank.start()
+    for pair in found.values():
+        pair.one.train()
+    for rank in ranks:
+        rank.join(timeout=200)
+        assert rank.exitcode == 0
+    return found
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != BROKEN])
+def test_two_ranks_learn_what_one_does(pairs: dict[str, Pair], name: str) -> None:
+    one, two = pairs[name].one.metrics(), pairs[name].two.metrics()
+
+    assert [each.step for each in two] == [each.step for each in one]
+    assert len(one) >= 8
+    for alone, shared in zip(one, two, strict=True):
+        assert shared.train_loss == pytest.approx(alone.train_loss, abs=TOLERANCE)
+        assert shared.valid_loss == pytest.approx(alone.valid_loss, abs=TOLERANCE)
+        assert shared.mrr == pytest.approx(alone.mrr)
+        assert shared.rewards_margin == pytest.approx(alone.rewards_margin, abs=TOLERANCE)
+    assert one[-1].train_loss != pytest.approx(one[0].train_loss, abs=100 * TOLERANCE)
+
+
+@pytest.mark.parametrize("name", ["supervised", "dpo"])
+def test_the_run_directory_is_that_of_one_writer(pairs: dict[str, Pair], name: str) -> None:
+    one, two = pairs[name].one, pairs[name].two
+
+    for prefix in ("runs", "output"):
+        assert two.artifacts.list(prefix) == one.artifacts.list(prefix)
+    assert len(two.messages()) == len(one.messages())
+    assert two.messages()[0] == (
+        "Training started (attempt 1) on 2 workers with 1 threads in fp32: "
+        "rank 0 of node-0, rank 1 of node-1"
+    )
+
+
+def test_what_one_rank_has_no_memory_for_is_cut_smaller_by_all(pairs: dict[str, Pair]) -> None:
+    (told, *_) = [text for text in pairs[NARROW].two.messages() if "did not fit" in text]
+
+    assert told.startswith("A micro-batch of step 1 did not fit into memory")
+    assert not [text for text in pairs[NARROW].one.messages() if "did not fit" in text]
+
+
+def test_the_fault_of_a_rank_that_does_not_write_is_the_outcome(pairs: dict[str, Pair]) -> None:
+    outcome = pairs[BROKEN].two.run.events(after=0)[-1].outcome
+
+    assert outcome is not None
+    assert outcome.error is not None
+    assert outcome.error.code is FailureCode.INVALID_TRAINING_FILE
+    assert "is not what was uploaded" in outcome.error.message

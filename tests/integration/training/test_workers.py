@@ -1,0 +1,261 @@
+"""A run on two workers of a real Ray head, undisturbed, with one of them killed, and stopped."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from integration.cluster.conftest import answers, await_true, has_ended
+from models.tiny import save_tiny_llama
+from tunesmith.artifacts.local import LocalArtifacts
+from tunesmith.artifacts.runs import RunDirectory
+from tunesmith.cluster.head_process import HeadFolder
+from tunesmith.cluster.local_head import LocalRay
+from tunesmith.cluster.protocol import Submission, SubmissionState
+from tunesmith.domain.failures import EXIT_NODE_LOST, EXIT_WORKER_LOST
+from unit.training.conftest import JOB, Bench, rows
+
+TOLERANCE = 5e-6
+"""By how much a loss on two workers may differ from that on one: what rounding in fp32 makes."""
+
+LIMIT = 200.0
+"""Seconds that an attempt may take; Ray and torch need most of them to start."""
+
+# Of two nodes with one address, Ray would take either for the one that a driver is on.
+ANOTHER_NODE = ("--block", "--disable-usage-stats", "--node-ip-address=127.0.0.2")
+
+STEPS = 150
+
+RUN: dict[str, Any] = {"n_epochs": 30, "batch_size": 5, "evaluate_every": 50}
+"""What makes `STEPS` steps of the 24 rows that are learnt from."""
+
+# The first head and the first attempt of a machine that is busy take their time.
+pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.fixture(scope="module")
+def head_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("head") / "ray"
+
+
+@pytest.fixture(scope="module")
+def head(head_folder: Path) -> Iterator[LocalRay]:
+    head = LocalRay(head_folder)
+    head.start()
+    try:
+        await_true(lambda: answers(head))
+        yield head
+    finally:
+        head.shutdown()
+
+
+@pytest.fixture(scope="module")
+def new_bench(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bench]:
+    root = tmp_path_factory.mktemp("workers")
+    save_tiny_llama(root / "base")
+
+    def make(name: str, *, workers: int = 2, cpus: int = 1, checkpoint_every: int = 40) -> Bench:
+        artifacts = LocalArtifacts(root / name)
+        bench = Bench(artifacts, RunDirectory(artifacts, JOB), root / name, root / "base")
+        valid = bench.upload("valid", rows(6))
+        changes = {"validation_file": valid, "checkpoint_every": checkpoint_every, **RUN}
+        bench.write_spec(rows(24), workers=workers, cpus=cpus, **changes)
+        return bench
+
+    return make
+
+
+class Attempt:
+    """One launch of a bench's run, as the controller makes it."""
+
+    def __init__(self, head: LocalRay, bench: Bench, number: int = 1) -> None:
+        self.id = f"{bench.root.name}-{number}"
+        self._head, self._bench = head, bench
+        bench.run.claim(number)
+        spec = bench.run.read_spec()
+        command = ("python", "-m", "tunesmith.training", "--artifacts", str(bench.root))
+        own = ("--job", JOB, "--attempt", str(number))
+        head.submit(
+            Submission(
+                id=self.id, command=command + own, cpus=spec.cpus_in_all, drives=spec.workers > 1
+            )
+        )
+
+    def await_end(self) -> tuple[SubmissionState, str]:
+        """Return how it ended, in Ray's words."""
+        await_true(lambda: self._status()[0].ended, limit=LIMIT)
+        return self._status()
+
+    def await_step(self, step: int) -> None:
+        """Return once the run has told `step`."""
+
+        def reached() -> bool:
+            state, message = self._status()
+            assert not state.ended, message
+            return any(metrics.step == step for metrics in self._bench.metrics())
+
+        await_true(reached, limit=LIMIT)
+
+    def _status(self) -> tuple[SubmissionState, str]:
+        status = self._head.status(self.id)
+        assert status is not None
+        return status.state, status.message
+
+
+def process_of(bench: Bench, rank: int) -> psutil.Process:
+    """Return the process of a rank, as the newest attempt has told it."""
+    (*_, told) = [text for text in bench.messages() if text.startswith("Training started")]
+    found = re.search(rf"rank {rank} of \S+ \(process (\d+)\)", told)
+    assert found, told
+    return psutil.Process(int(found[1]))
+
+
+def driver_of(bench: Bench) -> psutil.Process:
+    """Return the process that Ray's Jobs API started."""
+    (found,) = [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if {"tunesmith.training", str(bench.root)} <= set(process.info["cmdline"] or [])
+    ]
+    return found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(head: LocalRay, new_bench: Callable[..., Bench]) -> Bench:
+    """The run on two workers, at its end."""
+    bench = new_bench("two")
+    state, message = Attempt(head, bench).await_end()
+    assert state is SubmissionState.SUCCEEDED, message
+    return bench
+
+
+def test_two_workers_learn_what_one_does(
+    head: LocalRay, new_bench: Callable[..., Bench], undisturbed: Bench
+) -> None:
+    one = new_bench("one", workers=1)
+    state, message = Attempt(head, one).await_end()
+    assert state is SubmissionState.SUCCEEDED, message
+
+    two = undisturbed.metrics()
+    assert [each.step for each in two] == list(range(1, STEPS + 1))
+    for alone, shared in zip(one.metrics(), two, strict=True):
+        assert shared.train_loss == pytest.approx(alone.train_loss, abs=TOLERANCE)
+        assert shared.valid_loss == pytest.approx(alone.valid_loss, abs=TOLERANCE)
+    assert two[-1].train_loss < two[0].train_loss - 0.2
+
+
+def assert_ends_undisturbed(bench: Bench, attempt: Attempt, undisturbed: Bench) -> None:
+    state, message = attempt.await_end()
+    assert state is SubmissionState.SUCCEEDED, message
+    assert any(text.startswith("Resumed from the checkpoint") for text in bench.messages())
+    assert [(m.step, m.train_loss, m.valid_loss) for m in bench.metrics()] == [
+        (m.step, m.train_loss, m.valid_loss) for m in undisturbed.metrics()
+    ]
+    assert bench.adapter() == undisturbed.adapter()
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_worker_is_named_and_the_next_attempt_ends_as_if_nothing_had_happened(
+    head: LocalRay, new_bench: Callable[..., Bench], undisturbed: Bench, rank: int
+) -> None:
+    bench = new_bench(f"killed-{rank}")
+    attempt = Attempt(head, bench)
+    attempt.await_step(45)
+    victim = process_of(bench, rank)
+
+    victim.kill()
+
+    state, message = attempt.await_end()
+    assert state is SubmissionState.FAILED
+    assert f"exit code {EXIT_WORKER_LOST}" in message
+    told = bench.messages()[-1]
+    assert re.match(
+        rf"Rank {rank} of \S+ \(process {victim.pid}\) died first: its process was killed", told
+    )
+    assert_ends_undisturbed(bench, Attempt(head, bench, 2), undisturbed)
+
+
+def test_a_killed_driver_leaves_no_worker_that_writes(
+    head: LocalRay, new_bench: Callable[..., Bench], undisturbed: Bench
+) -> None:
+    bench = new_bench("driverless")
+    attempt = Attempt(head, bench)
+    attempt.await_step(45)
+    workers = [process_of(bench, rank) for rank in range(2)]
+
+    driver_of(bench).kill()
+
+    state, message = attempt.await_end()
+    assert state is SubmissionState.FAILED
+    assert "exit code -9" in message
+    assert_ends_undisturbed(bench, Attempt(head, bench, 2), undisturbed)
+    assert all(has_ended(worker) for worker in workers)
+
+
+def test_a_stop_saves_the_last_step(head: LocalRay, new_bench: Callable[..., Bench]) -> None:
+    bench = new_bench("stopped", checkpoint_every=1000)
+    attempt = Attempt(head, bench)
+    attempt.await_step(6)
+
+    head.stop(attempt.id)
+
+    state, _ = attempt.await_end()
+    assert state is SubmissionState.STOPPED
+    last = bench.metrics()[-1].step
+    assert bench.run.checkpoint_steps()[-1] in (last, last + 1)
+    assert not [text for text in bench.messages() if "died first" in text]
+
+
+@contextmanager
+def another_node(head: LocalRay, folder: Path, *, cpus: int) -> Iterator[psutil.Process]:
+    """Let a node of `cpus` processors join `head`; yield its raylet, without which it is gone."""
+    address = (HeadFolder(folder).temp / "ray" / "ray_current_cluster").read_text()
+    ray = [sys.executable, "-m", "ray.scripts.scripts", "start", f"--address={address}"]
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token")}
+    alone = len(head.resources().nodes)
+    with (folder / "node.log").open("wb") as log:
+        node = subprocess.Popen(
+            [*ray, f"--num-cpus={cpus}", *ANOTHER_NODE],
+            env=os.environ | token,
+            cwd=folder,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        await_true(lambda: len(head.resources().nodes) > alone)
+        children = psutil.Process(node.pid).children()
+        (raylet,) = [each for each in children if each.name() == "raylet"]
+        yield raylet
+    finally:
+        node.terminate()
+        node.wait(30)
+
+
+def test_a_job_over_two_nodes_goes_on_when_one_is_lost(
+    head: LocalRay, head_folder: Path, new_bench: Callable[..., Bench]
+) -> None:
+    own = int(head.resources().nodes[0].cpus)
+    bench = new_bench("nodes", cpus=own)
+    with another_node(head, head_folder, cpus=own) as raylet:
+        attempt = Attempt(head, bench)
+        attempt.await_step(45)
+
+        raylet.kill()
+
+        state, message = attempt.await_end()
+    assert state is SubmissionState.FAILED
+    assert f"exit code {EXIT_NODE_LOST}" in message
+    assert re.match(r"Rank [01] of .* died first: its node is gone\.", bench.messages()[-1])
+    with another_node(head, head_folder, cpus=own):
+        state, message = Attempt(head, bench, 2).await_end()
+    assert state is SubmissionState.SUCCEEDED, message
+    assert [m.step for m in bench.metrics()] == list(range(1, STEPS + 1))
