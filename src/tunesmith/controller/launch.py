@@ -71,7 +71,7 @@ class Launcher:
         return Submission(
             id=job.submission_id,
             command=command + own,
-            cpus=spec.cpus_in_all,
+            cpus=spec.cpus * spec.workers,
             drives=spec.workers > 1,
             memory=None if spec.workers > 1 else spec.memory,
         )

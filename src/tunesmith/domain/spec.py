@@ -234,8 +234,7 @@ class JobRequest(Value):
     precision: Precision = Precision.AUTO
     """Number format of the frozen weights and matrix products."""
     cpus: Annotated[int, Field(ge=1)] | None = None
-    """Processors of each worker; `None` means as many as let all workers find a place, at most all
-    of the largest node."""
+    """Processors of each worker; `None` means as many as let all workers find a place."""
     memory: Annotated[int, Field(ge=1)] | None = None
     """Bytes of memory that are kept for each worker on its node; `None` means none."""
     priority: Priority = "normal"
@@ -245,8 +244,7 @@ class JobRequest(Value):
     workers: Annotated[int, Field(ge=1, le=MOST_WORKERS)] = 1
     """Processes that train together, each on processors of its own."""
     min_workers: Annotated[int, Field(ge=1, le=MOST_WORKERS)] | None = None
-    """The fewest that do in an attempt, where the cluster has no place for `workers`; `None` means
-    no fewer."""
+    """The fewest that do, where the cluster has no place for `workers`; `None` means no fewer."""
     integrations: Annotated[tuple[WandbIntegration, ...], Field(max_length=5)] = ()
     """Services that are told of the run's metrics."""
     suffix: Annotated[str, Field(min_length=1, max_length=64)] | None = None
@@ -394,11 +392,6 @@ class TrainSpec(Value):
     """Processes that train together in the newest attempt."""
     integrations: tuple[WandbIntegration, ...]
     """Services that are told of the run's metrics."""
-
-    @property
-    def cpus_in_all(self) -> int:
-        """Processors that all workers hold together."""
-        return self.cpus * self.workers
 
     @property
     def held_out_file(self) -> Literal["training", "validation"]:

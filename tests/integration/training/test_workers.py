@@ -86,7 +86,10 @@ class Attempt:
         own = ("--job", JOB, "--attempt", str(number))
         head.submit(
             Submission(
-                id=self.id, command=command + own, cpus=spec.cpus_in_all, drives=spec.workers > 1
+                id=self.id,
+                command=command + own,
+                cpus=spec.cpus * spec.workers,
+                drives=spec.workers > 1,
             )
         )
 
@@ -218,7 +221,9 @@ def test_a_stop_saves_the_last_step(head: LocalRay, new_bench: Callable[..., Ben
 @contextmanager
 def another_node(head: LocalRay, folder: Path, *, cpus: int) -> Iterator[psutil.Process]:
     """Let a node of `cpus` processors join `head`; yield its raylet, without which it is gone."""
-    address = (HeadFolder(folder).temp / "ray" / "ray_current_cluster").read_text()
+    told = HeadFolder(folder).temp / "ray" / "ray_current_cluster"
+    await_true(told.exists)
+    address = told.read_text()
     ray = [sys.executable, "-m", "ray.scripts.scripts", "start", f"--address={address}"]
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token")}
     alone = len(head.resources().nodes)
