@@ -88,6 +88,9 @@ class Settings(BaseSettings):
     """How often a job is launched again after its training process died without a word."""
     keep_checkpoints: Annotated[int, Field(ge=1)] = 3
     """How many of a job's newest checkpoints are kept."""
+    warm_processes: bool = True
+    """Whether a process waits on each node that has imported what training needs, some 600 MB, so
+    that runs on one worker begin seconds earlier."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """How much the service logs: `debug`, `info`, `warning` or `error`."""
     models: dict[str, ModelSetting] = {}

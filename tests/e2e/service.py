@@ -101,7 +101,9 @@ class Service:
                 line = process.cmdline()
             except psutil.Error:
                 continue
-            if "tunesmith.training" in line and job_id in line:
+            # A warm process's trainer has its whole title in one piece.
+            words = " ".join(line).split()
+            if job_id in words and any(word.startswith("tunesmith.training") for word in words):
                 found.append(process)
         return found
 

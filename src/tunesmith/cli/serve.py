@@ -244,7 +244,12 @@ def _controller(
     )
     threading.Thread(target=keep_swept, args=(doors, stop), daemon=True).start()
     threading.Thread(target=keep_delivering, args=(doors, stop), daemon=True).start()
-    return Controller(doors, launcher, crash_retries=settings.crash_retries)
+    return Controller(
+        doors,
+        launcher,
+        crash_retries=settings.crash_retries,
+        warm=settings.warm_processes,
+    )
 
 
 def _leads(store: Store, holder: str) -> bool:

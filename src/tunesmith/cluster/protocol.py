@@ -27,6 +27,8 @@ class Submission(Value):
     """Bytes of memory it holds while it runs; `None` means that it claims none."""
     drives: bool = False
     """Whether workers that it starts on the cluster hold the processors, and it holds nothing."""
+    node: str | None = None
+    """Id of the node that it is to run on; `None` means any."""
 
 
 class SubmissionState(StrEnum):

@@ -55,6 +55,8 @@ class RayJobs:
         }
         if submission.memory is not None:
             content["entrypoint_memory"] = submission.memory
+        if submission.node is not None:
+            content["entrypoint_label_selector"] = {"ray.io/node-id": submission.node}
         code, text = self._ask("POST", "/api/jobs/", content=content)
         # Ray refuses an id that it knows as a server's fault, like any other.
         if code != 200 and self.status(submission.id) is None:

@@ -65,7 +65,7 @@ class Launcher:
         """Return the command for the job's latest attempt, and let no older one write any more."""
         run = RunDirectory(self._artifacts, job.id)
         run.claim(job.attempt)
-        command = ("python", "-m", "tunesmith.training", "--artifacts", self._location)
+        command = ("python", "-m", "tunesmith.training.start", "--artifacts", self._location)
         own = ("--job", job.id, "--attempt", str(job.attempt))
         spec = run.read_spec()
         return Submission(

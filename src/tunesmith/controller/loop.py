@@ -15,6 +15,7 @@ from tunesmith.controller.doors import Doors
 from tunesmith.controller.ingest import Ingester
 from tunesmith.controller.launch import Launcher
 from tunesmith.controller.turns import Turns
+from tunesmith.controller.warmth import Warmth
 from tunesmith.domain.errors import (
     ArtifactMissingError,
     ClusterUnavailableError,
@@ -43,13 +44,19 @@ logger = logging.getLogger(__name__)
 class Controller:
     """Makes the world match the store. One controller at a time works on a store: who leads."""
 
-    def __init__(self, doors: Doors, launcher: Launcher, *, crash_retries: int) -> None:
-        """Work through `doors`; launch a crashed job again `crash_retries` times."""
+    def __init__(
+        self, doors: Doors, launcher: Launcher, *, crash_retries: int, warm: bool = False
+    ) -> None:
+        """Work through `doors`; launch a crashed job again `crash_retries` times.
+
+        `warm` keeps a warm process on each node.
+        """
         self._doors = doors
         self._crash_retries = crash_retries
         self._ingester = Ingester(doors.store, doors.artifacts)
         self._actor = Actor(doors, launcher=launcher, ingester=self._ingester)
         self._turns = Turns(doors)
+        self._warmth = Warmth(doors.cluster) if warm else None
         self._reasons: dict[str, str] = {}
         self._faults: dict[str, int] = {}
         self._sign: SignOfLife | None = None
@@ -126,6 +133,8 @@ class Controller:
         except ClusterUnavailableError:
             return None
         now = int(self._doors.clock.now())
+        if self._warmth is not None:
+            self._warmth.keep(resources.nodes, now=now)
         planned = self._turns.plan(jobs, resources, statuses=statuses, now=now)
         launching = frozenset(planned.admitted[:LAUNCHES])
         return _View(resources, statuses, launching=launching, yielding=planned.yielding)
