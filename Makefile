@@ -13,7 +13,7 @@ else
 TORCH_FROM := --torch-backend $(TORCH_BACKEND)
 endif
 
-.PHONY: setup check test demo objectives bench-api bench-training bench-objectives bench-growth bench-queue chaos docs clean lock
+.PHONY: setup check test demo objectives bench-api bench-training bench-objectives bench-growth bench-queue bench-start chaos docs clean lock
 
 setup: $(VENV)/.installed
 
@@ -72,6 +72,10 @@ bench-objectives: setup $(PEERS)/trl/.installed $(PEERS)/sentence-transformers/.
 # What grows with the rows, with the length and with the steps; ours alone.
 bench-growth: setup
 	$(BIN)/python benchmarks/growth.py
+
+# How soon a job takes its first step, beside a cold Ray job with TorchTrainer.
+bench-start: setup
+	$(BIN)/python benchmarks/start.py
 
 # A day of 1,000 nodes and 10,000 jobs in the controller's hands; only time is simulated.
 bench-queue: setup

@@ -1,4 +1,4 @@
-"""The service's API in a process of its own, as `tunesmith serve` runs it but without a Ray."""
+"""The service in a process of its own, as `tunesmith serve` runs it, with or without a Ray."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ class Server:
 
 
 @contextmanager
-def running_server(data: Path) -> Iterator[Server]:
-    """Run `tunesmith serve` on `data` and end it at the block's end."""
-    environment = os.environ | {"RAY_ADDRESS": "http://127.0.0.1:9", "TUNESMITH_LOG_LEVEL": "error"}
+def running_server(data: Path, *, ray: bool = False) -> Iterator[Server]:
+    """Run `tunesmith serve` on `data`, with a Ray of its own or none; end it at the block's end."""
+    address = "" if ray else "http://127.0.0.1:9"
+    environment = os.environ | {"RAY_ADDRESS": address, "TUNESMITH_LOG_LEVEL": "error"}
     command = [sys.executable, "-m", "tunesmith.cli.main", "serve", "--data", str(data)]
     command += ["--port", "0"]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
@@ -35,7 +36,7 @@ def running_server(data: Path) -> Iterator[Server]:
         yield Server(_port(process), process.pid)
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(30)
+        process.wait(60)
 
 
 def _port(process: subprocess.Popen[str]) -> int:

@@ -42,6 +42,8 @@ def main() -> int:
     gc.collect()
     # Pages that the collector does not touch stay shared with the trainers.
     gc.freeze()
+    sys.stdout.write("This process is warm\n")
+    sys.stdout.flush()
     with listening(address()) as listener:
         taken = None if listener is None else Server(listener, parent=parent).run()
     return 0 if taken is None else _train(*taken)
