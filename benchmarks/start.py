@@ -42,7 +42,7 @@ WARM = 120
 class Bench:
     """A service and its head."""
 
-    def __init__(self, url: str, data: Path, folder: Path) -> None:
+    def __init__(self, url: str, data: Path, *, folder: Path) -> None:
         """Use the service at `url`, whose data folder is `data`; write into `folder`."""
         self._client = OpenAI(base_url=url, api_key="unused")
         head = HeadFolder(data / "ray")
@@ -134,7 +134,7 @@ def main() -> dict[str, float]:
         folder, data = Path(made), Path(made) / "data"
         model = smollm2(data)
         with running_server(data, ray=True) as server:
-            bench = Bench(f"http://127.0.0.1:{server.port}/v1", data, folder)
+            bench = Bench(f"http://127.0.0.1:{server.port}/v1", data, folder=folder)
             cold = bench.ours()
             print(f"ours, before a process was warm: {cold:.1f} s", flush=True)
             bench.wait_until_warm()

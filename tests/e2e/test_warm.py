@@ -1,0 +1,37 @@
+"""A run that a warm process trains ends as one that trains itself, bit for bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from e2e.conftest import new_data
+from e2e.service import Service, make_job, running, until
+
+
+def adapter(service: Service, job_id: str) -> bytes:
+    return (service.data / "output" / job_id / "adapter_model.safetensors").read_bytes()
+
+
+def is_warm(service: Service) -> bool:
+    """Tell whether a process of the service's own Ray waits for runs."""
+    return any(
+        "tunesmith.training.warm" in process.cmdline()
+        and any(str(each.laddr).endswith(".sock") for each in process.net_connections("unix"))
+        for process in service.ray_processes()
+    )
+
+
+def test_warm_and_cold_runs_make_the_same_adapter(
+    service: Service, tmp_path: Path, tiny_model: Path
+) -> None:
+    until(lambda: is_warm(service), 180)
+    job = make_job(service, epochs=1)
+    # The entrypoint, and the trainer that was forked for it.
+    until(lambda: len(service.trainers(job.id)) == 2, 120)
+    assert service.wait(job.id).status == "succeeded"
+
+    without = {"TUNESMITH_WARM_PROCESSES": "false"}
+    with running(new_data(tmp_path, tiny_model), environment=without) as cold:
+        alone = make_job(cold, epochs=1)
+        assert cold.wait(alone.id).status == "succeeded"
+        assert adapter(cold, alone.id) == adapter(service, job.id)
