@@ -65,9 +65,11 @@ class Launcher:
         """Return the command for the job's latest attempt, and let no older one write any more."""
         run = RunDirectory(self._artifacts, job.id)
         run.claim(job.attempt)
-        command = ("python", "-m", "tunesmith.training.start", "--artifacts", self._location)
-        own = ("--job", job.id, "--attempt", str(job.attempt))
         spec = run.read_spec()
+        # A driver trains nothing itself, so that no warm process can help it.
+        module = "tunesmith.training.start" if spec.workers == 1 else "tunesmith.training"
+        command = ("python", "-m", module, "--artifacts", self._location)
+        own = ("--job", job.id, "--attempt", str(job.attempt))
         return Submission(
             id=job.submission_id,
             command=command + own,
