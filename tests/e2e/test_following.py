@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import httpx
 from openai import OpenAI
 
-from e2e.service import Service, make_job, until
+from e2e.conftest import new_data
+from e2e.service import Service, make_job, running, until
 
 
 class Receiver(BaseHTTPRequestHandler):
@@ -56,9 +60,37 @@ def test_a_job_streams_its_events_shows_its_receipt_and_tells_of_its_end(service
     learnt = "".join(token["text"] for token in text["tokens"] if token["learnt"])
     assert "6 and 6" in learnt
     assert httpx.get(f"{path}/receipt").json()["steps"] == 60
+    with httpx.stream("GET", f"{path}/logs?follow=true&after=0", timeout=60) as stream:
+        log = [json.loads(line[6:])["text"] for line in stream.iter_lines() if line[:6] == "data: "]
+    who = f" attempt 1 rank 0 node {socket.gethostname()} INFO "
+    steps = [
+        line.partition(f"{who}Step ")[2].split("/")[0] for line in log if f"{who}Step " in line
+    ]
+    assert steps == [str(step) for step in told]
+    assert log[-1].endswith(f"{who}Training finished")
     service.client.webhooks.delete(hook.id)
     server.shutdown()
     server.server_close()
+
+
+def test_the_log_shows_why_a_process_died_without_a_word_of_its_own(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "peft.py").write_text("raise ImportError('peft was built for torch 1')")
+    path = os.pathsep.join([str(tmp_path / "broken"), os.environ.get("PYTHONPATH", "")])
+    environment = {"PYTHONPATH": path, "TUNESMITH_CRASH_RETRIES": "1"}
+    with running(new_data(tmp_path, tiny_model), environment) as service:
+        job = service.wait(make_job(service).id)
+        url = f"{service.url}/v1/fine_tuning/jobs/{job.id}/logs"
+        log = [line["text"] for line in httpx.get(url).json()["data"]]
+
+    assert job.status == "failed"
+    assert job.error is not None
+    assert "peft" not in job.error.message
+    last = " driver printed: ImportError: peft was built for torch 1"
+    attempts = [line.split(" attempt ")[1].split()[0] for line in log if line.endswith(last)]
+    assert attempts == ["1", "2"]
 
 
 def test_ctrl_c_ends_a_service_that_streams(own_service: Service) -> None:

@@ -19,6 +19,7 @@ from tunesmith.api import (
     graders,
     health,
     jobs,
+    logs,
     models,
     opea,
     permissions,
@@ -30,12 +31,12 @@ from tunesmith.api import (
 )
 from tunesmith.api.access import Doorkeeper, authorize
 from tunesmith.api.codes import FORBIDDEN, FOREIGN_ORIGIN, TOO_LARGE, WRONG_CONTENT_TYPE
-from tunesmith.api.event_stream import EventStreams
 from tunesmith.api.lingering import Lingering
 from tunesmith.api.openapi import describe_api, operation_id
 from tunesmith.api.query import check_query
 from tunesmith.api.request_id import HEADER, RequestIds
 from tunesmith.api.services import Services
+from tunesmith.api.streams import EventStreams
 from tunesmith.domain.errors import (
     BusyError,
     ConflictError,
@@ -127,6 +128,7 @@ def create_app(services: Services) -> FastAPI:
         repair,
         uploads,
         receipts,
+        logs,
         permissions,
         graders,
         models,

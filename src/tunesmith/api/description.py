@@ -19,7 +19,7 @@ names it too.
 """The description of the API as a whole, in Markdown."""
 
 TAGS = [
-    {"name": "fine-tuning", "description": "Jobs, their events, checkpoints and receipts."},
+    {"name": "fine-tuning", "description": "Jobs, their events, checkpoints, receipts and logs."},
     {"name": "files", "description": "Training files, results, and what is wrong with a file."},
     {"name": "uploads", "description": "Files that come in parts, in any order and in parallel."},
     {"name": "models", "description": "Base models, tuned models and checkpoints."},

@@ -22,6 +22,7 @@ from tunesmith.protocol.events import CheckpointList, EventList
 from tunesmith.protocol.files import FileDeleted, FileList, FileObject
 from tunesmith.protocol.health import ReadyObject
 from tunesmith.protocol.jobs import CreateJob, JobObject
+from tunesmith.protocol.logs import LogLineList, LogLineObject
 from tunesmith.protocol.models import ModelDeleted, ModelList, ModelObject
 from tunesmith.protocol.opea import OpeaCheckpoint, OpeaHealth, OpeaJobId, OpeaJobObject
 from tunesmith.protocol.opea_create import OpeaCreateJob
@@ -297,7 +298,15 @@ def _jobs() -> list[Wire]:
         CheckpointList.to_wire(Page(items=(checkpoint,), has_more=False)),
         OpeaCheckpoint.list_to_wire(opea, [opea_checkpoint])[0],
         _receipt_line(),
+        _log(),
     ]
+
+
+def _log() -> LogLineList:
+    text = (
+        "2026-01-01T00:03:20.512Z attempt 1 rank 0 node worker-7 INFO Checkpoint saved at step 30"
+    )
+    return LogLineList(data=[LogLineObject(id="18442", text=text)], has_more=False)
 
 
 def _receipt_line() -> ReceiptLineObject:

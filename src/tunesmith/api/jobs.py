@@ -10,11 +10,12 @@ from starlette.convertors import StringConvertor, register_url_convertor
 from tunesmith.api.answers import WireRoute
 from tunesmith.api.body import JsonBody
 from tunesmith.api.creation import new_job
-from tunesmith.api.event_stream import STREAM_ANSWERS, AskedStream
+from tunesmith.api.event_stream import AskedStream
 from tunesmith.api.idempotency import REPLAYED, REUSED, Idempotency
 from tunesmith.api.openapi import json_body
 from tunesmith.api.query import Labels
 from tunesmith.api.services import Serviced
+from tunesmith.api.streams import STREAM_ANSWERS
 from tunesmith.protocol.dialects import JobList, dialect_of, job_to_wire, jobs_to_json, read_create
 from tunesmith.protocol.events import CheckpointList, EventList
 from tunesmith.protocol.jobs import CreateJob, JobObject

@@ -5,7 +5,7 @@ runs/<job id>/
   base_model.json      the base model, its revision a commit, as the first attempt found it
   attempt              number of the attempt that may write here
   events               one JSON line per event, numbered from 1
-  log                  what the training process printed, all attempts
+  log                  what the training processes printed, all attempts; see `artifacts/logs.py`
   checkpoints/step-N/  adapter or all weights, tokenizer and training state at step N
   metrics.csv          one line per optimizer step
   receipt.json         what is learnt from, in sums; what came of it, once there is an end
@@ -45,6 +45,8 @@ class RunDirectory:
     def __init__(self, artifacts: Artifacts, job_id: str) -> None:
         """Look at the run of `job_id`; nothing is created yet."""
         self._artifacts = artifacts
+        self.job_id = job_id
+        """The job whose run it is."""
         self.prefix = f"runs/{job_id}"
         """Key prefix of the run directory."""
         self.output = f"output/{job_id}"

@@ -235,7 +235,13 @@ def _controller(
     from tunesmith.controller.webhooks import keep_delivering
 
     artifacts = LocalArtifacts(settings.data)
-    doors = Doors(store=store, cluster=cluster, artifacts=artifacts, clock=SystemClock())
+    doors = Doors(
+        store=store,
+        cluster=cluster,
+        artifacts=artifacts,
+        clock=SystemClock(),
+        secrets=_secrets(settings),
+    )
     launcher = Launcher(
         artifacts,
         location=str(settings.data),
@@ -350,9 +356,12 @@ def _announce(settings: Settings, listener: socket.socket, *, store: Store) -> N
 
 def log_formatter(settings: Settings) -> logging.Formatter:
     """Return what writes the log's lines: times in UTC, secrets masked."""
-    secrets = {*environment_secrets(), settings.ray_token or ""} - {""}
     line = "%(asctime)s %(levelname)s %(name)s: %(message)s%(context)s"
-    return MaskingFormatter(line, secrets)
+    return MaskingFormatter(line, _secrets(settings))
+
+
+def _secrets(settings: Settings) -> frozenset[str]:
+    return frozenset({*environment_secrets(), settings.ray_token or ""} - {""})
 
 
 def _log_to_stderr(settings: Settings) -> None:

@@ -58,10 +58,11 @@ class FakeCluster:
         if self.obeys_stop:
             self.end(submission_id, SubmissionState.STOPPED)
 
-    def logs(self, submission_id: str) -> str:
-        """Return what `print` gave; see `Cluster.logs`."""
+    def logs(self, submission_id: str, *, lines: int = 1000) -> str:
+        """Return the last of what `print` gave; see `Cluster.logs`."""
         self._check()
-        return self._logs.get(submission_id, "")
+        printed = self._logs.get(submission_id, "").splitlines(keepends=True)
+        return "".join(printed[-lines:])
 
     def resources(self) -> Resources:
         """Return `nodes`, with what running submissions hold taken off; see `Cluster.resources`."""

@@ -86,9 +86,9 @@ class LocalRay:
         """Ask it to end; see `Cluster.stop`."""
         self._ready_jobs().stop(submission_id)
 
-    def logs(self, submission_id: str) -> str:
-        """Return what it has printed; see `Cluster.logs`."""
-        return self._ready_jobs().logs(submission_id)
+    def logs(self, submission_id: str, *, lines: int = 1000) -> str:
+        """Return what it has printed last; see `Cluster.logs`."""
+        return self._ready_jobs().logs(submission_id, lines=lines)
 
     def resources(self) -> Resources:
         """Return what the machine has and what is free; see `Cluster.resources`."""

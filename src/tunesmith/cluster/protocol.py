@@ -101,8 +101,11 @@ class Cluster(Protocol):
     def stop(self, submission_id: str) -> None:
         """Ask it to end (SIGTERM, then SIGKILL after seconds); an ended one stays as it is."""
 
-    def logs(self, submission_id: str) -> str:
-        """Return what it has printed so far; nothing for an unknown id."""
+    def logs(self, submission_id: str, *, lines: int = 1000) -> str:
+        """Return the last `lines` that it has printed; nothing for an unknown id.
+
+        Nor is there anything where its node is gone.
+        """
 
     def resources(self) -> Resources:
         """Return what the cluster has and what is free."""

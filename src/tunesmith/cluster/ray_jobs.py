@@ -7,7 +7,7 @@ import json
 import shlex
 from collections import Counter
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from tunesmith.cluster.protocol import (
     Node,
@@ -29,8 +29,9 @@ class RayJobs:
 
     The requests are those of Ray's Jobs REST API
     (https://docs.ray.io/en/latest/cluster/running-applications/job-submission/rest.html)
-    and, for `resources`, of its dashboard. Ray's own client sends the same ones, but without
-    a timeout, and with an address and a token that the environment can change for all.
+    and, for `logs` and `resources`, of its state API and its dashboard. Ray's own client sends
+    the same ones, but without a timeout, and with an address and a token that the environment
+    can change for all.
     """
 
     def __init__(self, address: str, *, python: str, token: str | None = None) -> None:
@@ -77,10 +78,17 @@ class RayJobs:
         """Ask it to end; see `Cluster.stop`."""
         self._ask_about(submission_id, "/stop", method="POST")
 
-    def logs(self, submission_id: str) -> str:
-        """Return what it has printed, behind Ray's own lines; see `Cluster.logs`."""
-        answer = self._ask_about(submission_id, "/logs")
-        return str(answer["logs"]) if answer else ""
+    def logs(self, submission_id: str, *, lines: int = 1000) -> str:
+        """Return what it has printed last, behind Ray's own lines; see `Cluster.logs`."""
+        job = self._ask_about(submission_id)
+        if job is None or not job.get("driver_node_id"):
+            return ""
+        # The Jobs API would read all of it, which may be large.
+        where = {"node_id": job["driver_node_id"], "submission_id": submission_id}
+        query = urlencode({**where, "lines": lines, "filter_ansi_code": "true"})
+        code, text = self._ask("GET", f"/api/v0/logs/file?{query}")
+        # Where a node is gone, Ray says that it failed.
+        return text if code == 200 else ""
 
     def resources(self) -> Resources:
         """Return what there is and what is free, which Ray counts every few seconds."""

@@ -10,6 +10,7 @@ from tunesmith.controller.decide import Decision, Seen, Verb
 from tunesmith.controller.doors import Doors
 from tunesmith.controller.finish import results_file, tuned_model
 from tunesmith.controller.ingest import Ingester
+from tunesmith.controller.last_words import keep_last_words
 from tunesmith.controller.launch import Launcher
 from tunesmith.controller.resolve import resolved_tuning
 from tunesmith.controller.validate import FileChecks
@@ -38,6 +39,8 @@ class Actor:
         `ClusterUnavailableError` where the cluster no longer answers.
         """
         job = seen.job
+        if decision.verb in (Verb.FAIL, Verb.REQUEUE) and seen.outcome is None:
+            keep_last_words(self._doors, job)
         match decision.verb:
             case Verb.WAIT:
                 pass

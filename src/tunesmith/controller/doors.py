@@ -22,3 +22,5 @@ class Doors:
     """Their files and run directories."""
     clock: Clock
     """The time."""
+    secrets: frozenset[str] = frozenset()
+    """What no log of a run may show, beside the service's own keys."""

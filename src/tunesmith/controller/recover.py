@@ -41,14 +41,15 @@ def after_loss(job: Job, submission: SubmissionStatus | None, *, retries: int) -
         return Recovery(reason=f"The cluster lost attempt {job.attempt}.")
     if submission.state is SubmissionState.STOPPED:
         return Recovery(reason=f"Attempt {job.attempt} was stopped from outside.")
-    if re.search(rf"exit code {EXIT_NODE_LOST}\b", submission.message):
+    words = _without_log(submission.message)
+    if re.search(rf"exit code {EXIT_NODE_LOST}\b", words):
         return Recovery(reason=f"A node of attempt {job.attempt} was lost.")
-    if re.search(rf"exit code {EXIT_DISK_FULL}\b", submission.message):
+    if re.search(rf"exit code {EXIT_DISK_FULL}\b", words):
         message = "The disk of the data folder is full. Free some space, then create the job anew."
         error = JobError(code=FailureCode.DISK_FULL, message=message)
         return Recovery(reason="The disk is full.", error=error)
-    died = f"The training process of attempt {job.attempt} died ({submission.message.strip()})."
-    if re.search(rf"exit code {EXIT_WORKER_LOST}\b", submission.message):
+    died = f"The training process of attempt {job.attempt} died ({words})."
+    if re.search(rf"exit code {EXIT_WORKER_LOST}\b", words):
         died = f"A worker of attempt {job.attempt} died."
     if job.crashes < retries:
         return Recovery(reason=died, crashed=True)
@@ -60,6 +61,11 @@ def after_loss(job: Job, submission: SubmissionStatus | None, *, retries: int) -
         change=first_change(mends),
     )
     return Recovery(reason=died, error=error, crashed=True)
+
+
+def _without_log(message: str) -> str:
+    """Return the cluster's words without the lines of the log behind them, which the log has."""
+    return message.partition(", last available logs")[0].strip()
 
 
 def _longest(job: Job) -> int:

@@ -147,3 +147,12 @@ class Checkpoint(Value):
     """Prefix under which `artifacts` holds its adapter, or the whole model."""
     deleting: bool = False
     """Whether its deletion has begun: no job may start from it any more."""
+
+
+class LogLine(Value):
+    """One line of a run's log."""
+
+    end: int
+    """Byte offset behind it, where the next line begins."""
+    text: str
+    """The line, without its end."""

@@ -71,12 +71,10 @@ def _parse() -> argparse.Namespace:
 
 
 def _start_log(kept: RunLog) -> None:
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
-        stream=sys.stdout,
-    )
-    logging.getLogger().addHandler(kept)
+    printed = logging.StreamHandler(sys.stdout)
+    # The same lines in both: of what a dead process printed, the log then gets what it lacks.
+    printed.setFormatter(kept.formatter)
+    logging.basicConfig(level=logging.INFO, handlers=[printed, kept])
     logging.captureWarnings(capture=True)
     for talkative in ("httpx", "urllib3", "filelock", "wandb"):
         logging.getLogger(talkative).setLevel(logging.WARNING)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -38,6 +40,20 @@ def run_endless(cluster: LocalRay) -> tuple[str, psutil.Process]:
     return job.id, psutil.Process(int(said()[0].split()[1]))
 
 
+def listening(folder: Path) -> set[tuple[str, int]]:
+    """Return the addresses and ports on which the head of `folder` listens."""
+    found = set()
+    for process in HeadFolder(folder).members():
+        # A worker that is not needed leaves when it likes.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found |= {
+                (connection.laddr.ip, connection.laddr.port)
+                for connection in process.net_connections(kind="tcp")
+                if connection.status == psutil.CONN_LISTEN
+            }
+    return found
+
+
 def test_until_the_head_is_up_the_cluster_is_unavailable_and_says_why(tmp_path: Path) -> None:
     with pytest.raises(ClusterUnavailableError, match="Ray is starting"):
         LocalRay(tmp_path / "ray").status("a")
@@ -49,14 +65,32 @@ def test_the_head_listens_on_no_fixed_port_and_keeps_its_secrets(
     assert (shared_folder / "token").stat().st_mode & 0o777 == 0o600
     assert shared_folder.stat().st_mode & 0o777 == 0o700
     assert HeadFolder(shared_folder).temp.stat().st_mode & 0o777 == 0o700
-    listening = {
-        connection.laddr.port
-        for process in HeadFolder(shared_folder).members()
-        for connection in process.net_connections(kind="tcp")
-        if connection.status == psutil.CONN_LISTEN
+    ports = {port for _, port in listening(shared_folder)}
+    assert ports
+    assert not ports & {6379, 8265, 10001, 52365, *range(10002, 10010)}
+
+
+def test_the_dashboard_is_on_loopback_and_shows_nothing_without_the_token(
+    shared_folder: Path, shared_head: LocalRay
+) -> None:
+    head = HeadFolder(shared_folder).find()
+    assert head is not None
+    places = {host for host, port in listening(shared_folder) if port == head.dashboard_port}
+    assert places == {"127.0.0.1"}
+
+    shown = ("/api/jobs/", "/api/v0/nodes", "/api/v0/logs/file?submission_id=a", "/timezone")
+    asked = {
+        "nobody": {},
+        "a stranger": {"Authorization": "Bearer wrong"},
+        "we": {"Authorization": f"Bearer {HeadFolder(shared_folder).token()}"},
     }
-    assert listening
-    assert not listening & {6379, 8265, 10001, 52365, *range(10002, 10010)}
+    answers = {
+        who: [httpx.get(head.address + path, headers=headers).status_code for path in shown]
+        for who, headers in asked.items()
+    }
+    assert answers["nobody"] == [401] * 4
+    assert answers["a stranger"] == [403] * 4
+    assert answers["we"][:2] == [200] * 2
 
 
 def test_the_ports_that_a_head_is_told_are_never_handed_out_to_somebody_else_meanwhile(

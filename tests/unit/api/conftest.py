@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pyarrow as pa
 import pytest
@@ -19,6 +20,7 @@ from stores import fresh_store
 from tunesmith.api.app import create_app
 from tunesmith.api.checks import FileChecks
 from tunesmith.api.services import Services
+from tunesmith.api.streams import EventStreams
 from tunesmith.artifacts.memory import MemoryArtifacts
 from tunesmith.artifacts.receipts import SCHEMA
 from tunesmith.artifacts.runs import RunDirectory
@@ -32,6 +34,7 @@ from tunesmith.domain.models import CatalogueEntry, FolderSource, TunedModel
 from tunesmith.domain.projects import DEFAULT_PROJECT
 from tunesmith.domain.spec import ResolvedHyperparameters
 from tunesmith.store.sql import SqlStore
+from unit.api.live import JOBS, Live
 
 BASE = "smollm2-135m-instruct"
 
@@ -204,3 +207,25 @@ def upload(http: TestClient) -> Callable[..., dict[str, Any]]:
         return body
 
     return send
+
+
+@pytest.fixture
+def streams(world: World) -> EventStreams:
+    return EventStreams(world.store, most=2, pause=0.02, patience=0.1, heartbeat=0.2)
+
+
+@pytest.fixture
+def live(world: World, streams: EventStreams) -> Iterator[httpx.Client]:
+    with Live(world, streams) as client, client:
+        yield client
+
+
+@pytest.fixture
+def job_id(live: httpx.Client, world: World) -> str:
+    file = live.post(
+        "/v1/files", files={"file": ("a.jsonl", b"{}\n")}, data={"purpose": "fine-tune"}
+    ).json()
+    body = {"model": "smollm2-135m-instruct", "training_file": file["id"]}
+    created: str = live.post(JOBS, json=body).json()["id"]
+    world.run(created)
+    return created

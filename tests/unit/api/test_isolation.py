@@ -18,6 +18,7 @@ from starlette.testclient import TestClient
 from tunesmith.api import webhooks
 from tunesmith.api.access import PUBLIC
 from tunesmith.api.app import create_app
+from tunesmith.artifacts.logs import LogFile
 from tunesmith.domain.keys import Scope, new_key
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ CASES = {
     "POST /v1/fine_tuning/jobs/{job_id}/resume": hidden(),
     "GET /v1/fine_tuning/jobs/{job_id}/events": hidden(),
     "GET /v1/fine_tuning/jobs/{job_id}/checkpoints": hidden(),
+    "GET /v1/fine_tuning/jobs/{job_id}/logs": hidden(),
     "GET /v1/fine_tuning/jobs/{job_id}/receipt": hidden(),
     "GET /v1/fine_tuning/jobs/{job_id}/receipt/lines/{line}": hidden(),
     "POST /v1/fine_tuning/jobs/retrieve": OPEA_JOB,
@@ -168,6 +170,7 @@ def _things(world: World, http: TestClient, key: str) -> dict[str, str]:
     world.store = world.store.within("theirs")
     world.run(job["id"])
     world.put_receipt(job["id"], lines=[424_242])
+    LogFile(world.artifacts, job["id"]).append(["a line of theirs"])
     done = world.finish(job["id"])
     shared = ask(
         _fill(SHARING, {"model": done.fine_tuned_model or ""}),
@@ -219,6 +222,7 @@ def test_what_belongs_to_another_project_is_not_there(projects: Projects, route:
         ("GET /v1/files/<result_id>/content", {}, 404),
         ("GET /v1/models/<checkpoint>", {}, 404),
         ("GET /v1/fine_tuning/jobs/<job_id>/events", STREAM, 404),
+        ("GET /v1/fine_tuning/jobs/<job_id>/logs", {"params": {"follow": "true"}}, 404),
         ("GET /v1/files", {"params": {"after": "<file_id>"}}, 400),
         ("GET /v1/fine_tuning/jobs", {"params": {"after": "<job_id>"}}, 400),
         (JOBS, {"json": {"model": "<model>", "training_file": "<our_file>"}}, 404),

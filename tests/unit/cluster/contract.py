@@ -42,6 +42,12 @@ class ClusterContract:
         stage.reach(job.id, SubmissionState.SUCCEEDED, printed="hello from the job\n")
         assert "hello from the job\n" in stage.cluster.logs(job.id)
 
+    def test_of_what_it_printed_the_last_lines_can_be_asked_for(self, stage: Stage) -> None:
+        job = python("print('first'); print('second'); print('third')")
+        stage.cluster.submit(job)
+        stage.reach(job.id, SubmissionState.SUCCEEDED, printed="first\nsecond\nthird\n")
+        assert stage.cluster.logs(job.id, lines=2) == "second\nthird\n"
+
     def test_a_submission_whose_program_fails_has_failed_and_says_why(self, stage: Stage) -> None:
         job = python("raise SystemExit(3)")
         stage.cluster.submit(job)

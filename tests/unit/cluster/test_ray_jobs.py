@@ -106,6 +106,19 @@ def test_a_submission_that_ray_refuses_otherwise_tells_rays_last_words(
         ray.submit(JOB)
 
 
+def test_of_what_was_printed_the_last_lines_are_read_on_the_node_of_the_program(
+    dashboard: Dashboard, ray: RayJobs
+) -> None:
+    dashboard.answers["GET", "/api/jobs/a"] = (200, '{"driver_node_id": "n"}')
+    path = "/api/v0/logs/file?node_id=n&submission_id=a&lines=5&filter_ansi_code=true"
+    dashboard.answers["GET", path] = (200, "last\n")
+    assert ray.logs("a", lines=5) == "last\n"
+    dashboard.answers["GET", path] = (500, "the node is gone")
+    assert ray.logs("a", lines=5) == ""
+    dashboard.answers["GET", "/api/jobs/a"] = (200, '{"driver_node_id": null}')
+    assert ray.logs("a", lines=5) == ""
+
+
 def test_the_token_goes_with_every_request(dashboard: Dashboard, ray: RayJobs) -> None:
     ray.status("a")
     ray.logs("a")

@@ -52,6 +52,9 @@ class World:
 
     def __post_init__(self) -> None:
         self.store = fresh_store(self.clock)
+        self.doors = Doors(
+            store=self.store, cluster=self.cluster, artifacts=self.artifacts, clock=self.clock
+        )
         self.controller = self.new_controller()
 
     def new_controller(
