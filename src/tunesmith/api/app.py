@@ -15,6 +15,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Match
 
 from tunesmith.api import (
+    estimates,
     files,
     graders,
     health,
@@ -129,6 +130,7 @@ def create_app(services: Services) -> FastAPI:
         uploads,
         receipts,
         logs,
+        estimates,
         permissions,
         graders,
         models,

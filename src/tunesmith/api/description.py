@@ -45,6 +45,7 @@ _PARAMETERS = {
     "order": "By the time of creation: oldest (`asc`) or newest (`desc`) first.",
     "purpose": "Only files with this purpose.",
     "job_id": "A job's id, such as `ftjob-…`.",
+    "estimate_id": "An estimate's id, `ftestimate-…`.",
     "file_id": "A file's id, `file-…`.",
     "permission_id": "A permission's id, `cp_…`.",
     "project_id": "Only the permission of this project.",

@@ -8,26 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tunesmith.domain.events import Checkpoint, Event, EventLevel, EventType, StepMetrics
+from tunesmith.api.job_examples import BASE, JOB_ID, NOW, OPEA_ID, TUNED, job_answers
 from tunesmith.domain.files import File, Purpose
-from tunesmith.domain.ids import Dialect
-from tunesmith.domain.jobs import Job, JobStatus
 from tunesmith.domain.models import Permission
-from tunesmith.domain.spec import JobRequest, ResolvedHyperparameters, ResolvedTuning
 from tunesmith.domain.uploads import Upload, UploadPart, UploadStatus
 from tunesmith.domain.values import Page
 from tunesmith.domain.webhooks import Delivery, DeliveryStatus, WebhookEndpoint, WebhookEvent
-from tunesmith.protocol.dialects import JobList, job_to_wire
-from tunesmith.protocol.events import CheckpointList, EventList
 from tunesmith.protocol.files import FileDeleted, FileList, FileObject
 from tunesmith.protocol.health import ReadyObject
-from tunesmith.protocol.jobs import CreateJob, JobObject
-from tunesmith.protocol.logs import LogLineList, LogLineObject
+from tunesmith.protocol.jobs import CreateJob
 from tunesmith.protocol.models import ModelDeleted, ModelList, ModelObject
-from tunesmith.protocol.opea import OpeaCheckpoint, OpeaHealth, OpeaJobId, OpeaJobObject
+from tunesmith.protocol.opea import OpeaHealth, OpeaJobId
 from tunesmith.protocol.opea_create import OpeaCreateJob
 from tunesmith.protocol.permissions import CreatePermissions, PermissionDeleted, PermissionList
-from tunesmith.protocol.receipts import ReceiptLineObject, ReceiptTextObject, TokenObject
 from tunesmith.protocol.repair import FileChange, FileRepair
 from tunesmith.protocol.uploads import CompleteUpload, CreateUpload, UploadObject, UploadPartObject
 from tunesmith.protocol.validation import (
@@ -56,17 +49,12 @@ from tunesmith.protocol.wire import Wire
 
 _FILE_ID = "file-4ZlX0vT8bQm2Yc6RkP1sWd9n"
 _ORIGINAL_ID = "file-8bQm2Yc6RkP1sWd9n4ZlX0vT"
-_JOB_ID = "ftjob-b3K7tQx9LmZ2pV5cR8yH1dNw"
-_OPEA_ID = "ft-job-0b9c7f0e-6a1d-4f43-9d0e-2f6f1f1c5a7b"
-_BASE = "smollm2-135m-instruct"
-_TUNED = f"ft:{_BASE}:acme:support:R8yH1dNw"
-_NOW = 1_767_225_600
 
 REQUESTS: Mapping[type[Wire], Mapping[str, dict[str, Any]]] = {
     CreateJob: {
-        "The least that is needed": {"model": _BASE, "training_file": _FILE_ID},
+        "The least that is needed": {"model": BASE, "training_file": _FILE_ID},
         "Supervised, with options of this service": {
-            "model": _BASE,
+            "model": BASE,
             "training_file": _FILE_ID,
             "suffix": "support",
             "seed": 7,
@@ -83,21 +71,21 @@ REQUESTS: Mapping[type[Wire], Mapping[str, dict[str, Any]]] = {
             },
         },
         "Preferences (DPO)": {
-            "model": _TUNED,
+            "model": TUNED,
             "training_file": _FILE_ID,
             "method": {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.1}}},
         },
     },
     OpeaCreateJob: {
         "In OPEA's dialect": {
-            "model": _BASE,
+            "model": BASE,
             "training_file": "alpaca_data.json",
             "General": {"task": "instruction_tuning", "lora_config": {"r": 8, "lora_alpha": 32}},
             "Dataset": {"max_length": 512},
             "Training": {"batch_size": 2, "epochs": 3, "learning_rate": 0.0001, "device": "cpu"},
         },
     },
-    OpeaJobId: {"A job": {"fine_tuning_job_id": _OPEA_ID}},
+    OpeaJobId: {"A job": {"fine_tuning_job_id": OPEA_ID}},
     CreateUpload: {
         "A file of 1 GB that is kept for 30 days": {
             "filename": "chats.jsonl",
@@ -126,7 +114,7 @@ REQUESTS: Mapping[type[Wire], Mapping[str, dict[str, Any]]] = {
     CreatePermissions: {"Two projects": {"project_ids": ["blue", "red"]}},
     ValidateFile: {
         "What is wrong with it": {},
-        "Tokens and steps as well": {"model": _BASE, "method": "supervised", "n_epochs": 3},
+        "Tokens and steps as well": {"model": BASE, "method": "supervised", "n_epochs": 3},
     },
 }
 """The bodies of each shape that handlers read, by what they ask for."""
@@ -139,7 +127,7 @@ def request_examples(shape: type[Wire]) -> dict[str, Any]:
 
 def answer_examples() -> dict[str, Any]:
     """Return an example of each JSON answer, by the name of its shape."""
-    shown = [*_files(), *_jobs(), *_models(), *_webhooks(), *_health()]
+    shown = [*_files(), *job_answers(), *_models(), *_webhooks(), *_health()]
     return {type(each).__name__: each.model_dump(mode="json", by_alias=True) for each in shown}
 
 
@@ -150,7 +138,7 @@ def _file() -> File:
         purpose=Purpose.FINE_TUNE,
         bytes=48_213,
         sha256="",
-        created_at=_NOW,
+        created_at=NOW,
         key="",
     )
 
@@ -162,12 +150,12 @@ def _files() -> list[Wire]:
         purpose=Purpose.FINE_TUNE,
         mime_type="application/jsonl",
         bytes=48_213,
-        created_at=_NOW,
-        expires_at=_NOW + 3600,
+        created_at=NOW,
+        expires_at=NOW + 3600,
         status=UploadStatus.COMPLETED,
     )
     part = UploadPart(
-        id="part_Qm2Yc6RkP1sWd9n4ZlX0vT8b", upload_id=upload.id, created_at=_NOW, bytes=48_213
+        id="part_Qm2Yc6RkP1sWd9n4ZlX0vT8b", upload_id=upload.id, created_at=NOW, bytes=48_213
     )
     return [
         FileObject.to_wire(_file()),
@@ -201,7 +189,7 @@ def _validation() -> FileValidation:
         counts={problem.rule: 1},
         truncated=False,
         tokens=FileTokens(
-            model=_BASE,
+            model=BASE,
             max_length=1024,
             total=9_282,
             learnt=3_570,
@@ -226,118 +214,16 @@ def _repair() -> FileRepair:
     )
 
 
-def _job(dialect: Dialect) -> Job:
-    return Job(
-        id=_JOB_ID if dialect is Dialect.OPENAI else _OPEA_ID,
-        dialect=dialect,
-        created_at=_NOW,
-        status=JobStatus.SUCCEEDED,
-        model=_BASE,
-        training_file=_FILE_ID,
-        training_filename="chats.jsonl",
-        request=JobRequest(n_epochs=3, suffix="support", metadata={"team": "blue"}),
-        resolved=ResolvedHyperparameters(
-            examples=120,
-            n_epochs=3,
-            batch_size=4,
-            learning_rate_multiplier=1.0,
-            learning_rate=2e-4,
-        ),
-        tuning=ResolvedTuning(
-            max_length=1024,
-            warmup_ratio=0.05,
-            max_grad_norm=1.0,
-            evaluate_every=9,
-            checkpoint_every=30,
-            keep_checkpoints=3,
-            cpus=8,
-        ),
-        seed=7,
-        organization="acme",
-        fine_tuned_model=_TUNED,
-        trained_tokens=27_846,
-        finished_at=_NOW + 600,
-        result_files=("file-T8bQm2Yc6RkP1sWd9n4ZlX0v",),
-    )
-
-
-def _jobs() -> list[Wire]:
-    job, opea = _job(Dialect.OPENAI), _job(Dialect.OPEA)
-    step = StepMetrics(
-        step=30,
-        train_loss=0.82,
-        train_mean_token_accuracy=0.79,
-        total_steps=90,
-        learning_rate=1.4e-4,
-        tokens_per_second=310.0,
-        seconds_left=180,
-    )
-    event = Event(
-        id="ftevent-c6RkP1sWd9n4ZlX0vT8bQm2Y",
-        job_id=job.id,
-        created_at=_NOW + 600,
-        level=EventLevel.INFO,
-        type=EventType.MESSAGE,
-        message=f"New fine-tuned model created: {_TUNED}",
-    )
-    checkpoint = Checkpoint(
-        id="ftckpt_n4ZlX0vT8bQm2Yc6RkP1sWd9",
-        job_id=job.id,
-        created_at=_NOW + 200,
-        step=step.step,
-        model=f"{_TUNED}:ckpt-step-{step.step}",
-        key="",
-        metrics=step,
-    )
-    opea_checkpoint = checkpoint.model_copy(update={"job_id": opea.id})
-    return [
-        JobObject.to_wire(job),
-        OpeaJobObject.to_wire(opea),
-        JobList(data=[job_to_wire(job), job_to_wire(opea)], has_more=False),
-        EventList.to_wire(Page(items=(event,), has_more=True)),
-        CheckpointList.to_wire(Page(items=(checkpoint,), has_more=False)),
-        OpeaCheckpoint.list_to_wire(opea, [opea_checkpoint])[0],
-        _receipt_line(),
-        _log(),
-    ]
-
-
-def _log() -> LogLineList:
-    text = (
-        "2026-01-01T00:03:20.512Z attempt 1 rank 0 node worker-7 INFO Checkpoint saved at step 30"
-    )
-    return LogLineList(data=[LogLineObject(id="18442", text=text)], has_more=False)
-
-
-def _receipt_line() -> ReceiptLineObject:
-    tokens = [
-        TokenObject(id=9690, text="Why?", learnt=False),
-        TokenObject(id=3726, text="Because", learnt=True),
-        TokenObject(id=2, text="<|im_end|>", learnt=True),
-    ]
-    text = ReceiptTextObject(
-        side=None, split="train", cut=False, end_learnt=True, tokens_learnt=2, tokens=tokens
-    )
-    return ReceiptLineObject(
-        fine_tuning_job_id=_JOB_ID,
-        file="training",
-        line=17,
-        element=0,
-        set_aside=None,
-        texts=[text],
-    )
-
-
 def _models() -> list[Wire]:
-    base = ModelObject(id=_BASE, created=0, owned_by="system")
-    tuned = ModelObject(id=_TUNED, created=_NOW + 600, owned_by="acme")
+    base = ModelObject(id=BASE, created=0, owned_by="system")
+    tuned = ModelObject(id=TUNED, created=NOW + 600, owned_by="acme")
     permission = Permission(
-        id="cp_sWd9n4ZlX0vT8bQm2Yc6RkP1", model=_TUNED, project_id="blue", created_at=_NOW
+        id="cp_sWd9n4ZlX0vT8bQm2Yc6RkP1", model=TUNED, project_id="blue", created_at=NOW
     )
     return [
         tuned,
         ModelList(data=[base, tuned]),
-        ModelDeleted(id=_TUNED),
+        ModelDeleted(id=TUNED),
         PermissionList.of([permission]),
         PermissionDeleted(id=permission.id),
     ]
@@ -346,8 +232,8 @@ def _models() -> list[Wire]:
 def _webhooks() -> list[Wire]:
     endpoint = WebhookEndpoint(
         id="we_d9n4ZlX0vT8bQm2Yc6RkP1sW",
-        created_at=_NOW,
-        updated_at=_NOW,
+        created_at=NOW,
+        updated_at=NOW,
         name="Nightly",
         url="https://example.org/hook",
         event_types=(WebhookEvent.SUCCEEDED, WebhookEvent.FAILED),
@@ -358,14 +244,14 @@ def _webhooks() -> list[Wire]:
         endpoint_id=endpoint.id,
         event_id="evt_ZlX0vT8bQm2Yc6RkP1sWd9n4",
         type=WebhookEvent.SUCCEEDED,
-        job_id=_JOB_ID,
-        created_at=_NOW + 600,
+        job_id=JOB_ID,
+        created_at=NOW + 600,
         status=DeliveryStatus.DELIVERED,
         attempts=1,
         next_attempt_at=None,
-        attempted_at=_NOW + 600,
+        attempted_at=NOW + 600,
         status_code=204,
-        delivered_at=_NOW + 600,
+        delivered_at=NOW + 600,
     )
     return [
         EventTypeList(data=[each.value for each in WebhookEvent]),

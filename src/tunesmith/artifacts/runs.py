@@ -13,6 +13,7 @@ runs/<job id>/
   receipt.parquet      the same with each token; see `artifacts/receipts.py`
   reference.safetensors
                        log-probabilities of preference pairs before the first step
+  measurement.json     what a run found that only measures, for an estimate
   wandb/               what Weights & Biases wrote in offline mode
 output/<job id>/       the result; `checkpoint-N/` beside it, where OPEA's users look
 """
@@ -29,6 +30,7 @@ from pydantic import ValidationError
 
 from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.domain.errors import ArtifactMissingError, StaleJobError
+from tunesmith.domain.estimates import Measurement
 from tunesmith.domain.events import RunEvent
 from tunesmith.domain.models import CatalogueEntry
 from tunesmith.domain.spec import TrainSpec
@@ -51,6 +53,7 @@ class RunDirectory:
         """Key prefix of the run directory."""
         self.output = f"output/{job_id}"
         """Key prefix of what the run hands out."""
+        self._measurement = f"{self.prefix}/measurement.json"
 
     def write_spec(self, spec: TrainSpec) -> None:
         """Freeze `spec` beside the run."""
@@ -176,6 +179,14 @@ class RunDirectory:
     def open_receipt(self, form: ReceiptForm) -> BinaryIO:
         """Return a stream over the receipt in `form`. Raises `ArtifactMissingError`."""
         return self._artifacts.open(f"{self.prefix}/receipt.{form}")
+
+    def write_measurement(self, measurement: Measurement) -> None:
+        """Keep what a run found that only measures."""
+        self._artifacts.put(self._measurement, measurement.model_dump_json().encode())
+
+    def measurement(self) -> Measurement:
+        """Return what `write_measurement` kept. Raises `ArtifactMissingError`."""
+        return Measurement.model_validate_json(self._artifacts.get(self._measurement))
 
     def save_wandb(self, folder: Path) -> None:
         """Keep the files of `folder`, which Weights & Biases wrote in offline mode."""

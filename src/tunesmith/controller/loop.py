@@ -12,6 +12,7 @@ from tunesmith.cluster.protocol import Cluster, Resources, SubmissionStatus
 from tunesmith.controller.act import Actor
 from tunesmith.controller.decide import Seen, decide
 from tunesmith.controller.doors import Doors
+from tunesmith.controller.estimates import Estimator
 from tunesmith.controller.ingest import Ingester
 from tunesmith.controller.launch import Launcher
 from tunesmith.controller.turns import Turns
@@ -57,6 +58,7 @@ class Controller:
         self._actor = Actor(doors, launcher=launcher, ingester=self._ingester)
         self._turns = Turns(doors)
         self._warmth = Warmth(doors.cluster) if warm else None
+        self._estimator = Estimator(doors, launcher)
         self._reasons: dict[str, str] = {}
         self._faults: dict[str, int] = {}
         self._sign: SignOfLife | None = None
@@ -75,6 +77,7 @@ class Controller:
             except Exception:
                 logger.exception("A pass of the controller failed; the next one tries again.")
         self._actor.close()
+        self._estimator.close()
 
     def step(self) -> None:
         """Make one pass over the open jobs, oldest first."""
@@ -88,6 +91,7 @@ class Controller:
             if view is None or not view.lets_wait(job):
                 with marked_logs(job=job.id):
                     self._turn_to(job, view)
+        self._estimator.step(view.resources if view else None)
 
     def _turn_to(self, job: Job, view: _View | None) -> None:
         """Care for one job; what goes wrong with it is logged."""

@@ -19,6 +19,9 @@ UNLISTED_AGE = 24 * 3600.0
 DELIVERY_AGE = 30 * 24 * 3600.0
 """Seconds for which the log keeps a webhook's delivery."""
 
+ESTIMATE_AGE = 30 * 24 * 3600.0
+"""Seconds for which an estimate is kept."""
+
 SWEEP_PAUSE = 3600.0
 """Seconds between two sweeps, so that an upload's parts go within an hour of its expiry."""
 
@@ -69,6 +72,7 @@ def sweep(doors: Doors) -> None:
     ended = _drop_parts_of_ended(doors)
     doors.store.drop_deliveries(before=int(now - DELIVERY_AGE))
     doors.store.drop_idempotency_keys()
+    doors.store.drop_estimates(before=int(now - ESTIMATE_AGE))
     if unfinished or unlisted or ended:
         logger.info(
             "Swept the data folder: %d unfinished writes, %d uploads without a row, "

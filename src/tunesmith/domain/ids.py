@@ -49,6 +49,11 @@ def new_job_id(dialect: Dialect) -> str:
     return f"ft-job-{uuid.uuid4()}" if dialect is Dialect.OPEA else f"ftjob-{_token(24)}"
 
 
+def new_estimate_id() -> str:
+    """Return a fresh id of an estimate, `ftestimate-` and 24 characters."""
+    return f"ftestimate-{_token(24)}"
+
+
 def new_event_id() -> str:
     """Return a fresh event id, `ftevent-` and 24 characters."""
     return f"ftevent-{_token(24)}"

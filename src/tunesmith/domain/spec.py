@@ -392,6 +392,8 @@ class TrainSpec(Value):
     """Processes that train together in the newest attempt."""
     integrations: tuple[WandbIntegration, ...]
     """Services that are told of the run's metrics."""
+    measured: bool = False
+    """Whether the run only measures a few steps, and makes no result."""
 
     @property
     def held_out_file(self) -> Literal["training", "validation"]:

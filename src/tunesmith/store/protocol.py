@@ -17,6 +17,7 @@ from tunesmith.domain.queue import Wait
 from tunesmith.domain.uploads import Upload, UploadPart
 from tunesmith.domain.values import Page
 from tunesmith.domain.webhooks import Attempt, Delivery, WebhookEndpoint, WebhookEvent
+from tunesmith.store.estimate_protocol import EstimateStore
 from tunesmith.store.life_protocol import LeaseStore, LifeStore
 from tunesmith.store.model_protocol import ModelStore, PermissionStore
 
@@ -339,6 +340,7 @@ class Store(
     UploadStore,
     JobStore,
     WaitStore,
+    EstimateStore,
     ModelStore,
     PermissionStore,
     KeyStore,

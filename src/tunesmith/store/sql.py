@@ -10,6 +10,7 @@ from tunesmith.domain.projects import Limits
 from tunesmith.store.database import guarded, open_database
 from tunesmith.store.kept import KeptJobs
 from tunesmith.store.schema import upgrade
+from tunesmith.store.sql_estimates import SqlEstimates
 from tunesmith.store.sql_files import SqlFiles
 from tunesmith.store.sql_jobs import SqlJobs
 from tunesmith.store.sql_keys import SqlKeys
@@ -27,6 +28,7 @@ class SqlStore(
     SqlUploads,
     SqlJobs,
     SqlWaits,
+    SqlEstimates,
     SqlModels,
     SqlPermissions,
     SqlKeys,

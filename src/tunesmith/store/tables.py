@@ -336,6 +336,23 @@ PERMISSIONS = Table(
 )
 """One `Permission` a row."""
 
+ESTIMATES = Table(
+    "estimates",
+    METADATA,
+    _sequence(),
+    Column("id", String, nullable=False, unique=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("status", String, nullable=False, index=True),
+    _json("job"),
+    Column("started_at", BigInteger),
+    Column("finished_at", BigInteger, index=True),
+    _json("measurement", nullable=True),
+    _json("error", nullable=True),
+    _project(),
+    sqlite_autoincrement=True,
+)
+"""One `Estimate` a row."""
+
 IDEMPOTENCY_KEYS = Table(
     "idempotency_keys",
     METADATA,

@@ -39,6 +39,7 @@ from tunesmith.training.failures import explain, naming_memory
 from tunesmith.training.fitting import Room
 from tunesmith.training.group import ALONE, Group, PeerLostError
 from tunesmith.training.loop import Course, make_optimizer, result_step, run_loop, total_steps
+from tunesmith.training.measuring import few, measure
 from tunesmith.training.network import Network
 from tunesmith.training.objective import Joint, Objective
 from tunesmith.training.packed import NotPackableError, pack
@@ -144,6 +145,7 @@ def _learn(launch: _Launch, events: EventLog) -> tuple[Receipt, Course]:
         events.message("The model has no chat template; the default one is used")
     _tell_marks(spec, tokenizer, events=events)
     data = read_data(Reader(spec, artifacts, tokenizer, context_length(config)), events)
+    whole, data = data.learnt, few(data, spec) if spec.measured else data
     receipt = _receipt(spec, data, base=base, precision=precision, tokenizer=tokenizer)
     if group.leads:
         events.check_claim()
@@ -189,6 +191,9 @@ def _learn(launch: _Launch, events: EventLog) -> tuple[Receipt, Course]:
             held_out=data.held_out,
             group=group,
         )
+        if spec.measured:
+            run.write_measurement(measure(course, run, learnt=whole))
+            return RunOutcome(trained_tokens=learner.progress.trained_tokens)
         run_loop(course)
     return receipt, course
 

@@ -96,6 +96,8 @@ CASES = {
     "GET /v1/fine_tuning/jobs/{job_id}/logs": hidden(),
     "GET /v1/fine_tuning/jobs/{job_id}/receipt": hidden(),
     "GET /v1/fine_tuning/jobs/{job_id}/receipt/lines/{line}": hidden(),
+    "POST /v1/fine_tuning/estimate": hidden(json={"model": MODEL, "training_file": "<file_id>"}),
+    "GET /v1/fine_tuning/estimate/{estimate_id}": hidden(),
     "POST /v1/fine_tuning/jobs/retrieve": OPEA_JOB,
     "POST /v1/fine_tuning/jobs/cancel": OPEA_JOB,
     "POST /v1/finetune/list_checkpoints": OPEA_JOB,
@@ -167,6 +169,7 @@ def _things(world: World, http: TestClient, key: str) -> dict[str, str]:
     hook = ask("/v1/webhook_endpoints", json=HOOK, **header).json()
     wanted = {"model": MODEL, "training_file": file["id"]}
     job = ask("/v1/fine_tuning/jobs", json=wanted, **header).json()
+    estimate = ask("/v1/fine_tuning/estimate", json=wanted, **header).json()
     world.store = world.store.within("theirs")
     world.run(job["id"])
     world.put_receipt(job["id"], lines=[424_242])
@@ -180,6 +183,7 @@ def _things(world: World, http: TestClient, key: str) -> dict[str, str]:
     [delivery] = world.store.list_deliveries(hook["id"], after=None, limit=5).items
     return {
         "file_id": file["id"],
+        "estimate_id": estimate["id"],
         "upload_id": upload["id"],
         "part_id": part["id"],
         "job_id": job["id"],

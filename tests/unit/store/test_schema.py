@@ -18,6 +18,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Table, create_engine, inspect, text
 
 from tunesmith.domain.errors import SettingsError
+from tunesmith.domain.estimates import Estimate
 from tunesmith.domain.events import Checkpoint, Event
 from tunesmith.domain.files import File
 from tunesmith.domain.jobs import Job
@@ -33,6 +34,7 @@ from tunesmith.store.sql import SqlStore
 from tunesmith.store.tables import (
     API_KEYS,
     CHECKPOINTS,
+    ESTIMATES,
     EVENTS,
     FILES,
     JOBS,
@@ -101,6 +103,7 @@ def test_an_older_database_is_brought_up_with_what_it_holds(
         (Job, JOBS),
         (Event, EVENTS),
         (Checkpoint, CHECKPOINTS),
+        (Estimate, ESTIMATES),
         (TunedModel, TUNED_MODELS),
         (Project, PROJECTS),
         (ApiKey, API_KEYS),
