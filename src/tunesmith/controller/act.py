@@ -12,6 +12,7 @@ from tunesmith.controller.finish import results_file, tuned_model
 from tunesmith.controller.ingest import Ingester
 from tunesmith.controller.last_words import keep_last_words
 from tunesmith.controller.launch import Launcher
+from tunesmith.controller.paces import record_pace
 from tunesmith.controller.resolve import resolved_tuning
 from tunesmith.controller.validate import FileChecks
 from tunesmith.domain.changes import Change
@@ -147,6 +148,7 @@ class Actor:
             estimated_finish=None,
         )
         self._doors.store.finish_job(job, change, model=model, results=results)
+        record_pace(self._doors, job)
 
     def _fail(self, job: Job, decision: Decision) -> None:
         if decision.error is None:

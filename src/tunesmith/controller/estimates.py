@@ -8,6 +8,7 @@ from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.cluster.protocol import CPU, MEMORY, Node, Resources, SubmissionStatus
 from tunesmith.controller.doors import Doors
 from tunesmith.controller.launch import Launcher
+from tunesmith.controller.paces import known_factors
 from tunesmith.controller.recover import after_loss
 from tunesmith.controller.validate import FileChecks
 from tunesmith.domain.errors import (
@@ -120,6 +121,7 @@ class Estimator:
             "status": EstimateStatus.FAILED if error else EstimateStatus.SUCCEEDED,
             "finished_at": self._now(),
             "measurement": None if error else run.measurement(),
+            "factors": known_factors(self._doors),
             "error": error,
         }
         self._doors.store.change_estimate(estimate, estimate.model_copy(update=changes))

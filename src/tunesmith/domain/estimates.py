@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 from tunesmith.domain.failures import FailureCode
@@ -9,12 +10,22 @@ from tunesmith.domain.jobs import Job, JobError
 from tunesmith.domain.projects import DEFAULT_PROJECT
 from tunesmith.domain.values import Value
 
-QUICKER, SLOWER = 0.8, 1.5
-"""Factors on the measured time of a step between which the steps of a job are expected.
+Factors = tuple[float, float]
+"""What the measured time of a step is multiplied by, for the steps of a job at the quickest and at
+the slowest."""
+
+USUAL_FACTORS: Factors = (0.8, 1.5)
+"""Those that hold while too few jobs are known.
 
 A job evaluates and saves too, and shares its node with others, so that it is slower sooner than
 quicker.
 """
+
+_KNOWN_JOBS = 3
+"""As many finished jobs as it takes to know better."""
+
+_BEYOND = 0.1
+"""Share by which a job may be quicker or slower than all that are known."""
 
 
 class EstimateStatus(StrEnum):
@@ -45,15 +56,15 @@ class Measurement(Value):
     steps: int
     """Optimizer steps of the whole job, if nothing ends it before."""
 
-    def seconds(self, *, limit: int | None) -> tuple[float, float]:
-        """Return between how many seconds a job should take from its start on.
+    def seconds(self, factors: Factors, *, limit: int | None) -> tuple[float, float]:
+        """Return between how many seconds a job should take from the start of its training on.
 
         `limit` are the seconds of training behind which it ends by itself.
         """
         training = self.steps * self.step_seconds
         least, most = (
             self.startup_seconds + min(training * factor, limit or training * factor)
-            for factor in (QUICKER, SLOWER)
+            for factor in factors
         )
         return least, most
 
@@ -75,10 +86,21 @@ class Estimate(Value):
     """Unix seconds at which it ended."""
     measurement: Measurement | None = None
     """What was measured, once succeeded."""
+    factors: Factors = USUAL_FACTORS
+    """By how much jobs were quicker and slower than their estimates, as known at the end of it."""
+    actual_step_seconds: float | None = None
+    """A step of the job that was created of the same request; `None` until one has succeeded."""
     error: JobError | None = None
     """Why nothing could be measured; where the job does not fit, with the setting that helps."""
     project: str = DEFAULT_PROJECT
     """The project that it belongs to; the store writes it."""
+
+    @property
+    def pace(self) -> float | None:
+        """Return how many times as long as measured a step of the job took."""
+        if self.measurement is None or self.actual_step_seconds is None:
+            return None
+        return self.actual_step_seconds / self.measurement.step_seconds
 
     @property
     def fits(self) -> bool | None:
@@ -87,3 +109,11 @@ class Estimate(Value):
             return True
         lacks = (FailureCode.OUT_OF_MEMORY, FailureCode.WORKER_LOST)
         return False if self.error is not None and self.error.code in lacks else None
+
+
+def factors_by(estimates: Iterable[Estimate]) -> Factors:
+    """Return the factors that the jobs teach which followed upon `estimates`."""
+    paces = [each.pace for each in estimates if each.pace is not None]
+    if len(paces) < _KNOWN_JOBS:
+        return USUAL_FACTORS
+    return min(paces) * (1 - _BEYOND), max(paces) * (1 + _BEYOND)

@@ -50,6 +50,8 @@ class EstimateObject(Wire):
     """Seconds from the start of training to its end."""
     estimated_finish: IntervalObject | None
     """Unix seconds at which it would end if training had started when the measurement ended."""
+    actual_seconds_per_step: float | None
+    """A step of a job that was created by the same request, once it has succeeded."""
     error: JobFailureObject | None
     """Why there is no measurement. Where the job does not fit, `change` is the part of a request
     that makes it smaller."""
@@ -59,7 +61,7 @@ class EstimateObject(Wire):
         """Return `estimate` as clients see it."""
         job, found = estimate.job, estimate.measurement
         failed = job.model_copy(update={"error": estimate.error})
-        seconds = found.seconds(limit=job.request.max_seconds) if found else None
+        seconds = found.seconds(estimate.factors, limit=job.request.max_seconds) if found else None
         return cls(
             id=estimate.id,
             created_at=estimate.created_at,
@@ -76,6 +78,7 @@ class EstimateObject(Wire):
             estimated_finish=_interval(seconds, start=estimate.finished_at or 0)
             if seconds
             else None,
+            actual_seconds_per_step=estimate.actual_step_seconds,
             error=JobFailureObject.to_wire(failed),
         )
 

@@ -19,6 +19,9 @@ class EstimateStore(Protocol):
     def open_estimates(self) -> list[Estimate]:
         """Return the estimates that have not ended, oldest first."""
 
+    def measured_estimates(self, *, limit: int) -> list[Estimate]:
+        """Return the newest `limit` estimates that have succeeded, newest first."""
+
     def change_estimate(self, seen: Estimate, changed: Estimate) -> Estimate:
         """Put `changed` in the place of the estimate that the caller read as `seen`; return it.
 

@@ -36,6 +36,14 @@ class SqlEstimates(Scope):
         with reading(self._engine) as connection:
             return read_all(connection, query.order_by(ESTIMATES.c.seq), kind=Estimate)
 
+    def measured_estimates(self, *, limit: int) -> list[Estimate]:
+        """Return the newest that have succeeded; see `Store.measured_estimates`."""
+        succeeded = ESTIMATES.c.status == EstimateStatus.SUCCEEDED.value
+        query = select(ESTIMATES).where(succeeded, self._mine(ESTIMATES))
+        with reading(self._engine) as connection:
+            newest = query.order_by(ESTIMATES.c.seq.desc()).limit(limit)
+            return read_all(connection, newest, kind=Estimate)
+
     def change_estimate(self, seen: Estimate, changed: Estimate) -> Estimate:
         """Put `changed` in the place of the estimate as it was seen; see `Store`."""
         unchanged = (ESTIMATES.c.id == seen.id) & (ESTIMATES.c.status == seen.status.value)

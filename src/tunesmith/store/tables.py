@@ -347,6 +347,8 @@ ESTIMATES = Table(
     Column("started_at", BigInteger),
     Column("finished_at", BigInteger, index=True),
     _json("measurement", nullable=True),
+    _json("factors"),
+    Column("actual_step_seconds", Double),
     _json("error", nullable=True),
     _project(),
     sqlite_autoincrement=True,

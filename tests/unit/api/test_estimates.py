@@ -72,8 +72,8 @@ def test_what_was_measured_is_shown_with_an_interval_for_the_end(
 
 
 def test_a_limit_of_time_bounds_the_interval() -> None:
-    assert FOUND.seconds(limit=200) == (149.5, 205.5)
-    assert FOUND.seconds(limit=100) == (105.5, 105.5)
+    assert FOUND.seconds((0.8, 1.5), limit=200) == (149.5, 205.5)
+    assert FOUND.seconds((0.8, 1.5), limit=100) == (105.5, 105.5)
 
 
 def test_a_job_that_does_not_fit_is_told_with_the_part_of_a_request_that_does(

@@ -9,13 +9,13 @@ import pytest
 from tunesmith.cluster.protocol import SubmissionState
 from tunesmith.controller.estimates import PATIENCE
 from tunesmith.domain.changes import Change
-from tunesmith.domain.estimates import Estimate, EstimateStatus, Measurement
+from tunesmith.domain.estimates import USUAL_FACTORS, Estimate, EstimateStatus, Measurement
 from tunesmith.domain.events import RunOutcome
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.ids import Dialect
 from tunesmith.domain.jobs import Job, JobError, JobStatus
 from tunesmith.domain.spec import EarlyStopping, JobRequest
-from unit.controller.world import World, good_rows
+from unit.controller.world import World, good_rows, step_metrics
 
 FOUND = Measurement(
     peak_memory=10**9,
@@ -192,3 +192,45 @@ def test_a_controller_that_comes_back_goes_on_with_an_estimate(world: World) -> 
     world.write(estimate.job, outcome=RunOutcome())
     world.cluster.end(estimate.job.submission_id, SubmissionState.SUCCEEDED)
     until(world, estimate, EstimateStatus.SUCCEEDED)
+
+
+def measured(world: World, estimate: Estimate) -> Estimate:
+    """Let the estimate end with `FOUND`."""
+    running(world, estimate)
+    world.run_of(estimate.job).write_measurement(FOUND)
+    world.write(estimate.job, outcome=RunOutcome())
+    world.cluster.end(f"{estimate.id}-1", SubmissionState.SUCCEEDED)
+    return until(world, estimate, EstimateStatus.SUCCEEDED)
+
+
+def run_job(world: World, estimate: Estimate, *, seconds: int, request: JobRequest) -> None:
+    """Run a job on the file of the estimate, a step of which takes so many seconds."""
+    name = f"ftjob-{estimate.id}"
+    job = estimate.job.model_copy(update={"id": name, "request": request, "attempt": 0})
+    world.store.add_job(job.model_copy(update={"resolved": None}))
+    launched = world.running(job)
+    for step in range(1, 12):
+        world.write(job, metrics=step_metrics(step))
+        world.clock.advance(seconds)
+    world.report_success(job)
+    world.step_until(job, JobStatus.SUCCEEDED)
+    world.cluster.end(launched.submission_id, SubmissionState.SUCCEEDED)
+    world.controller.step()
+
+
+def test_finished_jobs_teach_the_next_estimates(world: World) -> None:
+    request = JobRequest(cpus=1)
+    for seconds in (2, 3, 4):
+        estimate = measured(world, ask(world, request=request))
+        assert estimate.factors == USUAL_FACTORS
+        run_job(world, estimate, seconds=seconds, request=request)
+        assert world.store.estimate(estimate.id).actual_step_seconds == seconds
+
+    # A step was measured to take a second; the jobs took from 2 to 4.
+    assert measured(world, ask(world)).factors == pytest.approx((1.8, 4.4))
+
+
+def test_a_job_of_another_request_teaches_nothing(world: World) -> None:
+    estimate = measured(world, ask(world, request=JobRequest(cpus=1)))
+    run_job(world, estimate, seconds=2, request=JobRequest(cpus=1, max_length=64))
+    assert world.store.estimate(estimate.id).actual_step_seconds is None

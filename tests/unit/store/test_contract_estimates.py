@@ -46,6 +46,15 @@ def test_those_that_have_not_ended_are_open_oldest_first(store: Store, examples:
     assert store.estimate("ftestimate-a") == changed
 
 
+def test_those_that_have_succeeded_come_newest_first(store: Store, examples: Examples) -> None:
+    done = {"status": EstimateStatus.SUCCEEDED, "measurement": FOUND}
+    for name in ("a", "b", "c"):
+        store.add_estimate(estimate(examples, name).model_copy(update=done))
+    store.add_estimate(estimate(examples, "open"))
+    found = store.measured_estimates(limit=2)
+    assert [each.id for each in found] == ["ftestimate-c", "ftestimate-b"]
+
+
 def test_an_estimate_that_has_changed_since_it_was_seen_stays_as_it_is(
     store: Store, examples: Examples
 ) -> None:

@@ -21,6 +21,8 @@ def upgrade() -> None:
         sa.Column("started_at", sa.BigInteger),
         sa.Column("finished_at", sa.BigInteger),
         sa.Column("measurement", sa.JSON(none_as_null=True)),
+        sa.Column("factors", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("actual_step_seconds", sa.Double),
         sa.Column("error", sa.JSON(none_as_null=True)),
         sa.Column("project", sa.String, nullable=False, server_default="default"),
         sa.PrimaryKeyConstraint("seq", name="pk_estimates"),
