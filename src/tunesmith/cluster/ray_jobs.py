@@ -49,7 +49,7 @@ class RayJobs:
 
     def submit(self, submission: Submission) -> None:
         """Start `submission`; see `Cluster.submit`."""
-        content = {
+        content: dict[str, Any] = {
             "submission_id": submission.id,
             "entrypoint": self._entrypoint(submission.command),
             "entrypoint_num_cpus": 0 if submission.drives else submission.cpus,

@@ -134,7 +134,9 @@ class Controller:
             statuses = {
                 job.id: cluster.status(job.submission_id) for job in jobs if job.submission_open
             }
-        except ClusterUnavailableError:
+        except ClusterUnavailableError as error:
+            if self._sign is None or self._sign.cluster_up:
+                logger.warning("All jobs wait: %s", error.message)
             return None
         now = int(self._doors.clock.now())
         if self._warmth is not None:

@@ -1,9 +1,7 @@
 """What a job asks for, and the frozen spec that training gets.
 
-A request leaves things open (`None` means "auto"); the controller closes each
-of them once, by the rules in `tunesmith.domain.hyperparameters` and
-`tunesmith.controller.resolve`, and writes one `TrainSpec`. Training has no
-defaults of its own.
+The controller closes what a request leaves open (`None` means "auto") once, by the rules in
+`domain.hyperparameters` and `controller.resolve`. Training has no defaults of its own.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ from tunesmith.training.checkpoints import Learner, Progress
 from tunesmith.training.data import Data, Reader, read_data
 from tunesmith.training.embedding import Embedding
 from tunesmith.training.encoders import pack_encoder
-from tunesmith.training.examples import learnt_by
+from tunesmith.training.examples import Examples, learnt_by
 from tunesmith.training.failures import explain, naming_memory
 from tunesmith.training.fitting import Room
 from tunesmith.training.group import ALONE, Group, PeerLostError
@@ -120,7 +120,7 @@ def _train(launch: _Launch, events: EventLog) -> RunOutcome:
     run, artifacts, group = launch.run, launch.artifacts, launch.group
     with group.ending_together():
         receipt, course = _learn(launch, events)
-    if group.leads:
+    if group.leads and not course.spec.measured:
         with launch.stop.whole():
             checkpoints.publish(run, artifacts, step=result_step(course), target=run.output)
             run.write_metrics(events.table())
@@ -155,11 +155,10 @@ def _learn(launch: _Launch, events: EventLog) -> tuple[Receipt, Course]:
     shown_by = spec if group.leads else spec.model_copy(update={"integrations": ()})
     with boards(shown_by, run, events=events) as shown, naming_memory(spec):
         network = _network(spec, base, precision=precision, events=events)
-        model = network.model
-        _tell_tied(spec, model, events=events)
+        _tell_tied(spec, network.model, events=events)
         newest = group.first(lambda: max(run.checkpoint_steps(), default=0))
         if spec.start_from is not None and not newest:
-            checkpoints.start_from(spec.start_from, artifacts, model=model)
+            checkpoints.start_from(spec.start_from, artifacts, model=network.model)
         total = total_steps(spec, len(data.learnt))
         if needs_reference(spec):
             chosen = learnt_by(
@@ -168,7 +167,9 @@ def _learn(launch: _Launch, events: EventLog) -> tuple[Receipt, Course]:
             room = Room(spec, network, events, stop, group)
             data = with_reference(data, run, room=room, chosen=chosen)
         beside = files_beside(spec, tokenizer, config=config)
-        learner = Learner(network, tokenizer, make_optimizer(model, spec), Progress(), beside)
+        learner = Learner(
+            network, tokenizer, make_optimizer(network.model, spec), Progress(), beside
+        )
         if newest:
             checkpoints.restore(run, artifacts, learner=learner, step=newest)
             events.message(f"Resumed from the checkpoint at step {newest} of {total}")
@@ -176,14 +177,7 @@ def _learn(launch: _Launch, events: EventLog) -> tuple[Receipt, Course]:
             spec=spec,
             events=events,
             stop=stop,
-            saver=Saver(
-                run,
-                artifacts,
-                events=events,
-                stop=stop,
-                keep=spec.keep_checkpoints,
-                leads=group.leads,
-            ),
+            saver=_saver(launch, spec, events=events),
             boards=shown,
             objective=_objective(spec),
             learner=learner,
@@ -191,11 +185,27 @@ def _learn(launch: _Launch, events: EventLog) -> tuple[Receipt, Course]:
             held_out=data.held_out,
             group=group,
         )
-        if spec.measured:
-            run.write_measurement(measure(course, run, learnt=whole))
-            return RunOutcome(trained_tokens=learner.progress.trained_tokens)
-        run_loop(course)
+        _take_all(course, run, learnt=whole)
     return receipt, course
+
+
+def _saver(launch: _Launch, spec: TrainSpec, *, events: EventLog) -> Saver:
+    return Saver(
+        launch.run,
+        launch.artifacts,
+        events=events,
+        stop=launch.stop,
+        keep=spec.keep_checkpoints,
+        leads=launch.group.leads,
+    )
+
+
+def _take_all(course: Course, run: RunDirectory, *, learnt: Examples) -> None:
+    """Take all steps, or the few by which a job that may be created is measured."""
+    if course.spec.measured:
+        run.write_measurement(measure(course, run, learnt=learnt))
+    else:
+        run_loop(course)
 
 
 def _tell_start(

@@ -16,9 +16,9 @@ from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.domain.clock import SystemClock
 from tunesmith.domain.errors import DiskFullError, StaleJobError
 from tunesmith.domain.events import EventLevel, RunEvent, RunOutcome, StepMetrics
-from tunesmith.training.group import ALONE, Group
 from tunesmith.domain.log_context import MaskingFormatter
 from tunesmith.settings import environment_secrets
+from tunesmith.training.group import ALONE, Group
 
 _log = logging.getLogger(__name__)
 
