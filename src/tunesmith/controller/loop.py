@@ -131,9 +131,7 @@ class Controller:
         cluster = self._doors.cluster
         try:
             resources = cluster.resources()
-            statuses = {
-                job.id: cluster.status(job.submission_id) for job in jobs if job.submission_open
-            }
+            statuses, odd = self._statuses([job for job in jobs if job.submission_open])
         except ClusterUnavailableError as error:
             if self._sign is None or self._sign.cluster_up:
                 logger.warning("All jobs wait: %s", error.message)
@@ -143,7 +141,22 @@ class Controller:
             self._warmth.keep(resources.nodes, now=now)
         planned = self._turns.plan(jobs, resources, statuses=statuses, now=now)
         launching = frozenset(planned.admitted[:LAUNCHES])
-        return _View(resources, statuses, launching=launching, yielding=planned.yielding)
+        return _View(resources, statuses, odd, launching=launching, yielding=planned.yielding)
+
+    def _statuses(self, jobs: list[Job]) -> tuple[dict[str, SubmissionStatus | None], set[str]]:
+        """Return how the attempts of `jobs` stand, and the ids of those that cannot be told."""
+        found: dict[str, SubmissionStatus | None] = {}
+        odd: set[str] = set()
+        for job in jobs:
+            try:
+                found[job.id] = self._doors.cluster.status(job.submission_id)
+            except ClusterUnavailableError:
+                raise
+            except Exception as error:  # noqa: BLE001  one job's fault stops no other job
+                odd.add(job.id)
+                with marked_logs(job=job.id):
+                    self._note_fault(job, error)
+        return found, odd
 
     def _give_sign(self, *, up: bool) -> None:
         """Say that this controller is alive, now and then and upon each change of the cluster."""
@@ -197,12 +210,13 @@ class _View:
 
     resources: Resources
     statuses: Mapping[str, SubmissionStatus | None]
+    odd: set[str]
     launching: frozenset[str]
     yielding: frozenset[str]
 
     def lets_wait(self, job: Job) -> bool:
         """Tell whether nothing is to be done with `job` but to wait for its turn."""
-        return job.waits and job.id not in self.launching
+        return job.id in self.odd or (job.waits and job.id not in self.launching)
 
 
 def _alive(cluster: Cluster, submission_id: str) -> bool:
