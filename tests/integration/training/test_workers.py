@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +14,9 @@ from integration.cluster.conftest import answers, await_true, has_ended
 from models.tiny import save_tiny_llama
 from tunesmith.artifacts.local import LocalArtifacts
 from tunesmith.artifacts.runs import RunDirectory
-from tunesmith.cluster.head_process import HeadFolder
 from tunesmith.cluster.local_head import LocalRay
 from tunesmith.cluster.protocol import Submission, SubmissionState
-from tunesmith.domain.failures import EXIT_NODE_LOST, EXIT_WORKER_LOST
+from tunesmith.domain.failures import EXIT_WORKER_LOST
 from unit.training.conftest import JOB, Bench, rows
 
 TOLERANCE = 5e-6
@@ -29,9 +24,6 @@ TOLERANCE = 5e-6
 
 LIMIT = 200.0
 """Seconds that an attempt may take; Ray and torch need most of them to start."""
-
-# Of two nodes with one address, Ray would take either for the one that a driver is on.
-ANOTHER_NODE = ("--block", "--disable-usage-stats", "--node-ip-address=127.0.0.2")
 
 STEPS = 150
 
@@ -216,51 +208,3 @@ def test_a_stop_saves_the_last_step(head: LocalRay, new_bench: Callable[..., Ben
     last = bench.metrics()[-1].step
     assert bench.run.checkpoint_steps()[-1] in (last, last + 1)
     assert not [text for text in bench.messages() if "died first" in text]
-
-
-@contextmanager
-def another_node(head: LocalRay, folder: Path, *, cpus: int) -> Iterator[psutil.Process]:
-    """Let a node of `cpus` processors join `head`; yield its raylet, without which it is gone."""
-    told = HeadFolder(folder).temp / "ray" / "ray_current_cluster"
-    await_true(told.exists)
-    address = told.read_text()
-    ray = [sys.executable, "-m", "ray.scripts.scripts", "start", f"--address={address}"]
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token")}
-    alone = len(head.resources().nodes)
-    with (folder / "node.log").open("wb") as log:
-        node = subprocess.Popen(
-            [*ray, f"--num-cpus={cpus}", *ANOTHER_NODE],
-            env=os.environ | token,
-            cwd=folder,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        await_true(lambda: len(head.resources().nodes) > alone)
-        children = psutil.Process(node.pid).children()
-        (raylet,) = [each for each in children if each.name() == "raylet"]
-        yield raylet
-    finally:
-        node.terminate()
-        node.wait(30)
-
-
-def test_a_job_over_two_nodes_goes_on_when_one_is_lost(
-    head: LocalRay, head_folder: Path, new_bench: Callable[..., Bench]
-) -> None:
-    own = int(head.resources().nodes[0].cpus)
-    bench = new_bench("nodes", cpus=own)
-    with another_node(head, head_folder, cpus=own) as raylet:
-        attempt = Attempt(head, bench)
-        attempt.await_step(45)
-
-        raylet.kill()
-
-        state, message = attempt.await_end()
-    assert state is SubmissionState.FAILED
-    assert f"exit code {EXIT_NODE_LOST}" in message
-    assert re.match(r"Rank [01] of .* died first: its node is gone\.", bench.messages()[-1])
-    with another_node(head, head_folder, cpus=own):
-        state, message = Attempt(head, bench, 2).await_end()
-    assert state is SubmissionState.SUCCEEDED, message
-    assert [m.step for m in bench.metrics()] == list(range(1, STEPS + 1))
