@@ -88,7 +88,6 @@ class Task:
         """Let this process be like it."""
         from setproctitle import setproctitle  # noqa: PLC0415  `start` has no need of it
 
-        # Before the environment changes, behind which there is room for the title.
         setproctitle(" ".join(["python -m tunesmith.training", *self.arguments]))
         for stream, given in zip(_STREAMS, self.streams, strict=True):
             os.dup2(given, stream)
