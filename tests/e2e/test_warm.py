@@ -22,7 +22,7 @@ def is_warm(service: Service) -> bool:
 def waits(process: psutil.Process) -> bool:
     """Tell whether `process` is a warm one that listens."""
     try:
-        if "tunesmith.training.warm" not in process.cmdline():
+        if "tunesmith.training.warm" not in " ".join(process.cmdline()):
             return False
         return any(str(each.laddr).endswith(".sock") for each in process.net_connections("unix"))
     except psutil.Error:

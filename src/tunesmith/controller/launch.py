@@ -68,11 +68,12 @@ class Launcher:
         spec = run.read_spec()
         # A driver trains nothing itself, so that no warm process can help it.
         module = "tunesmith.training.start" if spec.workers == 1 else "tunesmith.training"
-        command = ("python", "-m", module, "--artifacts", self._location)
+        # The job comes first, so that it is seen where a process's title is cut short.
         own = ("--job", job.id, "--attempt", str(job.attempt))
+        command = ("python", "-m", module, *own, "--artifacts", self._location)
         return Submission(
             id=job.submission_id,
-            command=command + own,
+            command=command,
             cpus=spec.cpus * spec.workers,
             drives=spec.workers > 1,
             memory=None if spec.workers > 1 else spec.memory,

@@ -9,6 +9,8 @@ from tunesmith.domain.errors import ClusterUnavailableError
 
 LOOK_EVERY = 2
 """Seconds between two looks, each at one node."""
+_ROOM = "." * 80
+"""An argument that says nothing: trainers' titles take no more room than the command line has."""
 _PAUSE = 30
 """Seconds after which a warm process that ended is started anew."""
 
@@ -63,7 +65,7 @@ class Warmth:
 def _submission(node: str, number: int) -> Submission:
     return Submission(
         id=f"tunesmith-warm-{node}-{number}",
-        command=("python", "-m", "tunesmith.training.warm"),
+        command=("python", "-m", "tunesmith.training.warm", _ROOM),
         cpus=0,
         node=node,
     )

@@ -88,7 +88,8 @@ class Task:
         """Let this process be like it."""
         from setproctitle import setproctitle  # noqa: PLC0415  `start` has no need of it
 
-        setproctitle(" ".join(["python -m tunesmith.training", *self.arguments]))
+        # As much of it is seen as there is room for in the warm process's own command line.
+        setproctitle(" ".join(["tunesmith.training", *self.arguments]))
         for stream, given in zip(_STREAMS, self.streams, strict=True):
             os.dup2(given, stream)
         self.close()

@@ -19,8 +19,6 @@ import sys
 import threading
 from contextlib import suppress
 
-from setproctitle import getproctitle, setproctitle
-
 from tunesmith.training.environment import ENVIRONMENT
 from tunesmith.training.handing import Line, Task, address, listening
 
@@ -37,8 +35,6 @@ def main() -> int:
     In the trainer it returns too, with the run's exit code.
     """
     parent = os.getppid()
-    # Before the environment changes: the room of both is that for a trainer's title.
-    setproctitle(getproctitle())
     # Threads of a library would not survive a fork.
     os.environ.update(ENVIRONMENT | {"OPENBLAS_NUM_THREADS": "1"})
     for module in IMPORTED:

@@ -103,8 +103,8 @@ def test_the_submission_runs_the_training_program_on_all_processors(world: World
     assert submission.id == "ftjob-1-1"
     assert submission.cpus == 2.0
     assert submission.command == (
-        *("python", "-m", "tunesmith.training.start", "--artifacts", "/data"),
-        *("--job", "ftjob-1", "--attempt", "1"),
+        *("python", "-m", "tunesmith.training.start"),
+        *("--job", "ftjob-1", "--attempt", "1", "--artifacts", "/data"),
     )
     world.run_of(job).check_claim(1)
 

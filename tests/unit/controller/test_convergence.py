@@ -190,11 +190,11 @@ class Town:
         """Let each submission that waits or runs go on, to its end or not."""
         for at, submission in enumerate(self.live()):
             self.go_on(submission, choice=(number + at) % 5)
-        running = [each.command[-3] for each in self.live(SubmissionState.RUNNING)]
+        running = [each.command[4] for each in self.live(SubmissionState.RUNNING)]
         assert len(running) == len(set(running)), "no job runs twice at once"
 
     def go_on(self, submission: Submission, *, choice: int) -> None:
-        cluster, (job_id, _, attempt) = self.world.cluster, submission.command[-3:]
+        cluster, (job_id, _, attempt) = self.world.cluster, submission.command[4:7]
         job = self.world.store.job(job_id)
         run = self.world.run_of(job)
         cluster.begin(submission.id)

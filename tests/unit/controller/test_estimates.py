@@ -73,7 +73,7 @@ def test_an_estimate_ends_with_what_its_run_measured_and_leaves_nothing(world: W
     [submission] = world.cluster.submissions
     assert submission.id == f"{estimate.id}-1"
     assert submission.command[3:] == (
-        *("--artifacts", "/data", "--job", estimate.id, "--attempt", "1"),
+        *("--job", estimate.id, "--attempt", "1", "--artifacts", "/data"),
     )
     run.write_measurement(FOUND)
     world.write(estimate.job, outcome=RunOutcome())

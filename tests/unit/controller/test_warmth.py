@@ -24,7 +24,7 @@ def test_each_node_with_processors_has_one_that_holds_none() -> None:
     cluster = FakeCluster()
     looks(Warmth(cluster), 6)
     assert [(each.node, each.cpus) for each in cluster.submissions] == [("a", 0), ("b", 0)]
-    assert cluster.submissions[0].command == ("python", "-m", "tunesmith.training.warm")
+    assert cluster.submissions[0].command[:3] == ("python", "-m", "tunesmith.training.warm")
 
 
 def test_the_cluster_is_asked_now_and_then_alone() -> None:
