@@ -202,10 +202,12 @@ def _saver(launch: _Launch, spec: TrainSpec, *, events: EventLog) -> Saver:
 
 def _take_all(course: Course, run: RunDirectory, *, learnt: Examples) -> None:
     """Take all steps, or the few by which a job that may be created is measured."""
-    if course.spec.measured:
-        run.write_measurement(measure(course, run, learnt=learnt))
-    else:
+    if not course.spec.measured:
         run_loop(course)
+        return
+    measured = measure(course, run, learnt=learnt)
+    if course.group.leads:
+        run.write_measurement(measured)
 
 
 def _tell_start(
