@@ -124,6 +124,8 @@ def test_enough_examples_must_remain_besides_the_rows_set_aside() -> None:
         gzip.compress(lines(*[ALPACA] * 50).read())[:-1],
         lines({"chosen": "c", "rejected": "r"}).read(),
     ],
+    # The bytes of a gzip file hold the time, and each process that runs tests must name them alike.
+    ids=["json", "gzip", "pairs"],
 )
 def test_a_file_that_cannot_be_read_to_its_end_is_refused_whatever_the_policy(
     broken: bytes,
