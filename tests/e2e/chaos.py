@@ -147,7 +147,9 @@ class Chaos:
             case "controller":
                 return _kill(service.controller())
             case "training":
-                return _kill(service.trainer(job_id))
+                # The entrypoint, or the trainer that a warm process has forked for it.
+                both = until(lambda: service.trainers(job_id), BOUND)
+                return _kill(both[int(choice * len(both))])
             case _:
                 head = until(self._head, BOUND)
                 return _kill(head[int(choice * len(head))])
@@ -176,8 +178,9 @@ class Chaos:
         found = set()
         for process in self._services[0].trainers(job_id):
             try:
-                found.add(process.cmdline()[-1])
-            except (psutil.Error, IndexError):
+                words = " ".join(process.cmdline()).split()
+                found.add(words[words.index("--attempt") + 1])
+            except (psutil.Error, ValueError):
                 continue
         return found
 
