@@ -14,8 +14,9 @@ from functools import cached_property
 from typing import Any, Self
 
 import torch
-from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface
+
+from tunesmith.training.room import Use, room
 
 PACKED_ATTENTION = "tunesmith_packed"
 """What transformers knows this attention by."""
@@ -172,15 +173,15 @@ class _Attention(torch.autograd.Function):
         groups = key.shape[1]
         q = _aside(query, layout, groups=groups)
         k, v = (_aside(states, layout, groups=groups).squeeze(1) for states in (key, value))
-        attended, kept = [], []
-        for number, (_, end) in enumerate(blocks(layout.longest)):
+        attended, kept = torch.empty_like(q), []
+        for number, (begin, end) in enumerate(blocks(layout.longest)):
             weights = _weights(q, k, options=options, number=number)
-            made = weights.flatten(1, 2) @ v[:, :end]
-            attended.append(made.view(*weights.shape[:3], -1))
+            made = weights @ v[:, :end]
+            attended[:, :, begin:end] = made.view(*q.shape[:2], end - begin, -1)
             kept.append(weights)
         ctx.save_for_backward(q, k, v, *(kept if layout.longest <= _LONGEST_KEPT else ()))
         ctx.options = options
-        return _back(torch.cat(attended, dim=2), layout)
+        return _back(attended, layout)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
@@ -192,26 +193,33 @@ class _Attention(torch.autograd.Function):
         grad_k, grad_v = (torch.zeros(k.shape) for _ in range(2))
         for number, (begin, end) in enumerate(blocks(layout.longest)):
             weights = kept[number] if kept else _weights(q, k, options=options, number=number)
-            shape, weights = weights.shape[:3], weights.flatten(1, 2)
             mine, asked = grad[:, :, begin:end].flatten(1, 2), q[:, :, begin:end].flatten(1, 2)
             grad_v[:, :end] += weights.transpose(1, 2) @ mine
-            scores = (mine @ v[:, :end].transpose(1, 2)).float().mul_(weights)
-            scores.addcmul_(weights.float(), scores.sum(-1, keepdim=True), value=-1)
-            scores = scores.mul_(options.scale).to(layout.dtype)
-            grad_q[:, :, begin:end] = (scores @ k[:, :end]).view(*shape, -1)
+            scores = room(Use.SCORES, *weights.shape, dtype=layout.dtype)
+            torch.bmm(mine, v[:, :end].transpose(1, 2), out=scores)
+            # Sums of a row are in fp32 here too, and are rounded once.
+            scores = torch._softmax_backward_data(scores, weights, -1, layout.dtype)
+            grad_q[:, :, begin:end] = (scores @ k[:, :end]).view(*q.shape[:2], end - begin, -1)
             grad_k[:, :end] += scores.transpose(1, 2) @ asked
-        grads = (grad_q, grad_k[:, None], grad_v[:, None])
-        return (*(_back(one, layout) for one in grads), None)
+        found = _back(grad_q, layout), _back(grad_k[:, None], layout)
+        for one in found:
+            one.mul_(options.scale)
+        return (*found, _back(grad_v[:, None], layout), None)
 
 
 def _weights(q: torch.Tensor, k: torch.Tensor, *, options: _Options, number: int) -> torch.Tensor:
-    """Return the weights of a block's queries, (texts * groups, heads / groups, queries, keys)."""
+    """Return the weights of a block's queries, (texts * groups, heads / groups * queries, keys)."""
     mask = options.layout.masks(options.window)[number]
     queries, end = mask.shape
     asked = q[:, :, end - queries : end]
-    scores = (asked.flatten(1, 2) @ k[:, :end].transpose(1, 2)).view(*asked.shape[:3], -1)
-    seen = torch.add(mask, scores, alpha=options.scale)
-    return functional.softmax(seen, dim=-1).to(options.layout.dtype)
+    size = len(q), asked.shape[1] * queries, end
+    scores = room(Use.SCORES, *size, dtype=q.dtype)
+    torch.bmm(asked.flatten(1, 2), k[:, :end].transpose(1, 2), out=scores)
+    apart = *asked.shape[:3], end
+    seen = room(Use.WEIGHTS, *apart, dtype=torch.float32)
+    torch.add(mask, scores.view(apart), alpha=options.scale, out=seen)
+    torch.softmax(seen, dim=-1, out=seen)
+    return seen.view(size).to(q.dtype, copy=True)
 
 
 def _aside(
@@ -223,11 +231,12 @@ def _aside(
     """
     heads, width = states.shape[1:]
     texts = len(layout.lengths)
-    padded = states.to(layout.dtype).index_select(0, layout.padded)
+    padded = states.index_select(0, layout.padded)
     if absent is not None:
         padded.index_fill_(0, layout.absent, absent)
     apart = padded.view(texts, layout.longest, heads, width).transpose(1, 2)
-    return apart.reshape(texts * groups, heads // groups, layout.longest, width)
+    aside = apart.to(layout.dtype, memory_format=torch.contiguous_format, copy=True)
+    return aside.view(texts * groups, heads // groups, layout.longest, width)
 
 
 def _back(padded: torch.Tensor, layout: Layout) -> torch.Tensor:

@@ -22,6 +22,7 @@ from transformers.pytorch_utils import Conv1D
 from tunesmith.training.attention import PACKED_ATTENTION
 from tunesmith.training.elementwise import replace_norms, replace_rotations
 from tunesmith.training.examples import MicroBatch, micro_batch_of
+from tunesmith.training.feed_forward import replace_feed_forwards
 from tunesmith.training.network import Network
 from tunesmith.training.products import ADAPTER, Part, SharedProduct
 
@@ -60,6 +61,7 @@ def pack(model: PeftModel | PreTrainedModel, dtype: torch.dtype) -> Network:
         inner.set_attn_implementation(PACKED_ATTENTION)
         _keep_sums(inner, dtype)
         products = [SharedProduct(parts, dtype) for parts in shared]
+        replace_feed_forwards(inner, products)
         replace_norms(inner)
         replace_rotations(inner)
         network = Network(model, packed=dtype, products=products)

@@ -20,6 +20,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from tunesmith.training.quantization import dequantize, is_quantized
+from tunesmith.training.room import Use, room
 
 ADAPTER = "default"
 """The name that `peft` gives the only adapter."""
@@ -77,6 +78,18 @@ class _Factors:
     """Its outputs among those of all."""
 
 
+@dataclass(frozen=True)
+class Back:
+    """What is known of a product's gradients before its input is looked at."""
+
+    states: torch.Tensor | None
+    """Gradient of the input, (tokens, inputs), which holds until the next; `None` if not wanted."""
+    ranks: torch.Tensor
+    """Gradient of what the first factors make, (tokens, ranks)."""
+    seconds: list[torch.Tensor]
+    """Gradient of the second factor of each adapter, (outputs, rank), fp32."""
+
+
 class SharedProduct:
     """Layers that take the same input. It stands in for the `forward` of each."""
 
@@ -86,151 +99,169 @@ class SharedProduct:
         Their frozen weights become parts of one matrix, which takes the place of theirs; but where
         they are quantized they stay, and that matrix is made for each product anew.
         """
-        self._parts = tuple(parts)
-        self._widths = [part.shape[0] for part in parts]
-        self.adapters = tuple(_factors(self._parts, self._widths))
+        self.parts = tuple(parts)
+        """The layers, in the order of their outputs."""
+        self.widths = [part.shape[0] for part in parts]
+        """Outputs of each layer."""
+        self.adapters = tuple(_factors(self.parts, self.widths))
         """The adapters of the layers that have one."""
-        self.outputs = sum(self._widths)
+        self.trained = [factor for one in self.adapters for factor in (one.first, one.second)]
+        """Their factors, in the order in which `of_factors` returns the gradients."""
+        self.outputs = sum(self.widths)
         """Outputs of all layers together."""
         self.dtype = dtype
         """Precision of the products."""
         ranks = self.adapters[-1].ranks.stop if self.adapters else 0
-        self.shape = (self.outputs + ranks, self._parts[0].shape[1])
+        self.shape = (self.outputs + ranks, self.parts[0].shape[1])
         """All that the input is multiplied by: frozen weights and below them first factors."""
-        quantized = any(part.quantized for part in self._parts)
+        quantized = any(part.quantized for part in self.parts)
         self._kept = None if quantized else self._keep()
-        self.bias = self._biases()
-        """The frozen biases, (outputs,), fp32; `None` where no layer has any."""
+        self._bias = self._biases()
         self._ready: dict[int, torch.Tensor] = {}
         self._states: torch.Tensor | None = None
-        for number, part in enumerate(self._parts):
+        for number, part in enumerate(self.parts):
             part.called.forward = partial(self._forward, number)
 
     def forget(self) -> None:
         """Give back what a pass that broke off has left here, and so that pass's whole graph."""
         self._ready, self._states = {}, None
 
-    def matrix(self) -> torch.Tensor:
+    def multiply(self, taken: torch.Tensor, product: torch.Tensor) -> None:
+        """Write to `product`, (tokens, `shape[0]`), what becomes of `taken`, (tokens, inputs).
+
+        Both are of `dtype`. The frozen layers' results come first, without biases, then what the
+        adapters' first factors make.
+        """
+        torch.mm(taken, self._matrix().t(), out=product)
+
+    def complete(self, product: torch.Tensor, made: torch.Tensor) -> torch.Tensor:
+        """Write to `made`, (tokens, outputs), fp32, what the layers give, and return it.
+
+        `product` is what `multiply` has written, or some rows of it.
+        """
+        made.copy_(product[:, : self.outputs])
+        if self._bias is not None:
+            made += self._bias
+        inner = product[:, self.outputs :].float()
+        for one in self.adapters:
+            made[:, one.outputs].addmm_(
+                inner[:, one.ranks], one.second.detach().t(), alpha=one.scale
+            )
+        return made
+
+    def room_for_gradient(self, tokens: int) -> torch.Tensor:
+        """Return where the gradient of the outputs is written, (tokens, outputs), of `dtype`.
+
+        It holds until the next such call, whose ever it is.
+        """
+        return self._whole_room(tokens)[:, : self.outputs]
+
+    def back(self, inner: torch.Tensor, *, states: bool) -> Back:
+        """Carry back the gradient in `room_for_gradient`; `states` tells whether to the input too.
+
+        `inner`, (tokens, ranks), is what the first factors made of the input.
+        """
+        whole = self._whole_room(len(inner))
+        outputs, ranks = whole[:, : self.outputs], whole[:, self.outputs :]
+        seconds = []
+        for one in self.adapters:
+            mine, second = outputs[:, one.outputs], one.second.detach() * one.scale
+            seconds.append((mine.t() @ inner[:, one.ranks]).float().mul_(one.scale))
+            # The adapters' part of the gradient is summed within the frozen layers' own product.
+            torch.mm(mine, second.to(self.dtype), out=ranks[:, one.ranks])
+        into = None
+        if states:
+            into = room(Use.STATES, len(inner), self.shape[1], dtype=self.dtype)
+            torch.mm(whole, self._matrix(), out=into)
+        return Back(into, ranks.clone(), seconds)
+
+    def of_factors(self, back: Back, taken: torch.Tensor) -> list[torch.Tensor]:
+        """Return the gradients of what is `trained`; `taken` is what was multiplied."""
+        firsts = (back.ranks.t() @ taken).float()
+        return [
+            gradient
+            for one, second in zip(self.adapters, back.seconds, strict=True)
+            for gradient in (firsts[one.ranks], second)
+        ]
+
+    def _forward(self, number: int, states: torch.Tensor) -> torch.Tensor:
+        """Return what the layer `number` makes of `states`; at the first call all are made."""
+        if states is not self._states or number not in self._ready:
+            made = _Product.apply(  # type: ignore[no-untyped-call]
+                states.reshape(-1, states.shape[-1]), self, *self.trained
+            )
+            self._ready = {
+                number: each.view(*states.shape[:-1], -1) for number, each in enumerate(made)
+            }
+        result = self._ready.pop(number)
+        self._states = states if self._ready else None
+        return result
+
+    def _whole_room(self, tokens: int) -> torch.Tensor:
+        return room(Use.GRADIENT, tokens, self.shape[0], dtype=self.dtype)
+
+    def _matrix(self) -> torch.Tensor:
         """Return what the input is multiplied by, of `shape`.
 
         Where frozen weights are quantized, it holds until the next such call, whose ever it is.
         """
         matrix = self._kept
         if matrix is None:
-            matrix = _ROOM.of(2, self.shape[0], columns=self.shape[1], dtype=self.dtype)
+            matrix = room(Use.MATRIX, *self.shape, dtype=self.dtype)
             self._write(matrix)
         for one in self.adapters:
             matrix[self.outputs :][one.ranks] = one.first.detach()
         return matrix
 
-    def second_factors(self) -> torch.Tensor:
-        """Return the second factors as one matrix, scaled, (outputs, ranks), fp32."""
-        joined = torch.zeros(self.outputs, self.shape[0] - self.outputs)
-        for one in self.adapters:
-            joined[one.outputs, one.ranks] = one.second.detach() * one.scale
-        return joined
-
-    def _forward(self, number: int, states: torch.Tensor) -> torch.Tensor:
-        """Return what the layer `number` makes of `states`; at the first call all are made."""
-        if states is not self._states or number not in self._ready:
-            factors = [factor for one in self.adapters for factor in (one.first, one.second)]
-            made = _Product.apply(  # type: ignore[no-untyped-call]
-                states.reshape(-1, states.shape[-1]), self, *factors
-            )
-            shaped = made.view(*states.shape[:-1], -1)
-            self._ready = dict(enumerate(shaped.split(self._widths, dim=-1)))
-        result = self._ready.pop(number)
-        self._states = states if self._ready else None
-        return result
-
     def _keep(self) -> torch.Tensor:
         kept = torch.empty(self.shape, dtype=self.dtype)
         self._write(kept)
-        for part, rows in zip(self._parts, _slices(self._widths), strict=True):
+        for part, rows in zip(self.parts, _slices(self.widths), strict=True):
             held = kept[rows]
             part.frozen.weight.data = held.t() if isinstance(part.frozen, Conv1D) else held
         return kept
 
     def _write(self, matrix: torch.Tensor) -> None:
-        for part, rows in zip(self._parts, _slices(self._widths), strict=True):
+        for part, rows in zip(self.parts, _slices(self.widths), strict=True):
             part.write(matrix[rows])
 
     def _biases(self) -> torch.Tensor | None:
-        biases = [part.frozen.bias for part in self._parts]
+        """Return the frozen biases, (outputs,), fp32; `None` where no layer has any."""
+        biases = [part.frozen.bias for part in self.parts]
         if all(bias is None for bias in biases):
             return None
-        known = zip(biases, self._widths, strict=True)
+        known = zip(biases, self.widths, strict=True)
         return torch.cat(
             [torch.zeros(width) if bias is None else bias.data.float() for bias, width in known]
         )
 
 
-class _Room:
-    """Memory for the results of products that are read at once, the same for all layers.
-
-    Fresh memory would cost a good part of what the product does.
-    """
-
-    def __init__(self) -> None:
-        self._kept: dict[tuple[int, torch.dtype], torch.Tensor] = {}
-
-    def of(self, use: int, rows: int, *, columns: int, dtype: torch.dtype) -> torch.Tensor:
-        """Return room for (rows, columns); it holds what was written until the next such `use`."""
-        kept = self._kept.get((use, dtype))
-        if kept is None or len(kept) < rows * columns:
-            kept = self._kept[use, dtype] = torch.empty(rows * columns, dtype=dtype)
-        return kept[: rows * columns].view(rows, columns)
-
-
-_ROOM = _Room()
-
-
 class _Product(torch.autograd.Function):
-    """x W' + b + s (x A') B', of all layers and adapters that share x."""
+    """x W' + b + s (x A') B', of each layer that shares x."""
 
     @staticmethod
-    def forward(ctx: Any, *given: Any) -> torch.Tensor:
-        states, shared, *_ = given
+    def forward(ctx: Any, *given: Any) -> tuple[torch.Tensor, ...]:
+        states, shared = given[:2]
         taken = states.to(shared.dtype)
-        product = _ROOM.of(0, len(taken), columns=shared.shape[0], dtype=taken.dtype)
-        torch.mm(taken, shared.matrix().t(), out=product)
-        made = product[:, : shared.outputs].to(torch.float32, copy=True)
-        if shared.bias is not None:
-            made += shared.bias
-        inner = product[:, shared.outputs :]
-        if shared.adapters:
-            made = made.addmm_(inner.float(), shared.second_factors().t())
-        ctx.save_for_backward(taken, inner.clone())
+        product = room(Use.PRODUCT, len(taken), shared.shape[0], dtype=shared.dtype)
+        shared.multiply(taken, product)
+        made: torch.Tensor = shared.complete(product, torch.empty(len(taken), shared.outputs))
+        ctx.save_for_backward(taken, product[:, shared.outputs :].clone())
         ctx.shared = shared
-        return made
+        return torch.split(made, shared.widths, dim=-1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         taken, inner = ctx.saved_tensors
         shared: SharedProduct = ctx.shared
-        dtype = taken.dtype
-        # The adapters' part of the gradient is summed within the frozen layers' own product.
-        all_of_it = _ROOM.of(0, len(taken), columns=shared.shape[0], dtype=dtype)
-        outputs, ranks = all_of_it[:, : shared.outputs], all_of_it[:, shared.outputs :]
-        outputs.copy_(gradients[0])
-        if not shared.adapters:
-            return (_states(all_of_it, shared) if ctx.needs_input_grad[0] else None, None)
-        torch.mm(outputs, shared.second_factors().to(dtype), out=ranks)
-        firsts = (ranks.t() @ taken).float()
-        seconds = (outputs.t() @ inner).float()
-        factors = [
-            gradient
-            for one in shared.adapters
-            for gradient in (firsts[one.ranks], seconds[one.outputs, one.ranks] * one.scale)
-        ]
-        states = _states(all_of_it, shared) if ctx.needs_input_grad[0] else None
-        return (states, None, *factors)
-
-
-def _states(gradient: torch.Tensor, shared: SharedProduct) -> torch.Tensor:
-    """Return the gradient of the input, (tokens, inputs), fp32."""
-    product = _ROOM.of(1, len(gradient), columns=shared.shape[1], dtype=gradient.dtype)
-    return torch.mm(gradient, shared.matrix(), out=product).to(torch.float32, copy=True)
+        outputs = shared.room_for_gradient(len(taken))
+        for into, gradient in zip(
+            torch.split(outputs, shared.widths, dim=-1), gradients, strict=True
+        ):
+            into.copy_(gradient)
+        back = shared.back(inner, states=ctx.needs_input_grad[0])
+        states = None if back.states is None else back.states.to(torch.float32, copy=True)
+        return (states, None, *shared.of_factors(back, taken))
 
 
 def _factors(parts: Sequence[Part], widths: Sequence[int]) -> Iterator[_Factors]:

@@ -72,8 +72,8 @@ def test_a_pass_that_breaks_off_between_layers_holds_no_memory(
         held.append(weakref.ref(inputs[0]))
         raise MemoryError
 
-    gate = next(part for name, part in model.named_modules() if name.endswith("gate_proj"))
-    with gate.register_forward_hook(break_off), pytest.raises(MemoryError):
+    query = next(part for name, part in model.named_modules() if name.endswith("q_proj"))
+    with query.register_forward_hook(break_off), pytest.raises(MemoryError):
         network.hidden_states(micro_batch_of(texts()))
     network.forget()
     gc.collect()
