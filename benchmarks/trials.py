@@ -105,9 +105,9 @@ class OurRun:
 
     def at(self, said: str) -> float:
         """Return when it first printed a line with `said`, in unix seconds."""
-        found = re.search(rf"^(\S+ \S+),(\d+) .*{re.escape(said)}", self.log, re.MULTILINE)
+        found = re.search(rf"^(\S+Z) .*{re.escape(said)}", self.log, re.MULTILINE)
         assert found is not None, f"nothing was said of '{said}':\n{self.log[-3000:]}"
-        return datetime.fromisoformat(found[1]).timestamp() + int(found[2]) / 1000
+        return datetime.fromisoformat(found[1]).timestamp()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ state alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -16,7 +16,9 @@ from torch import nn
 _AT_ONCE = 256
 """Tokens whose logits are made together; fewer, and the head's product would be slower."""
 _LOGITS = 2**24
-"""Logits that are in memory together, where that is fewer: 100 MB in both precisions."""
+"""Logits that are in memory together, where that is fewer: 34 MB in bf16."""
+_IN_FP32 = 2**21
+"""Of these, how many are worked on together, 8 MB: what stays in the processor's cache."""
 
 
 class Head:
@@ -41,8 +43,9 @@ class Head:
         words = len(self.weight)
         self.at_once = min(_AT_ONCE, max(_LOGITS // words, 1))
         """Tokens whose logits are made together."""
+        self._few = min(self.at_once, max(_IN_FP32 // words, 1))
         self._made = self.weight.new_empty(self.at_once, words)
-        self._kept = torch.empty(self.at_once, words)
+        self._kept = torch.empty(self._few, words)
 
     def take_over(self) -> None:
         """Round the weight anew, which the optimizer may have changed since."""
@@ -52,32 +55,38 @@ class Head:
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """Return the logits of `states`, (tokens, width): (tokens, vocabulary), fp32."""
         self.take_over()
-        return torch.cat([self.some(part).clone() for part in torch.split(states, self.at_once)])
+        return torch.cat(
+            [
+                self.complete(made[few]).clone()
+                for made in map(self.make, torch.split(states, self.at_once))
+                for few in self.few(len(made))
+            ]
+        )
 
-    def some(self, states: torch.Tensor) -> torch.Tensor:
-        """Return the logits of at most `at_once` tokens; they hold until the next call."""
-        kept = self._kept[: len(states)]
-        torch.mm(states.to(self.weight.dtype), self.weight.t(), out=self._made[: len(states)])
-        kept.copy_(self._made[: len(states)])
+    def make(self, states: torch.Tensor) -> torch.Tensor:
+        """Return what `states`, of at most `at_once` tokens, are multiplied to, without the bias.
+
+        It is (tokens, vocabulary), of the products' precision, and holds until the next call.
+        """
+        made = self._made[: len(states)]
+        return torch.mm(states.to(self.weight.dtype), self.weight.t(), out=made)
+
+    def few(self, tokens: int) -> Iterator[slice]:
+        """Yield slices of so many tokens, those whose logits are in fp32 together."""
+        for begin in range(0, tokens, self._few):
+            yield slice(begin, min(begin + self._few, tokens))
+
+    def complete(self, made: torch.Tensor) -> torch.Tensor:
+        """Return the logits of a few tokens that `make` has made; they hold until the next call."""
+        kept = self._kept[: len(made)].copy_(made)
         return kept if self.bias is None else kept.add_(self.bias)
 
     def back(self, gradient: torch.Tensor) -> torch.Tensor:
-        """Return the gradient of states from that of their logits, in place of these, fp32."""
-        made = self._made[: len(gradient)]
-        return (made.copy_(gradient) @ self.weight).float()
+        """Return the gradient of states from that of their logits, fp32.
 
-    def add_back(
-        self, found: Sequence[torch.Tensor], gradient: torch.Tensor, *, states: torch.Tensor
-    ) -> None:
-        """Add to `found`, of the shapes of `trained`, their gradient from that of logits.
-
-        It is called behind `back`, with the same `gradient` and the `states` that it is of.
+        The latter has taken the place of what `make` has made.
         """
-        weight, *bias = found
-        made = self._made[: len(gradient)]
-        weight += made.t() @ states.to(made.dtype)
-        for sums in bias:
-            sums.add_(gradient.sum(dim=0))
+        return (gradient @ self.weight).float()
 
 
 def token_losses(
@@ -102,10 +111,14 @@ class _FrozenHead(torch.autograd.Function):
         learning = ctx.needs_input_grad[0]
         gradient = torch.empty_like(states) if learning else states.new_empty(0)
         for some in _parts(states, head):
-            right = wanted[some, None]
-            losses[some], foreseen[some], shares = _measured(head.some(states[some]), right)
+            made, right = head.make(states[some]), wanted[some, None]
+            for few in head.few(len(made)):
+                measured = _measured(head.complete(made[few]), right[few])
+                losses[some][few], foreseen[some][few], shares = measured
+                if learning:
+                    made[few] = _slopes(shares, right[few])
             if learning:
-                gradient[some] = head.back(_slopes(shares, right))
+                gradient[some] = head.back(made)
         ctx.save_for_backward(gradient)
         ctx.mark_non_differentiable(foreseen)
         return losses, foreseen
@@ -124,8 +137,10 @@ class _TrainedHead(torch.autograd.Function):
         states, head, wanted, *_ = given
         losses, foreseen = _room(states)
         for some in _parts(states, head):
-            measured = _measured(head.some(states[some]), wanted[some, None])
-            losses[some], foreseen[some], _ = measured
+            made, right = head.make(states[some]), wanted[some, None]
+            for few in head.few(len(made)):
+                measured = _measured(head.complete(made[few]), right[few])
+                losses[some][few], foreseen[some][few], _ = measured
         ctx.save_for_backward(states, wanted)
         ctx.head = head
         ctx.mark_non_differentiable(foreseen)
@@ -136,14 +151,22 @@ class _TrainedHead(torch.autograd.Function):
         states, wanted = ctx.saved_tensors
         head: Head = ctx.head
         gradient = torch.empty_like(states)
-        found = [torch.zeros_like(weight) for weight in head.trained]
+        weight, *bias = (torch.zeros_like(trained) for trained in head.trained)
         for some in _parts(states, head):
-            right = wanted[some, None]
-            _, _, shares = _measured(head.some(states[some]), right)
-            slopes = _slopes(shares, right).mul_(gradients[0][some, None])
-            gradient[some] = head.back(slopes)
-            head.add_back(found, slopes, states=states[some])
-        return gradient, None, None, *found
+            made, right, slope = (
+                head.make(states[some]),
+                wanted[some, None],
+                gradients[0][some, None],
+            )
+            for few in head.few(len(made)):
+                _, _, shares = _measured(head.complete(made[few]), right[few])
+                slopes = _slopes(shares, right[few]).mul_(slope[few])
+                made[few] = slopes
+                for sums in bias:
+                    sums.add_(slopes.sum(dim=0))
+            gradient[some] = head.back(made)
+            weight += made.t() @ states[some].to(made.dtype)
+        return gradient, None, None, weight, *bias
 
 
 def _room(states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
