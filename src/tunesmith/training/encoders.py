@@ -45,7 +45,7 @@ def pack_encoder(model: PeftModel | PreTrainedModel, dtype: torch.dtype) -> Netw
     wanted = torch.cat([Network(model).hidden_states(text) for text in texts.alone])
     try:
         inner.set_attn_implementation(ENCODER_ATTENTION)
-        network = Network(model, packed=dtype, most_tokens=_at_once(inner))
+        network = Network(model, packed=dtype, most_tokens=_at_once(inner), padding=None)
         found = network.hidden_states(texts.together)
     # Whatever a model's own code raises when it is asked for what it does not know.
     except Exception as error:

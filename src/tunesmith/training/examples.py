@@ -222,12 +222,13 @@ def seed_of_step(step: int, *, seed: int, rank: int = 0) -> int:
 
 
 def micro_batches(
-    examples: Examples, chosen: Indices, *, most: int | None = None, padded: bool = True
+    examples: Examples, chosen: Indices, *, most: int | None = None, padding: int | None = 1
 ) -> Iterator[MicroBatch]:
     """Cut the `chosen` examples into micro-batches of like lengths, longest first.
 
-    None has more than `most` tokens (`None` means `MICRO_BATCH_TOKENS`) unless one example has;
-    `padded` says whether padding counts.
+    None has more than `most` tokens (`None` means `MICRO_BATCH_TOKENS`), nor more than `padding`
+    times as many places where its texts are padded to the longest, unless one example has; where
+    `padding` is `None`, places do not count.
 
     The longest come first so that a lack of memory shows at once. The texts of an
     example stay together.
@@ -239,8 +240,10 @@ def micro_batches(
     gone, before = 0, 0
     while gone < len(by_length):
         longest = int(examples.lengths[by_length[gone]])
-        fitting = int(np.searchsorted(tokens, before + most, side="right")) - gone
-        count = max(most // (longest * texts) if padded else fitting, 1)
+        count = int(np.searchsorted(tokens, before + most, side="right")) - gone
+        if padding is not None:
+            count = min(count, padding * most // (longest * texts))
+        count = max(count, 1)
         yield _joined(examples, by_length[gone : gone + count])
         gone += count
         before = int(tokens[min(gone, len(tokens)) - 1])

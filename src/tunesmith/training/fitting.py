@@ -49,14 +49,14 @@ class Division:
         chosen: Indices,
         *,
         most: int | None = None,
-        padded: bool = True,
+        padding: int | None = 1,
         group: Group = ALONE,
     ) -> None:
         """Share the `chosen` examples in `group`, and cut each share as `micro_batches` does."""
         self._examples = examples
         self._shares = shares(examples, chosen, size=group.size)
         self._own = self._shares[group.rank]
-        self._most, self._padded = most, padded
+        self._most, self._padding = most, padding
         self.reached: MicroBatch | None = None
         """The one that is gone through now; `None` before the first, and behind the last."""
 
@@ -70,7 +70,7 @@ class Division:
             yield from self._cut(share)
 
     def _cut(self, share: Indices) -> Iterator[MicroBatch]:
-        for batch in micro_batches(self._examples, share, most=self._most, padded=self._padded):
+        for batch in micro_batches(self._examples, share, most=self._most, padding=self._padding):
             self.reached = batch
             yield batch
             self.reached = None
@@ -92,9 +92,9 @@ def fitting(
     to an end: at a single example that does not fit, `RunFailedError` names its line of the `file`.
     """
     while True:
-        usual = room.network.most_tokens
-        most = room.events.most_tokens(of) or usual
-        batches = Division(examples, chosen, most=most, padded=usual is None, group=room.group)
+        network = room.network
+        most = room.events.most_tokens(of) or network.most_tokens
+        batches = Division(examples, chosen, most=most, padding=network.padding, group=room.group)
         found, too_many = list[Found](), 0
         try:
             found.append(find(batches))

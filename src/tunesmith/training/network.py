@@ -33,20 +33,23 @@ class Network:
         packed: torch.dtype | None = None,
         products: Sequence[SharedProduct] = (),
         most_tokens: int | None = None,
+        padding: int | None = 1,
     ) -> None:
         """Send texts through `model`, of transformers' classes.
 
         `packed` is the precision of the `products` of a model that `packed.pack` has made ready for
-        packed texts; without it, texts are padded. `most_tokens` is set for a network to which
-        padding is nothing: how many tokens go through it at once.
+        packed texts; without it, texts are padded. `most_tokens` is set for a network through which
+        another number than the usual one goes at once, and `padding` as `micro_batches` takes it.
         """
         self.model = model
         """The model itself."""
         self.packed = packed
         """The precision of the products where texts are packed; else `None`."""
         self.most_tokens = most_tokens
-        """Most tokens that go through at once, padding not counted; `None` means the usual number,
-        and that it counts."""
+        """Most tokens that go through at once; `None` means the usual number."""
+        self.padding = padding
+        """How many times as many places padded texts may take: once where every layer computes
+        something for padding, and any number (`None`) where none does."""
         self._products = products
         inner = model.get_base_model() if isinstance(model, PeftModel) else model
         self._keeps_logits = "logits_to_keep" in inspect.signature(inner.forward).parameters

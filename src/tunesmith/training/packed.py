@@ -35,6 +35,10 @@ _AGREES = {torch.float32: 1e-3, torch.bfloat16: 0.1}
 SmolLM2-135M; texts that see each other differ by 25 %."""
 
 
+_PADDING = 2
+"""How many times as many places padded texts may take: for them, attention alone computes."""
+
+
 class NotPackableError(Exception):
     """The model cannot be used packed; it may be changed already and must be loaded anew."""
 
@@ -64,7 +68,7 @@ def pack(model: PeftModel | PreTrainedModel, dtype: torch.dtype) -> Network:
         replace_feed_forwards(inner, products)
         replace_norms(inner)
         replace_rotations(inner)
-        network = Network(model, packed=dtype, products=products)
+        network = Network(model, packed=dtype, products=products, padding=_PADDING)
         found = _logits(network, texts.together)
     # Whatever a model's own code raises when it is asked for what it does not know.
     except Exception as error:

@@ -111,7 +111,7 @@ def test_padding_does_not_count_where_there_is_none(bench: Bench, bert_folder: P
     sizes = (examples.ends - examples.starts).sum(axis=1)
     most = int(sizes.sum()) // 2
 
-    batches = list(micro_batches(examples, examples.all, most=most, padded=False))
+    batches = list(micro_batches(examples, examples.all, most=most, padding=None))
 
     assert sorted(np.concatenate([batch.examples for batch in batches])) == list(examples.all)
     assert all(batch.tokens <= most for batch in batches)
@@ -124,7 +124,7 @@ def test_a_batch_that_fits_goes_through_once_and_any_other_twice(
 ) -> None:
     fields = asked(bert_folder, Method.EMBEDDING)
     examples = read_rows(bench, ranking_rows(6), fields)
-    batches = list(micro_batches(examples, examples.all, most=most, padded=False))
+    batches = list(micro_batches(examples, examples.all, most=most, padding=None))
     network = packed(bert_folder)
     seen: list[MicroBatch] = []
     through = network.hidden_states
