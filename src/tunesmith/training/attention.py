@@ -16,6 +16,7 @@ from typing import Any, Self
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 
+from tunesmith.training.prefixes import Prefixes
 from tunesmith.training.room import Use, room
 
 PACKED_ATTENTION = "tunesmith_packed"
@@ -64,6 +65,8 @@ class Layout:
     """Number of the text of each token, (tokens,), int64."""
     dtype: torch.dtype
     """Precision of the products."""
+    prefixes: Prefixes | None = None
+    """Tokens that stand in several texts and are one; the model has but the kept ones."""
 
     @property
     def longest(self) -> int:
@@ -71,9 +74,17 @@ class Layout:
         return max(self.lengths)
 
     @cached_property
-    def flat(self) -> torch.Tensor:
-        """Where each token stands among the padded texts, (tokens,), int64."""
+    def _places(self) -> torch.Tensor:
+        """Where each token of each text stands among the padded texts, (tokens,), int64."""
         return self.texts * self.longest + self.positions
+
+    @cached_property
+    def flat(self) -> torch.Tensor:
+        """Where each token of the model stands among the padded texts, (tokens,), int64.
+
+        One that stands in several texts does so at one of its places.
+        """
+        return self._places if self.prefixes is None else self._places[self.prefixes.kept]
 
     @cached_property
     def padded(self) -> torch.Tensor:
@@ -81,13 +92,14 @@ class Layout:
 
         Where there is none, it is the last; nothing that is kept comes of it.
         """
+        tokens = torch.arange(len(self._places)) if self.prefixes is None else self.prefixes.of
         places = torch.full((len(self.lengths) * self.longest,), len(self.flat) - 1)
-        places[self.flat] = torch.arange(len(self.flat))
+        places[self._places] = tokens
         return places
 
     @cached_property
     def absent(self) -> torch.Tensor:
-        """Places of the padded texts without a token, (places,), int64."""
+        """Places of the padded texts that are no token's in `flat`, (places,), int64."""
         there = torch.zeros(len(self.padded), dtype=torch.bool)
         there[self.flat] = True
         return (~there).nonzero().squeeze(1)
@@ -201,6 +213,9 @@ class _Attention(torch.autograd.Function):
             scores = torch._softmax_backward_data(scores, weights, -1, layout.dtype)
             grad_q[:, :, begin:end] = (scores @ k[:, :end]).view(*q.shape[:2], end - begin, -1)
             grad_k[:, :end] += scores.transpose(1, 2) @ asked
+        # As queries, the other places of a token have no gradient: nothing comes of them.
+        for one in (grad_k, grad_v):
+            _gather(one, layout)
         found = _back(grad_q, layout), _back(grad_k[:, None], layout)
         for one in found:
             one.mul_(options.scale)
@@ -237,6 +252,14 @@ def _aside(
     apart = padded.view(texts, layout.longest, heads, width).transpose(1, 2)
     aside = apart.to(layout.dtype, memory_format=torch.contiguous_format, copy=True)
     return aside.view(texts * groups, heads // groups, layout.longest, width)
+
+
+def _gather(padded: torch.Tensor, layout: Layout) -> None:
+    """Add up in `padded`, (texts * groups, length, width), all places of each token in one."""
+    if layout.prefixes is not None:
+        by_text = padded.view(len(layout.lengths), -1, *padded.shape[1:])
+        for text, other, tokens in layout.prefixes.chain:
+            by_text[text, :, :tokens] += by_text[other, :, :tokens]
 
 
 def _back(padded: torch.Tensor, layout: Layout) -> torch.Tensor:

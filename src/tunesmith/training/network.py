@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from tunesmith.training.attention import Layout
 from tunesmith.training.cross_entropy import Head, token_losses
 from tunesmith.training.examples import MicroBatch
+from tunesmith.training.prefixes import Prefixes, shared_prefixes
 from tunesmith.training.products import SharedProduct
 
 
@@ -34,12 +35,14 @@ class Network:
         products: Sequence[SharedProduct] = (),
         most_tokens: int | None = None,
         padding: int | None = 1,
+        shares_prefixes: bool = False,
     ) -> None:
         """Send texts through `model`, of transformers' classes.
 
         `packed` is the precision of the `products` of a model that `packed.pack` has made ready for
         packed texts; without it, texts are padded. `most_tokens` is set for a network through which
         another number than the usual one goes at once, and `padding` as `micro_batches` takes it.
+        With `shares_prefixes`, beginnings that packed texts have in common go through `model` once.
         """
         self.model = model
         """The model itself."""
@@ -50,6 +53,7 @@ class Network:
         self.padding = padding
         """How many times as many places padded texts may take: once where every layer computes
         something for padding, and any number (`None`) where none does."""
+        self._shares_prefixes = shares_prefixes
         self._products = products
         inner = model.get_base_model() if isinstance(model, PeftModel) else model
         self._keeps_logits = "logits_to_keep" in inspect.signature(inner.forward).parameters
@@ -67,8 +71,10 @@ class Network:
     def hidden_states(self, batch: MicroBatch) -> torch.Tensor:
         """Return the last layer's states of all tokens, as the head gets them, (tokens, width)."""
         if self.packed is not None:
-            states: torch.Tensor = self._backbone(**self._joined(batch)).last_hidden_state[0]
-            return states
+            prefixes = self._prefixes(batch)
+            inputs = self._joined(batch, prefixes)
+            states: torch.Tensor = self._backbone(**inputs).last_hidden_state[0]
+            return states if prefixes is None else states[prefixes.of]
         states = self._backbone(**_padded(batch)).last_hidden_state
         return states[batch.texts, batch.positions]
 
@@ -108,12 +114,18 @@ class Network:
         scores: torch.Tensor = self.model(**inputs).logits
         return scores.squeeze(-1)
 
-    def _joined(self, batch: MicroBatch) -> dict[str, Any]:
+    def _prefixes(self, batch: MicroBatch) -> Prefixes | None:
+        if not self._shares_prefixes:
+            return None
+        return shared_prefixes(batch.input_ids, batch.lengths)
+
+    def _joined(self, batch: MicroBatch, prefixes: Prefixes | None) -> dict[str, Any]:
         assert self.packed is not None  # noqa: S101
+        tokens = slice(None) if prefixes is None else prefixes.kept
         return {
-            "input_ids": batch.input_ids[None],
-            "position_ids": batch.positions[None],
-            "layout": Layout(batch.lengths, batch.positions, batch.texts, self.packed),
+            "input_ids": batch.input_ids[tokens][None],
+            "position_ids": batch.positions[tokens][None],
+            "layout": Layout(batch.lengths, batch.positions, batch.texts, self.packed, prefixes),
             "use_cache": False,
         }
 

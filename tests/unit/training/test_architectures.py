@@ -146,3 +146,65 @@ def test_a_killed_run_goes_on_to_the_same_adapter_which_plain_peft_loads(
     assert any("Texts are padded" in said for said in whole.messages()) == (name in PADDED)
     assert whole.metrics()[-1].train_loss < whole.metrics()[0].train_loss
     assert any(w.abs().sum() > 0 for n, w in loaded.named_parameters() if "lora_B" in n)
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_texts_that_begin_alike_have_the_losses_and_gradients_of_each_text_alone(
+    name: str, folder_of: Callable[[str], Path]
+) -> None:
+    plain, packed = with_adapter(folder_of(name)), with_adapter(folder_of(name))
+    network = pack(packed, torch.float32)
+
+    together = losses(network, micro_batch_of(alike()))
+    torch.autograd.backward(together.sum())
+    alone = [losses(Network(plain), micro_batch_of([text])) for text in alike() if len(text) > 1]
+    torch.autograd.backward(torch.cat(alone).sum())
+
+    assert torch.allclose(together, torch.cat(alone), atol=1e-5)
+    assert torch.allclose(gradients(packed), gradients(plain), atol=1e-4, rtol=1e-4)
+
+
+def test_what_texts_begin_with_alike_goes_through_the_model_once(
+    folder_of: Callable[[str], Path],
+) -> None:
+    model, seen = with_adapter(folder_of("llama")), list[int]()
+    network = pack(model, torch.float32)
+    embeddings = model.get_base_model().get_input_embeddings()
+
+    with embeddings.register_forward_hook(lambda _, given, __: seen.append(given[0].numel())):
+        states = network.hidden_states(micro_batch_of(alike()))
+
+    assert seen == [len({tuple(text[: at + 1]) for text in spelt() for at in range(len(text))})]
+    assert len(states) == sum(map(len, alike()))
+
+
+def test_under_dropout_each_text_goes_through_the_model_by_itself(
+    folder_of: Callable[[str], Path],
+) -> None:
+    model = with_adapter(folder_of("llama"))
+    model.get_base_model().model.layers[0].mlp.dropout = torch.nn.Dropout(0.1)
+    network, seen = pack(model, torch.float32), list[int]()
+    embeddings = model.get_base_model().get_input_embeddings()
+
+    with embeddings.register_forward_hook(lambda _, given, __: seen.append(given[0].numel())):
+        network.hidden_states(micro_batch_of(alike()))
+
+    assert seen == [sum(map(len, alike()))]
+
+
+def alike() -> list[torch.Tensor]:
+    """Texts of which some begin alike, one is all of another's beginning, and two are the same."""
+    drawn = texts()
+    instruction, prompt = drawn[0][:9], drawn[2][:6]
+    return [
+        torch.cat([instruction, prompt, drawn[4][:5]]),
+        torch.cat([instruction, drawn[4][7:19]]),
+        drawn[2],
+        torch.cat([instruction, prompt, drawn[4][11:14]]),
+        instruction,
+        drawn[2].clone(),
+    ]
+
+
+def spelt() -> list[list[int]]:
+    return [text.tolist() for text in alike()]
