@@ -51,7 +51,7 @@ def shared_prefixes(ids: torch.Tensor, lengths: Sequence[int]) -> Prefixes | Non
     of, chain = np.arange(len(ids)), []
     begins = ends - lengths
     for text, other in pairwise(order):
-        same = _in_common(texts[text], texts[other])
+        same = _alike(texts[text], texts[other])
         of[begins[other] :][:same] = of[begins[text] :][:same]
         chain.append((text, other, same))
     kept = np.unique(of)
@@ -64,7 +64,7 @@ def shared_prefixes(ids: torch.Tensor, lengths: Sequence[int]) -> Prefixes | Non
     )
 
 
-def _in_common(text: np.ndarray, other: np.ndarray) -> int:
+def _alike(text: np.ndarray, other: np.ndarray) -> int:
     """Return with how many equal numbers both begin."""
     length = min(len(text), len(other))
     differ = np.flatnonzero(text[:length] != other[:length])

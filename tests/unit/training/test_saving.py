@@ -38,7 +38,9 @@ append, put_folder = LocalArtifacts.append, LocalArtifacts.put_folder
 
 def tell_and_ask(self, key, data):
     # Not imported above: torch starts threads, and the signal is to be blocked before them.
-    sys.modules["tunesmith.training.checkpoints"]._SMALL = 1.0
+    # What libraries say while they are imported is told before it is there.
+    if "tunesmith.training.checkpoints" in sys.modules:
+        sys.modules["tunesmith.training.checkpoints"]._SMALL = 1.0
     append(self, key, data)
     if b"Step 5/" in data:
         os.kill(os.getpid(), signal.SIGTERM)
