@@ -106,6 +106,9 @@ class _Planner:
         self._yielding: list[_Attempt] = []
         # Room only shrinks within a plan: what did not fit once does not fit later.
         self._too_large: set[Demand] = set()
+        # What fits now does so until something is taken: of many jobs with the same demand that
+        # find all of it kept for the first in line, only one looks through the nodes.
+        self._fits: dict[Demand, Placement] = {}
         self._too_large_beside: set[Demand] = set()
         self._impossible: dict[Demand, bool] = {}
 
@@ -135,7 +138,7 @@ class _Planner:
             return self._behind(job, demand, promise=self._promise)
         placement = self._fitting(demand)
         if placement is not None:
-            self._room.take(placement, demand)
+            self._take(placement, demand)
             return None
         self._promise = self._promised(demand)
         self._yielding = self._making_room(job, demand)
@@ -152,8 +155,12 @@ class _Planner:
             if placement is None:
                 return "What is free is kept for the job that is the next."
             promise.room.take(placement, demand)
-        self._room.take(placement, demand)
+        self._take(placement, demand)
         return None
+
+    def _take(self, placement: Placement, demand: Demand) -> None:
+        self._room.take(placement, demand)
+        self._fits.clear()
 
     def _beside(
         self, placement: Placement, demand: Demand, *, promise: _Promise
@@ -172,9 +179,11 @@ class _Planner:
     def _fitting(self, demand: Demand) -> Placement | None:
         if demand in self._too_large:
             return None
-        placement = self._room.placement(demand)
+        placement = self._fits.get(demand) or self._room.placement(demand)
         if placement is None:
             self._too_large.add(demand)
+        else:
+            self._fits[demand] = placement
         return placement
 
     def _cannot_hold(self, demand: Demand) -> bool:
