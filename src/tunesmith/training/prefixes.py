@@ -33,11 +33,6 @@ class Prefixes:
     with all that there is at the places of the kept tokens.
     """
 
-    @property
-    def saved(self) -> int:
-        """How many tokens do not go through the model."""
-        return len(self.of) - len(self.kept)
-
 
 def shared_prefixes(ids: torch.Tensor, lengths: Sequence[int]) -> Prefixes | None:
     """Return what the texts in `ids`, (tokens,), int64, one behind the other, have in common.
