@@ -35,7 +35,9 @@ def replace_feed_forwards(model: nn.Module, products: Sequence[SharedProduct]) -
     for module in model.modules():
         children = list(module.children())
         found = dict.fromkeys(shared_by[id(one)] for one in children if id(one) in shared_by)
-        if len(found) == 2:
+        known = set(map(id, children))
+        # A layer that is called within another one (an adapter with dropout) does more than this.
+        if len(found) == 2 and all(id(part.called) in known for one in found for part in one.parts):
             first, last = found
             others = [one for one in children if id(one) not in shared_by]
             _replace(module, [FeedForward(first, last, each) for each in others])

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from models.families import adapted
@@ -103,6 +104,18 @@ def test_a_block_that_computes_something_else_is_left_as_it_is() -> None:
     block = replaced(Block(swapped=True))
 
     assert not isinstance(block.forward, FeedForward)
+
+
+def test_a_block_with_an_adapter_around_one_of_its_layers_keeps_that_adapter(
+    folder_of: Callable[[str], Path],
+) -> None:
+    frozen = AutoModelForCausalLM.from_pretrained(folder_of("llama"), dtype=torch.float32)
+    config = LoraConfig(r=2, lora_dropout=0.1, target_modules=["gate_proj"])
+    model = get_peft_model(frozen, config)
+
+    pack(model, torch.float32)
+
+    assert not any(isinstance(module.forward, FeedForward) for module in model.modules())
 
 
 def test_a_block_keeps_its_input_and_its_first_product_for_the_backward_pass() -> None:
