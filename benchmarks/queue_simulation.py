@@ -161,15 +161,19 @@ class Simulation:
                 del self._alive[submission_id]
 
     def _note_promises(self) -> None:
-        """Check each promise against the first minute at which its job no longer waits."""
-        waits = self._store.all_waits()
-        waiting = {wait.job_id for wait in waits}
+        """Check each promise against the first minute at which its job no longer waits.
+
+        Who is the first in line is looked up now and then: all waits are read for it.
+        """
+        waiting = {job.id for job in self._store.open_jobs() if job.waits}
         for job_id, promised in list(self._promised.items()):
             if job_id not in waiting:
                 self.broken += self._clock.now() > promised + 2 * TICK
                 del self._promised[job_id]
-        if waits and waits[0].expected_start is not None:
-            self._promised.setdefault(waits[0].job_id, waits[0].expected_start)
+        if self._clock.now() % (5 * TICK) < TICK:
+            for wait in self._store.all_waits()[:1]:
+                if wait.job_id in waiting and wait.expected_start is not None:
+                    self._promised.setdefault(wait.job_id, wait.expected_start)
 
     def _write(self, job: Job, **fields: object) -> None:
         run = RunDirectory(self._artifacts, job.id)

@@ -32,6 +32,7 @@ class FakeCluster:
         """Ids of the live submissions that were asked to end, in order."""
         self._known: dict[str, Submission] = {}
         self._statuses: dict[str, SubmissionStatus] = {}
+        self._held: dict[str | None, Amounts] = {}
         self._logs: dict[str, str] = {}
 
     def submit(self, submission: Submission) -> None:
@@ -67,14 +68,13 @@ class FakeCluster:
     def resources(self) -> Resources:
         """Return `nodes`, with what running submissions hold taken off; see `Cluster.resources`."""
         self._check()
-        held: dict[str | None, Amounts] = {}
-        for submission_id, status in self._statuses.items():
-            if status.state is SubmissionState.RUNNING:
-                taken = held.setdefault(status.node, {})
-                for name, amount in _holds(self._known[submission_id]).items():
-                    taken[name] = taken.get(name, 0.0) + amount
         return Resources(
-            nodes=tuple(_taken_off(node, held.get(node.id, {})) for node in self.nodes)
+            nodes=tuple(
+                node.model_copy(update={"free": self._free(node)})
+                if node.id in self._held
+                else node
+                for node in self.nodes
+            )
         )
 
     def begin(self, submission_id: str, *, node: str | None = None) -> None:
@@ -99,19 +99,35 @@ class FakeCluster:
         """Forget all submissions, as a head does that died and came back."""
         self._known.clear()
         self._statuses.clear()
+        self._held.clear()
         self._logs.clear()
 
     def _roomy(self, wanted: Amounts) -> str | None:
         """Return the first node with room for `wanted`, or the first of all where none has."""
-        for node in self.resources().nodes:
-            if all(node.free.get(name, 0.0) >= amount for name, amount in wanted.items()):
+        for node in self.nodes:
+            free = self._free(node)
+            if all(free.get(name, 0.0) >= amount for name, amount in wanted.items()):
                 return node.id
         return self.nodes[0].id if self.nodes else None
 
     def _move(self, submission_id: str, status: SubmissionStatus) -> None:
         if submission_id not in self._known:
             raise KeyError(submission_id)
+        self._count(submission_id, sign=-1)
         self._statuses[submission_id] = status
+        self._count(submission_id, sign=1)
+
+    def _count(self, submission_id: str, *, sign: int) -> None:
+        """Add what a submission holds to what is held on its node, or take it off."""
+        status = self._statuses[submission_id]
+        if status.state is SubmissionState.RUNNING:
+            held = self._held.setdefault(status.node, {})
+            for name, amount in _holds(self._known[submission_id]).items():
+                held[name] = held.get(name, 0.0) + sign * amount
+
+    def _free(self, node: Node) -> Amounts:
+        held = self._held.get(node.id, {})
+        return {name: amount - held.get(name, 0.0) for name, amount in node.total.items()}
 
     def _check(self) -> None:
         if self.unavailable:
@@ -126,8 +142,3 @@ def empty_node(node_id: str, *, cpus: float, memory: float = 1e12, **others: flo
 
 def _holds(submission: Submission) -> Amounts:
     return {CPU: submission.cpus, MEMORY: float(submission.memory or 0)}
-
-
-def _taken_off(node: Node, held: Amounts) -> Node:
-    free = {name: amount - held.get(name, 0.0) for name, amount in node.total.items()}
-    return node.model_copy(update={"free": free})

@@ -96,6 +96,8 @@ class _Planner:
     def __init__(self, look: Look) -> None:
         self._look = look
         self._places = Places(node.cpus for node in look.nodes)
+        self._demands: dict[str, Demand] = {}
+        self._equal: dict[Demand, Demand] = {}
         self._whole = Room.whole(look.nodes)
         self._room = Room.whole(look.nodes)
         self._attempts = list(self._place_attempts())
@@ -242,11 +244,11 @@ class _Planner:
         starts = self._starts()
         holders = self._holders
         for position, (job, reason) in enumerate(self._waiting, start=1):
-            missing = self._missing(self._demand(job))
+            missing, words = self._missing(self._demand(job))
             yield Wait(
                 job_id=job.id,
                 position=position,
-                reason=reason.format(missing=in_words(missing)),
+                reason=reason.format(missing=words),
                 missing=missing,
                 held_by=holders,
                 expected_start=starts.get(job.id),
@@ -292,13 +294,15 @@ class _Planner:
             for attempt in self._endings[:_HOLDERS]
         )
 
-    def _missing(self, demand: Demand) -> Amounts:
+    def _missing(self, demand: Demand) -> tuple[Amounts, str]:
+        """Return what `demand` lacks, and the same for people."""
         if demand not in self._lacks:
-            self._lacks[demand] = self._room.missing(demand)
+            missing = self._room.missing(demand)
+            self._lacks[demand] = missing, in_words(missing)
         return self._lacks[demand]
 
     @cached_property
-    def _lacks(self) -> dict[Demand, Amounts]:
+    def _lacks(self) -> dict[Demand, tuple[Amounts, str]]:
         return {}
 
     def _place_attempts(self) -> Iterator[_Attempt]:
@@ -340,7 +344,11 @@ class _Planner:
         return self._demand(job).cpus * (length if length < math.inf else _USUAL_COST)
 
     def _demand(self, job: Job) -> Demand:
-        return demand_of(job, places=self._places)
+        if job.id not in self._demands:
+            demand = demand_of(job, places=self._places)
+            # One object for all that are equal, which works its sums out but once.
+            self._demands[job.id] = self._equal.setdefault(demand, demand)
+        return self._demands[job.id]
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 from tunesmith.cluster.protocol import CPU, MEMORY, Amounts, Node
@@ -30,7 +32,7 @@ class Demand:
         held = worker if memory is None else (*worker, (MEMORY, float(memory)))
         return cls(held, granted.workers)
 
-    @property
+    @cached_property
     def cpus(self) -> float:
         """Processors of all workers together."""
         return dict(self.worker).get(CPU, 0.0) * self.workers
@@ -56,27 +58,39 @@ def demand_of(job: Job, *, places: Places) -> Demand:
 
 
 class Room:
-    """What is free on each node."""
+    """What is free on each node.
 
-    def __init__(self, free: dict[str, Amounts]) -> None:
+    Nodes with the same free are kept together, so that a demand is compared once with all of
+    them: a cluster of a thousand equal nodes has about as many kinds as a node has processors.
+    """
+
+    def __init__(self, free: Mapping[str, Amounts]) -> None:
         """Begin with so much free on each node, by the node's id."""
-        self._free = free
+        self._kinds = {node: _kind(amounts) for node, amounts in free.items()}
+        self._alike: dict[_Kind, list[str]] = {}
+        for node in sorted(self._kinds):
+            self._alike.setdefault(self._kinds[node], []).append(node)
 
     @classmethod
     def whole(cls, nodes: Iterable[Node]) -> Self:
         """Return the room of `nodes` while nothing is taken."""
-        return cls({node.id: dict(node.total) for node in nodes})
+        return cls({node.id: node.total for node in nodes})
 
-    def copy(self) -> Room:
+    def copy(self) -> Self:
         """Return room that is as this is now, and changes for itself."""
-        return Room({node: dict(free) for node, free in self._free.items()})
+        same = type(self)({})
+        same._kinds = dict(self._kinds)
+        same._alike = {kind: list(nodes) for kind, nodes in self._alike.items()}
+        return same
 
     def at_most(self, nodes: Iterable[Node]) -> None:
         """Let no node have more free than it reports itself: others may use the cluster too."""
         for node in nodes:
-            free = self._free[node.id]
-            for name, amount in node.free.items():
-                free[name] = min(free.get(name, 0.0), amount)
+            free = dict(self._kinds[node.id])
+            self._set(
+                node.id,
+                free | {name: min(free.get(name, 0.0), most) for name, most in node.free.items()},
+            )
 
     def placement(self, demand: Demand) -> Placement | None:
         """Return where the workers of `demand` fit, all at once; `None` where they do not.
@@ -97,10 +111,10 @@ class Room:
 
     def has(self, placement: Placement, demand: Demand) -> bool:
         """Tell whether `demand` fits just there."""
-        if any(node not in self._free for node in placement):
+        if any(node not in self._kinds for node in placement):
             return False
         return all(
-            self._free[node].get(name, 0.0) >= amount * placement.count(node)
+            dict(self._kinds[node]).get(name, 0.0) >= amount * placement.count(node)
             for node in set(placement)
             for name, amount in demand.worker
         )
@@ -122,21 +136,42 @@ class Room:
         """
         lacking = (
             {name: amount - free.get(name, 0.0) for name, amount in demand.worker}
-            for free in self._free.values()
+            for free in map(dict, self._alike)
         )
         short = [{name: most for name, most in each.items() if most > 0} for each in lacking]
         return min(short, key=lambda each: (each.get(CPU, 0.0), len(each)), default={})
 
     def _tightest(self, demand: Demand) -> str | None:
         fitting = (
-            (free.get(CPU, 0.0), node)
-            for node, free in self._free.items()
+            (free.get(CPU, 0.0), nodes[0])
+            for free, nodes in ((dict(kind), nodes) for kind, nodes in self._alike.items())
             if all(free.get(name, 0.0) >= amount for name, amount in demand.worker)
         )
         return min(fitting, default=(0.0, None))[1]
 
     def _add(self, node: str, demand: Demand, *, sign: int) -> None:
-        free = self._free.get(node)
-        if free is not None:
+        kind = self._kinds.get(node)
+        if kind is not None:
+            free = dict(kind)
             for name, amount in demand.worker:
                 free[name] = free.get(name, 0.0) + sign * amount
+            self._set(node, free)
+
+    def _set(self, node: str, free: Amounts) -> None:
+        old, new = self._kinds[node], _kind(free)
+        if new == old:
+            return
+        alike = self._alike[old]
+        del alike[bisect_left(alike, node)]
+        if not alike:
+            del self._alike[old]
+        insort(self._alike.setdefault(new, []), node)
+        self._kinds[node] = new
+
+
+_Kind = tuple[tuple[str, float], ...]
+"""How much is free of each resource, in the order of their names: one value for nodes alike."""
+
+
+def _kind(free: Amounts) -> _Kind:
+    return tuple(sorted(free.items()))

@@ -17,6 +17,10 @@ from tunesmith.domain.queue import Wait
 
 TOLD_EVERY = 2
 """Seconds between two times that waiting jobs are told anew."""
+TOLD_AT_ONCE = 500
+"""Jobs from the first in line on that are always told. Of those behind them as many are told each
+time, one after another, since a place in a long queue changes with each launch before it: of
+10,000 jobs, each has heard what is new within 40 seconds."""
 _LOOKED_UP_EVERY = 30
 """Seconds between two looks at the projects' shares and at what has ended."""
 _REMEMBERED = 3 * HALF_LIFE
@@ -37,6 +41,7 @@ class Turns:
         self._looked_up: int | None = None
         self._told: dict[str, Wait] | None = None
         self._told_at = 0
+        self._told_to = 0
 
     def plan(
         self,
@@ -102,11 +107,26 @@ class Turns:
         if now < self._told_at + TOLD_EVERY:
             return
         waits = {wait.job_id: wait for wait in planned.waits}
-        news = [wait for job_id, wait in waits.items() if self._told.get(job_id) != wait]
+        news = self._news(planned.waits, told=self._told)
         over = self._told.keys() - waits.keys()
         if news or over:
             self._store.tell_waits(news, over=over)
-        self._told, self._told_at = waits, now
+        self._told = {job_id: told for job_id, told in self._told.items() if job_id in waits}
+        self._told |= {wait.job_id: wait for wait in news}
+        self._told_at = now
+
+    def _news(self, waits: Sequence[Wait], *, told: Mapping[str, Wait]) -> list[Wait]:
+        """Return what is to be told now.
+
+        It is all that is new to the first in line and to whoever knows nothing yet, and of the
+        rest what is new to the next of them.
+        """
+        news = [wait for wait in waits if told.get(wait.job_id) != wait]
+        first = max(self._told_to, TOLD_AT_ONCE)
+        behind = [wait for wait in news if wait.position > first and wait.job_id in told]
+        self._told_to = behind[TOLD_AT_ONCE - 1].position if len(behind) > TOLD_AT_ONCE else 0
+        now = [wait for wait in news if wait.position <= TOLD_AT_ONCE or wait.job_id not in told]
+        return now + behind[:TOLD_AT_ONCE]
 
 
 def _has_left(job: Job, statuses: Mapping[str, SubmissionStatus | None]) -> bool:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tunesmith.cluster.fake import empty_node
 from tunesmith.cluster.protocol import SubmissionState
+from tunesmith.controller import turns
 from tunesmith.controller.turns import TOLD_EVERY
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.jobs import Job, JobStatus
@@ -35,6 +38,30 @@ def test_a_waiting_job_is_told_why_and_a_launched_one_no_more(world: World) -> N
     world.step_until(first, JobStatus.SUCCEEDED)
     assert told(world, second) is None
     assert world.store.all_waits() == []
+
+
+def test_a_long_queue_is_told_its_new_places_a_part_at_a_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "TOLD_AT_ONCE", 2)
+    running = world.running(world.add_job())
+    first = world.step_until(world.add_job(), JobStatus.QUEUED)
+    waiting = [world.step_until(world.add_job(), JobStatus.QUEUED) for _ in range(6)]
+    world.clock.advance(TOLD_EVERY)
+    world.controller.step()
+
+    def places() -> list[int]:
+        waits = world.store.waits([job.id for job in waiting])
+        return [waits[job.id].position for job in waiting]
+
+    assert places() == [2, 3, 4, 5, 6, 7]
+    world.store.cancel_job(first.id, now=int(world.clock.now()))
+    seen = []
+    for _ in range(3):
+        told(world, running)
+        seen.append(places())
+    # The first two of the line hear at once, those behind them two at a time.
+    assert seen == [[1, 2, 3, 4, 6, 7], [1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 6]]
 
 
 def test_what_was_told_before_a_restart_is_taken_back_after_it(world: World) -> None:
