@@ -132,8 +132,9 @@ class Actor:
 
     def _begin(self, job: Job) -> None:
         again = f" again (attempt {job.attempt})" if job.attempt > 1 else ""
-        change = JobChange(status=JobStatus.RUNNING)
-        self._doors.store.change_job(job, change, message=f"Fine-tuning job started{again}")
+        # One that was paused when it had reached its end, and resumed, was told so before.
+        message = None if job.stopping else f"Fine-tuning job started{again}"
+        self._doors.store.change_job(job, JobChange(status=JobStatus.RUNNING), message=message)
 
     def _succeed(self, job: Job, outcome: RunOutcome) -> None:
         now = int(self._doors.clock.now())

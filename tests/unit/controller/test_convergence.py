@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tunesmith.cluster.protocol import Submission, SubmissionState
@@ -273,6 +273,8 @@ def _checks_at_once() -> Any:
 
 @settings(max_examples=60, deadline=None)
 @given(script=scripts)
+# Paused when it has reached its end, and resumed: it begins no second time.
+@example(script=[(Town.work, 0), (Town.freeze, 34), (Town.pause, 0)])
 def test_every_job_comes_to_a_true_end_and_each_event_is_told_once(
     script: list[tuple[Callable[[Town, int], None], int]],
 ) -> None:
