@@ -21,7 +21,9 @@ from tunesmith.domain.events import StepMetrics
 from tunesmith.domain.failures import FailureCode
 from tunesmith.training.early_stopping import Standing
 from tunesmith.training.failures import RunFailedError
+from tunesmith.training.group import in_step
 from tunesmith.training.network import Network
+from tunesmith.training.sharding import divide, put_together
 
 STATE = "training_state.pt"
 """The one file of a checkpoint that is not handed out."""
@@ -95,6 +97,7 @@ class Snapshot:
 def snapshot(learner: Learner) -> Snapshot:
     """Return `learner` as it is now, copied where the copy is small beside the model.
 
+    A model that is divided among workers is put together, for which all of them call this.
     Generators need no place in it: dropout and data order are functions of seed and step.
     """
     progress = learner.progress
@@ -107,7 +110,12 @@ def snapshot(learner: Learner) -> Snapshot:
         "standing": progress.standing.model_dump(),
     }
     weights = None
-    if _is_small(learner.model):
+    if learner.network.in_step:
+        with in_step():
+            state = put_together(state)
+            # Weights that are used in two places are one weight here, and so stay one.
+            weights = put_together(learner.model.state_dict(keep_vars=True))
+    elif _is_small(learner.model):
         state = copy.deepcopy(state)
         weights = {
             name: weight.detach().clone()
@@ -155,7 +163,11 @@ def _save_weights(
         file.chmod(0o644)
 
 
-def _restore_weights(model: PeftModel | PreTrainedModel, folder: Path) -> None:
+def restore_weights(
+    run: RunDirectory, artifacts: Artifacts, *, model: PeftModel | PreTrainedModel, step: int
+) -> None:
+    """Give `model` the weights of the checkpoint of `run` at `step`."""
+    folder = artifacts.fetch_folder(run.checkpoint(step))
     if isinstance(model, PeftModel):
         set_peft_model_state_dict(model, load_file(folder / ADAPTER))
         return
@@ -165,11 +177,11 @@ def _restore_weights(model: PeftModel | PreTrainedModel, folder: Path) -> None:
 
 
 def restore(run: RunDirectory, artifacts: Artifacts, *, learner: Learner, step: int) -> None:
-    """Bring `learner` to the checkpoint of `run` at `step`."""
+    """Bring `learner`, which has the weights already, to the checkpoint of `run` at `step`."""
     folder = artifacts.fetch_folder(run.checkpoint(step))
-    _restore_weights(learner.model, folder)
-    state = torch.load(folder / STATE, weights_only=True)
-    learner.optimizer.load_state_dict(state["optimizer"])
+    # Not read into memory before it is used: of a divided model, each worker uses its part.
+    state = torch.load(folder / STATE, weights_only=True, mmap=True)
+    learner.optimizer.load_state_dict(divide(state["optimizer"], learner.optimizer))
     learner.progress.step = state["step"]
     learner.progress.trained_tokens = state["trained_tokens"]
     learner.progress.seconds = state["seconds"]

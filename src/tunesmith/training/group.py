@@ -11,7 +11,7 @@ import heapq
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ from tunesmith.domain.errors import TunesmithError
 from tunesmith.domain.jobs import JobError
 from tunesmith.training.examples import Examples, Indices
 from tunesmith.training.failures import RunFailedError, explain
+
+if TYPE_CHECKING:
+    from tunesmith.training.telemetry import Pass
 
 Said = TypeVar("Said")
 """What ranks tell each other; it can be pickled."""
@@ -42,6 +45,29 @@ class PeerFailedError(RunFailedError):
     def __init__(self, error: JobError) -> None:
         """Take what the client is told."""
         super().__init__(error.code, error.message, param=error.param, change=error.change)
+
+
+class OutOfStepError(TunesmithError):
+    """A worker broke off where the others wait for it.
+
+    It never leaves this room: the driver ends the others, and tells what went wrong or goes on.
+    """
+
+    def __init__(self, error: JobError, limit: tuple[Pass, int] | None = None) -> None:
+        """Take what the client is told if it ends the run.
+
+        It does not with a `limit`, which is a pass and how many tokens of a micro-batch may fit
+        into memory in it and behind it, where more did not.
+        """
+        super().__init__(error.message)
+        self.error = error
+        """What the client is told."""
+        self.limit = limit
+        """What the next attempt at the pass heeds; `None` where memory was not it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let the driver, another process, have all of it."""
+        return type(self), (self.error, self.limit)
 
 
 class Line(Protocol):
@@ -116,7 +142,7 @@ class Group:
         """Let none go on behind the block before all have come to its end, or one has failed."""
         try:
             yield
-        except (PeerFailedError, PeerLostError):
+        except (OutOfStepError, PeerFailedError, PeerLostError):
             raise
         except Exception as error:
             if self.line is not None:
@@ -145,6 +171,23 @@ class Group:
 
 ALONE = Group()
 """One worker, who has no others."""
+
+
+@contextmanager
+def in_step() -> Iterator[None]:
+    """Let what goes wrong in the block, in whose middle workers wait for each other, say so.
+
+    It becomes `OutOfStepError`, or `PeerLostError` where it is that another one is gone.
+    """
+    try:
+        yield
+    except (OutOfStepError, PeerLostError):
+        raise
+    except Exception as error:
+        # Gloo says by its words alone that it was it.
+        if isinstance(error, distributed.DistError) or "gloo" in str(error):
+            raise PeerLostError(f"Another worker is gone: {error}") from error
+        raise OutOfStepError(explain(error)) from error
 
 
 def shares(examples: Examples, chosen: Indices, *, size: int) -> list[Indices]:

@@ -23,9 +23,10 @@ from tunesmith.training.examples import (
 )
 from tunesmith.training.failures import RunFailedError
 from tunesmith.training.fitting import Division, Room, fitting
-from tunesmith.training.group import ALONE, Group, PeerLostError
+from tunesmith.training.group import ALONE, Group, PeerLostError, in_step
 from tunesmith.training.objective import Joint, Objective, Score, Sums, evaluate, for_batch
 from tunesmith.training.saving import Saver
+from tunesmith.training.sharding import put_together
 from tunesmith.training.stopping import StopFlag
 from tunesmith.training.telemetry import EventLog, Pass
 from tunesmith.training.wandb import Boards
@@ -248,6 +249,10 @@ def settle(course: Course) -> None:
     standing = progress.standing
     kept = last or standing.ends(spec) or standing.best_step == step
     if kept or step % spec.checkpoint_every == 0:
+        if course.learner.network.in_step:
+            # What went wrong with the checkpoint before is said before ranks wait for each other.
+            with course.group.ending_together():
+                course.saver.wait()
         course.saver.save(course.learner)
 
 
@@ -324,8 +329,13 @@ def _accumulate(course: Course, step: int, *, batches: Division) -> Score:
 def _reduce_gradients(course: Course, step: int, *, loss: float, chosen: Indices) -> None:
     """Add up the gradient over all ranks, and clip it."""
     weights = [weight for weight in course.learner.model.parameters() if weight.requires_grad]
-    course.group.add_gradients(weights)
-    norm = torch.nn.utils.clip_grad_norm_(weights, course.spec.max_grad_norm)
+    if course.learner.network.in_step:
+        with in_step():
+            norm = torch.nn.utils.clip_grad_norm_(weights, course.spec.max_grad_norm)
+            norm = put_together(norm)
+    else:
+        course.group.add_gradients(weights)
+        norm = torch.nn.utils.clip_grad_norm_(weights, course.spec.max_grad_norm)
     if not (math.isfinite(loss) and math.isfinite(norm)):
         raise _not_finite(step, course.learnt.places(chosen), spec=course.spec)
 

@@ -53,6 +53,9 @@ class Network:
         self.padding = padding
         """How many times as many places padded texts may take: once where every layer computes
         something for padding, and any number (`None`) where none does."""
+        self.in_step = False
+        """Whether all workers have to go through the model equally often, at the same time, since
+        it is divided among them."""
         self._shares_prefixes = shares_prefixes
         self._products = products
         inner = model.get_base_model() if isinstance(model, PeftModel) else model
@@ -67,6 +70,12 @@ class Network:
         self.model.zero_grad(set_to_none=True)
         for product in self._products:
             product.forget()
+
+    def pass_idle(self, batch: MicroBatch) -> None:
+        """Go through the model with the others, who learn or measure, but for nothing."""
+        nothing = self.logits(batch, torch.zeros(1, dtype=torch.int64)).sum() * 0.0
+        if torch.is_grad_enabled():
+            torch.autograd.backward(nothing)
 
     def hidden_states(self, batch: MicroBatch) -> torch.Tensor:
         """Return the last layer's states of all tokens, as the head gets them, (tokens, width)."""

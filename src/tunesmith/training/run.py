@@ -37,7 +37,7 @@ from tunesmith.training.encoders import pack_encoder
 from tunesmith.training.examples import Examples, learnt_by
 from tunesmith.training.failures import explain, naming_memory
 from tunesmith.training.fitting import Room
-from tunesmith.training.group import ALONE, Group, PeerLostError
+from tunesmith.training.group import ALONE, Group, OutOfStepError, PeerLostError
 from tunesmith.training.loop import Course, make_optimizer, result_step, run_loop, total_steps
 from tunesmith.training.measuring import few, measure
 from tunesmith.training.network import Network
@@ -50,6 +50,7 @@ from tunesmith.training.reference import with_reference
 from tunesmith.training.rerank import Rerank
 from tunesmith.training.saving import Saver
 from tunesmith.training.sentence import files_beside
+from tunesmith.training.sharding import is_sharded, shard
 from tunesmith.training.stopping import StopFlag
 from tunesmith.training.supervised import Supervised
 from tunesmith.training.telemetry import EventLog
@@ -109,7 +110,7 @@ def train(
 def _outcome(launch: _Launch, events: EventLog) -> RunOutcome:
     try:
         return _train(launch, events)
-    except (StaleJobError, PeerLostError):
+    except (StaleJobError, OutOfStepError, PeerLostError):
         raise
     except Exception as error:  # noqa: BLE001  the run's edge: the client is told in any case
         _log.info("The run failed", exc_info=error)
@@ -166,9 +167,13 @@ def _learn(launch: _Launch, events: EventLog) -> tuple[Receipt, Course]:
             )
             room = Room(spec, network, events, stop, group)
             data = with_reference(data, run, room=room, chosen=chosen)
-        beside = files_beside(spec, tokenizer, config=config)
+        network = _at_checkpoint(launch, spec, network=network, newest=newest)
         learner = Learner(
-            network, tokenizer, make_optimizer(network.model, spec), Progress(), beside
+            network,
+            tokenizer,
+            make_optimizer(network.model, spec),
+            Progress(),
+            files_beside(spec, tokenizer, config=config),
         )
         if newest:
             checkpoints.restore(run, artifacts, learner=learner, step=newest)
@@ -217,7 +222,9 @@ def _tell_start(
     nodes = launch.group.exchange(launch.group.node)
     if len(nodes) > 1:
         ranks = ", ".join(f"rank {rank} of {node}" for rank, node in enumerate(nodes))
-        threads = f"{len(nodes)} workers with {threads}: {ranks}"
+        divided = is_sharded(spec, workers=len(nodes))
+        how = f"{threads}, the model divided among them" if divided else threads
+        threads = f"{len(nodes)} workers with {how}: {ranks}"
     events.message(f"Training started (attempt {launch.attempt}) on {threads}")
 
 
@@ -258,6 +265,15 @@ def _network(
             told = f"Texts are padded, which is slower: packed, {error}"
             events.message(told, level=EventLevel.WARN)
     return Network(load_model(spec, base, precision=precision, padded=True))
+
+
+def _at_checkpoint(launch: _Launch, spec: TrainSpec, *, network: Network, newest: int) -> Network:
+    """Return `network` with the weights of the `newest` checkpoint, 0 for none, ready for steps."""
+    if newest:
+        checkpoints.restore_weights(launch.run, launch.artifacts, model=network.model, step=newest)
+    if not is_sharded(spec, workers=launch.group.size):
+        return network
+    return shard(network.model, group=launch.group)
 
 
 def _tell_tied(spec: TrainSpec, model: PeftModel | PreTrainedModel, *, events: EventLog) -> None:

@@ -52,10 +52,12 @@ class Saver:
         Where a copy would be large, this returns only when it is saved. Raises what went wrong
         with the one before, such as `StaleJobError` if another attempt has claimed the run.
         """
+        self.wait()
+        if not (self._leads or learner.network.in_step):
+            return
+        taken = checkpoints.snapshot(learner)
         if not self._leads:
             return
-        self.wait()
-        taken = checkpoints.snapshot(learner)
         with self._stop.whole():
             self._taken = taken
             self._begun = self._thread.submit(self._save_and_tell, taken)
@@ -75,12 +77,15 @@ class Saver:
     def save_at_once(self, learner: Learner) -> None:
         """Save what was begun, and `learner` as it is now; only where no further step is taken.
 
-        A step that is not told yet is still to be evaluated: the next attempt does that.
+        A step that is not told yet is still to be evaluated: the next attempt does that. A model
+        that is divided among workers cannot be put together by one of them: then the next attempt
+        goes on from what was begun.
         Raises `StaleJobError` if another attempt has claimed the run.
         """
         if not self._leads:
             return
-        for taken in (self._taken, checkpoints.snapshot(learner)):
+        now = None if learner.network.in_step else checkpoints.snapshot(learner)
+        for taken in (self._taken, now):
             if taken is not None and taken.step:
                 self._write(taken)
                 self._tell(best=taken.best)

@@ -36,7 +36,7 @@ from tunesmith.domain.events import EventLevel, RunOutcome
 from tunesmith.domain.failures import EXIT_NODE_LOST, EXIT_WORKER_LOST
 from tunesmith.domain.spec import TrainSpec
 from tunesmith.training.environment import ENVIRONMENT
-from tunesmith.training.group import Group, PeerLostError, TorchLine
+from tunesmith.training.group import Group, OutOfStepError, PeerLostError, TorchLine
 from tunesmith.training.interfaces import NamedInterfaces
 from tunesmith.training.run import train
 from tunesmith.training.stopping import StopFlag
@@ -96,7 +96,8 @@ class Part:
 def drive(data: Path, run: RunDirectory, *, attempt: int, stop: StopFlag) -> RunOutcome | int:
     """Let workers carry the run on to its end, and return its outcome.
 
-    Where one of them is gone, it is told, and the exit code of such a driver is returned. Raises
+    Where one of them is gone, it is told, and the exit code of such a driver is returned. Where one
+    had no memory for its part of a model that is divided, all begin anew with less. Raises
     `StaleJobError` where another attempt has claimed the run.
     """
     spec = run.read_spec()
@@ -105,18 +106,34 @@ def drive(data: Path, run: RunDirectory, *, attempt: int, stop: StopFlag) -> Run
     switchboard = ray.remote(num_cpus=0)(Switchboard).remote()
     stop.save_with(lambda: ray.get(switchboard.stop.remote(), timeout=_STOP_PATIENCE))
     part = Part(data, spec.job_id, attempt, switchboard)
-    with LocalArtifacts(data).scratch() as folder:
+    while True:
+        ended = _fit(spec, part)
+        if isinstance(ended, RunOutcome):
+            return ended
+        with stop.whole():
+            events, (rank, first) = EventLog(run, attempt), _first(ended)
+            if not isinstance(first, OutOfStepError):
+                told = _obituary(ended, ray.get(switchboard.nodes.remote()))
+                _log.error("%s", told, exc_info=ended)
+                events.message(told, level=EventLevel.WARN)
+                return EXIT_NODE_LOST if told.endswith(_NODE_GONE) else EXIT_WORKER_LOST
+            _log.warning("Rank %s broke off: %s", rank, first)
+            if first.limit is None:
+                outcome = RunOutcome(error=first.error)
+                events.outcome(outcome)
+                return outcome
+            of, most = first.limit
+            events.too_large(of, most=most)
+
+
+def _fit(spec: TrainSpec, part: Part) -> RunOutcome | TrainingFailedError:
+    """Let workers carry the run on; return its outcome, or how they failed."""
+    with LocalArtifacts(part.data).scratch() as folder:
         try:
             outcome: RunOutcome = _trainer(spec, part, folder=folder).fit().return_value
         except TrainingFailedError as error:
-            failure = error
-        else:
-            return outcome
-    with stop.whole():
-        told = _obituary(failure, ray.get(switchboard.nodes.remote()))
-        _log.error("%s", told, exc_info=failure)
-        EventLog(run, attempt).message(told, level=EventLevel.WARN)
-    return EXIT_NODE_LOST if told.endswith(_NODE_GONE) else EXIT_WORKER_LOST
+            return error
+        return outcome
 
 
 def _trainer(spec: TrainSpec, part: Part, *, folder: Path) -> TorchTrainer:
@@ -143,7 +160,8 @@ def _trainer(spec: TrainSpec, part: Part, *, folder: Path) -> TorchTrainer:
 def take_part(config: Mapping[str, Part]) -> RunOutcome:
     """Train the run as one of its workers; Ray Train calls this in each of them.
 
-    Raises `PeerLostError` where another one is gone.
+    Raises `PeerLostError` where another one is gone, and `OutOfStepError` where this one breaks
+    off and the others wait for it.
     """
     part = config["part"]
     rank = get_context().get_world_rank()
@@ -163,7 +181,7 @@ def take_part(config: Mapping[str, Part]) -> RunOutcome:
         group = Group(rank, distributed.get_world_size(), node, TorchLine())
         try:
             return train(run, artifacts, attempt=part.attempt, stop=stop, group=group)
-        except PeerLostError:
+        except (OutOfStepError, PeerLostError):
             time.sleep(_LAST_WORDS)
             raise
 
@@ -199,14 +217,26 @@ def _keeping_log(kept: RunLog, *, leads: bool) -> Iterator[None]:
         kept.flush()
 
 
+def _first(failure: TrainingFailedError) -> tuple[int, Exception | None]:
+    """Return the rank that failed first, and of what; no exception where none was started."""
+    failures: Mapping[int, Exception] = getattr(failure, "worker_failures", {})
+
+    def place(rank: int) -> tuple[bool, bool, int]:
+        # One that is gone went before those that break off without it, or miss it.
+        error = failures[rank]
+        return isinstance(error, PeerLostError), isinstance(error, OutOfStepError), rank
+
+    rank = min(failures, key=place, default=0)
+    return rank, failures.get(rank)
+
+
 def _obituary(failure: TrainingFailedError, nodes: Mapping[int, str]) -> str:
     """Return which rank died first, where and why."""
-    failures: Mapping[int, Exception] = getattr(failure, "worker_failures", {})
-    if not failures:
+    rank, error = _first(failure)
+    if error is None:
         return f"The workers could not be started: {str(failure).strip().splitlines()[-1]}"
-    rank = min(failures, key=lambda rank: (isinstance(failures[rank], PeerLostError), rank))
     place = nodes.get(rank, "an unknown node")
-    return f"Rank {rank} of {place} died first: {_cause(failures[rank])}"
+    return f"Rank {rank} of {place} died first: {_cause(error)}"
 
 
 def _cause(error: Exception) -> str:

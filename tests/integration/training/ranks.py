@@ -22,6 +22,9 @@ NARROW = "narrow"
 
 ROOM = 50
 
+RESUMED = "full, resumed"
+"""The run of this name was begun by one worker alone."""
+
 BROKEN = "broken"
 """In the run of this name, the last rank finds another training file than the first."""
 
@@ -46,7 +49,8 @@ def take_part(rank: int, size: int, folders: Sequence[Path], meeting: Path) -> N
         if last and folder.name == BROKEN:
             artifacts = _Changed(folder)
         run = RunDirectory(artifacts, JOB)
-        train(run, artifacts, attempt=1, stop=StopFlag(), group=group)
+        attempt = 2 if folder.name == RESUMED else 1
+        train(run, artifacts, attempt=attempt, stop=StopFlag(), group=group)
     distributed.destroy_process_group()
 
 

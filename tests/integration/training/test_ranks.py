@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
-from integration.training.ranks import BROKEN, NARROW, take_part
+from integration.training.ranks import BROKEN, NARROW, RESUMED, take_part
 from models.tiny import save_tiny_bert, save_tiny_llama
 from tunesmith.artifacts.local import LocalArtifacts
 from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.preferences import Kto, Sigmoid
 from tunesmith.domain.spec import LoraSpec, Method
+from tunesmith.training.checkpoints import STATE
 from unit.training.conftest import JOB, Bench, rows
 from unit.training.ranking import asked, ranking_rows
 from unit.training.test_preferences import changes, pair_rows
@@ -23,12 +26,22 @@ from unit.training.test_preferences import changes, pair_rows
 TOLERANCE = 5e-6
 """By how much a loss may differ, of about 0.5 to 6: what the order of sums in fp32 makes."""
 
-USUAL: dict[str, Any] = {"n_epochs": 4, "batch_size": 5, "evaluate_every": 3}
+USUAL: dict[str, Any] = {
+    "n_epochs": 4,
+    "batch_size": 5,
+    "evaluate_every": 3,
+    "checkpoint_every": 3,
+}
 
 PLAIN = LoraSpec(rank=4, alpha=8)
 """An adapter without dropout, whose masks would be others in another division."""
 
-SUPERVISED = ("supervised", "full", NARROW, BROKEN)
+LONE = "full, one example a step"
+"""In the run of this name, one rank has nothing to learn from."""
+
+FULL = ("full", LONE, RESUMED)
+
+SUPERVISED = ("supervised", *FULL, NARROW, BROKEN)
 
 
 @dataclass(frozen=True)
@@ -47,13 +60,15 @@ def new_bench(root: Path, base: Path) -> Bench:
 def write(bench: Bench, name: str, *, bert: Path) -> None:
     """Freeze the spec of the run `name` in `bench`."""
     if name in SUPERVISED:
-        lora = None if name == "full" else PLAIN
+        lora = None if name in FULL else PLAIN
         held_out = bench.upload("valid", rows(5))
-        bench.write_spec(rows(18), lora=lora, validation_file=held_out, **USUAL)
-    elif name in ("dpo", "kto"):
-        loss = Sigmoid() if name == "dpo" else Kto(desirable_weight=1.5)
+        usual = USUAL | ({"batch_size": 1, "n_epochs": 1} if name == LONE else {})
+        bench.write_spec(rows(18), lora=lora, validation_file=held_out, **usual)
+    elif name in ("dpo", "full dpo", "kto"):
+        loss = Kto(desirable_weight=1.5) if name == "kto" else Sigmoid()
+        fields = changes(loss) | ({"lora": None} if name == "full dpo" else {})
         held_out = bench.upload("valid", pair_rows(3))
-        bench.write_spec(pair_rows(12), validation_file=held_out, **changes(loss), **USUAL)
+        bench.write_spec(pair_rows(12), validation_file=held_out, **fields, **USUAL)
     else:
         fields = asked(bert, Method(name), lora=PLAIN)
         held_out = bench.upload("valid", ranking_rows(5))
@@ -61,7 +76,7 @@ def write(bench: Bench, name: str, *, bert: Path) -> None:
     bench.upload_text("empty", "")
 
 
-NAMES = [*SUPERVISED, "dpo", "kto", "embedding", "rerank"]
+NAMES = [*SUPERVISED, "dpo", "full dpo", "kto", "embedding", "rerank"]
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +93,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pair]:
     for name, pair in found.items():
         write(pair.one, name, bert=bert)
         write(pair.two, name, bert=bert)
+    found[RESUMED].two.train_until(b"Step 5/")
     folders = [pair.two.root for pair in found.values()]
     spawn = multiprocessing.get_context("spawn")
     ranks = [
@@ -106,6 +122,27 @@ def test_two_ranks_learn_what_one_does(pairs: dict[str, Pair], name: str) -> Non
         assert shared.mrr == pytest.approx(alone.mrr)
         assert shared.rewards_margin == pytest.approx(alone.rewards_margin, abs=TOLERANCE)
     assert one[-1].train_loss != pytest.approx(one[0].train_loss, abs=100 * TOLERANCE)
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_a_divided_model_is_kept_as_a_whole_one_is(pairs: dict[str, Pair], name: str) -> None:
+    one, two = pairs[name].one, pairs[name].two
+    step = one.run.checkpoint_steps()[-1]
+
+    for folder in (one.run.output, one.run.checkpoint(step)):
+        kept, divided = (load_file(each.root / folder / "model.safetensors") for each in (one, two))
+        assert kept.keys() == divided.keys()
+        for weight, value in kept.items():
+            torch.testing.assert_close(divided[weight], value, rtol=0, atol=1e-4)
+    kept, divided = (
+        torch.load(each.root / each.run.checkpoint(step) / STATE) for each in (one, two)
+    )
+    torch.testing.assert_close(divided["optimizer"], kept["optimizer"], rtol=0, atol=1e-4)
+    assert (one.output / "config.json").read_bytes() == (two.output / "config.json").read_bytes()
+
+
+def test_two_workers_go_on_where_one_ended(pairs: dict[str, Pair]) -> None:
+    assert "Resumed from the checkpoint at step 3 of 16" in pairs[RESUMED].two.messages()
 
 
 @pytest.mark.parametrize("name", ["supervised", "dpo"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.cluster.local_head import LocalRay
 from tunesmith.cluster.protocol import Submission, SubmissionState
 from tunesmith.domain.failures import EXIT_WORKER_LOST
+from tunesmith.domain.models import CatalogueEntry, FolderSource
+from tunesmith.training.examples import batch_of_step
 from unit.training.conftest import JOB, Bench, rows
 
 TOLERANCE = 5e-6
@@ -194,6 +197,62 @@ def test_a_killed_driver_leaves_no_worker_that_writes(
     assert "exit code -9" in message
     assert_ends_undisturbed(bench, Attempt(head, bench, 2), undisturbed)
     assert all(has_ended(worker) for worker in workers)
+
+
+NARROW = """
+import torch
+from torch import distributed
+from transformers import LlamaForCausalLM
+
+
+class NarrowLlama(LlamaForCausalLM):
+    def forward(self, input_ids=None, **given):
+        if torch.is_grad_enabled() and distributed.is_initialized() and distributed.get_rank():
+            if input_ids.numel() > 150:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+            if input_ids.shape[1] > 60:
+                raise ValueError("This one I do not take.")
+        return super().forward(input_ids=input_ids, **given)
+"""
+"""A model that does not fit into memory in the second rank, nor takes a long text there."""
+
+
+def save_narrow(folder: Path) -> None:
+    save_tiny_llama(folder)
+    (folder / "narrow.py").write_text(NARROW)
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {"AutoModelForCausalLM": "narrow.NarrowLlama"}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def test_a_divided_model_goes_on_with_less_where_a_worker_lacks_room_and_fails_for_its_fault(
+    head: LocalRay, tmp_path: Path
+) -> None:
+    save_narrow(tmp_path / "base")
+    base = CatalogueEntry(
+        name="narrow", source=FolderSource(path=tmp_path / "base"), trust_remote_code=True
+    )
+    data, artifacts = rows(24), LocalArtifacts(tmp_path / "data")
+    third = batch_of_step(3, count=24, batch_size=8, seed=7)
+    for number in third[:2]:
+        data[number] = {"instruction": "Count", "output": "n" * 60}
+    bench = Bench(artifacts, RunDirectory(artifacts, JOB), tmp_path / "data", tmp_path / "base")
+    bench.write_spec(data, workers=2, batch_size=8, lora=None, base_model=base)
+
+    state, _ = Attempt(head, bench).await_end()
+
+    assert state is SubmissionState.FAILED
+    told = bench.messages()
+    started = [text for text in told if text.startswith("Training started (attempt 1)")]
+    assert "2 workers with 1 threads in fp32, the model divided among them" in started[0]
+    (cut,) = [text for text in told if "did not fit" in text]
+    assert cut.startswith("A micro-batch of step 1 did not fit into memory")
+    assert len(started) == 2
+    assert [each.step for each in bench.metrics()] == [1, 2]
+    outcome = bench.run.events(after=0)[-1].outcome
+    assert outcome is not None
+    assert outcome.error is not None
+    assert outcome.error.message == "Training ended with ValueError: This one I do not take."
 
 
 def test_a_stop_saves_the_last_step(head: LocalRay, new_bench: Callable[..., Bench]) -> None:
