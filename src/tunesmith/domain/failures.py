@@ -31,3 +31,11 @@ EXIT_NODE_LOST = 5
 
 EXIT_DISK_FULL = 28
 """Exit code of a training process that found the disk full, perhaps too full to say so: ENOSPC."""
+
+EXIT_NO_DATA = 6
+"""Exit code of a process on a node that lacks the data folder, as the line that it prints tells."""
+
+
+def no_data(folder: str, node: str) -> str:
+    """Return what is told where `node`, its name and address, lacks the data folder `folder`."""
+    return f"Node {node} does not have the data folder {folder}: let all nodes share it."

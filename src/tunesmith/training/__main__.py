@@ -3,8 +3,9 @@
 One worker is this very process; where a run has more, this process drives them.
 
 Exit codes: 0 succeeded, 1 failed (the outcome says why), 3 replaced by another
-attempt, 4 a worker is gone, 5 with its node (the events say which), 28 the disk is full (perhaps
-too full for an outcome), 143 stopped.
+attempt, 4 a worker is gone, 5 with its node (the events say which), 6 a node lacks the data folder
+(the last line printed says which), 28 the disk is full (perhaps too full for an outcome), 143
+stopped.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ import argparse
 import importlib
 import logging
 import os
+import socket
 import sys
 from pathlib import Path
+
+import psutil
 
 from tunesmith.artifacts.local import LocalArtifacts
 from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.domain.errors import StaleJobError
-from tunesmith.domain.failures import EXIT_DISK_FULL, FailureCode
+from tunesmith.domain.failures import EXIT_DISK_FULL, EXIT_NO_DATA, FailureCode, no_data
 from tunesmith.training.environment import ENVIRONMENT
 from tunesmith.training.stopping import StopFlag, watch_parent, watch_sigterm
 from tunesmith.training.telemetry import RunLog
@@ -36,6 +40,10 @@ EXIT_REPLACED = 3
 def main() -> int:
     """Train the run that the command line names and return the exit code."""
     arguments = _parse()
+    if not (arguments.artifacts / "runs" / arguments.job).is_dir():
+        # Before anything is written, which would make a folder that nobody else sees.
+        sys.stdout.write(f"{no_data(str(arguments.artifacts), this_node())}\n")
+        return EXIT_NO_DATA
     stop = StopFlag()
     watch_sigterm(stop)
     watch_parent(stop)
@@ -68,6 +76,17 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--job", required=True, help="the job's id")
     parser.add_argument("--attempt", type=int, required=True, help="number of this launch")
     return parser.parse_args()
+
+
+def this_node() -> str:
+    """Return the name of this machine and the addresses that others may reach it by."""
+    found = [
+        each.address
+        for addresses in psutil.net_if_addrs().values()
+        for each in addresses
+        if each.family is socket.AF_INET and not each.address.startswith("127.")
+    ]
+    return f"{socket.gethostname()} ({', '.join(found)})"
 
 
 def _start_log(kept: RunLog) -> None:

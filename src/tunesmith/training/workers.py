@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import ActorUnavailableError, RayError
 from ray.train import (
     FailureConfig,
     LoggingConfig,
@@ -28,12 +28,14 @@ from ray.train import (
     get_context,
 )
 from ray.train.torch import TorchTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import distributed
 
 from tunesmith.artifacts.local import LocalArtifacts
 from tunesmith.artifacts.runs import RunDirectory
+from tunesmith.domain.errors import TunesmithError
 from tunesmith.domain.events import EventLevel, RunOutcome
-from tunesmith.domain.failures import EXIT_NODE_LOST, EXIT_WORKER_LOST
+from tunesmith.domain.failures import EXIT_NO_DATA, EXIT_NODE_LOST, EXIT_WORKER_LOST, no_data
 from tunesmith.domain.spec import TrainSpec
 from tunesmith.training.environment import ENVIRONMENT
 from tunesmith.training.group import Group, OutOfStepError, PeerLostError, TorchLine
@@ -75,8 +77,15 @@ _LAST_WORDS = 10.0
 """Seconds that a worker which misses another lives on, so that the other is seen to die first."""
 
 
+_GIVEN_UP_WITHIN = 90.0
+"""Seconds until a node that does not answer is given up by Ray, by its own settings."""
+
 _NODE_GONE = "its node is gone."
 """What is said of a worker that died with its node."""
+
+
+class NoDataError(TunesmithError):
+    """A worker's node lacks the data folder."""
 
 
 @dataclass(frozen=True)
@@ -103,27 +112,45 @@ def drive(data: Path, run: RunDirectory, *, attempt: int, stop: StopFlag) -> Run
     spec = run.read_spec()
     os.environ.update(_RAY_TRAIN)
     ray.init(logging_level=logging.WARNING, log_to_driver=False)
-    switchboard = ray.remote(num_cpus=0)(Switchboard).remote()
+    # It is to be there as long as this process, whichever other node is lost.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    switchboard = ray.remote(num_cpus=0, scheduling_strategy=here)(Switchboard).remote()
     stop.save_with(lambda: ray.get(switchboard.stop.remote(), timeout=_STOP_PATIENCE))
     part = Part(data, spec.job_id, attempt, switchboard)
     while True:
         ended = _fit(spec, part)
         if isinstance(ended, RunOutcome):
             return ended
+        settled = _settle(ended, run, part=part, stop=stop)
+        if settled is not None:
+            return settled
+
+
+def _settle(
+    failure: TrainingFailedError, run: RunDirectory, *, part: Part, stop: StopFlag
+) -> RunOutcome | int | None:
+    """Tell how the workers failed; return how the driver ends, or `None` to begin anew."""
+    rank, first = _first(failure)
+    if isinstance(first, NoDataError):
+        _log.error("%s", first)
+        return EXIT_NO_DATA
+    if not isinstance(first, OutOfStepError):
+        nodes = ray.get(part.switchboard.nodes.remote())
+        told = _obituary(rank, first, failure=failure, nodes=nodes)
+        _log.error("%s", told, exc_info=failure)
         with stop.whole():
-            events, (rank, first) = EventLog(run, attempt), _first(ended)
-            if not isinstance(first, OutOfStepError):
-                told = _obituary(ended, ray.get(switchboard.nodes.remote()))
-                _log.error("%s", told, exc_info=ended)
-                events.message(told, level=EventLevel.WARN)
-                return EXIT_NODE_LOST if told.endswith(_NODE_GONE) else EXIT_WORKER_LOST
-            _log.warning("Rank %s broke off: %s", rank, first)
-            if first.limit is None:
-                outcome = RunOutcome(error=first.error)
-                events.outcome(outcome)
-                return outcome
-            of, most = first.limit
-            events.too_large(of, most=most)
+            EventLog(run, part.attempt).message(told, level=EventLevel.WARN)
+        return EXIT_NODE_LOST if told.endswith(_NODE_GONE) else EXIT_WORKER_LOST
+    _log.warning("Rank %s broke off: %s", rank, first)
+    with stop.whole():
+        events = EventLog(run, part.attempt)
+        if first.limit is None:
+            outcome = RunOutcome(error=first.error)
+            events.outcome(outcome)
+            return outcome
+        of, most = first.limit
+        events.too_large(of, most=most)
+    return None
 
 
 def _fit(spec: TrainSpec, part: Part) -> RunOutcome | TrainingFailedError:
@@ -160,7 +187,8 @@ def _trainer(spec: TrainSpec, part: Part, *, folder: Path) -> TorchTrainer:
 def take_part(config: Mapping[str, Part]) -> RunOutcome:
     """Train the run as one of its workers; Ray Train calls this in each of them.
 
-    Raises `PeerLostError` where another one is gone, and `OutOfStepError` where this one breaks
+    Raises `NoDataError` where its node lacks the data folder, `PeerLostError` where another worker
+    is gone, and `OutOfStepError` where this one breaks
     off and the others wait for it.
     """
     part = config["part"]
@@ -168,10 +196,7 @@ def take_part(config: Mapping[str, Part]) -> RunOutcome:
     node = f"{ray.util.get_node_ip_address()} (process {os.getpid()})"
     ray.get(part.switchboard.arrive.remote(rank, node))
     if not (part.data / "runs" / part.job).is_dir():
-        raise FileNotFoundError(
-            f"{part.data} on {node} is not the data folder that the other nodes have. Let all "
-            "nodes share it."
-        )
+        raise NoDataError(no_data(str(part.data), node))
     artifacts = LocalArtifacts(part.data)
     run = RunDirectory(artifacts, part.job)
     stop = StopFlag(partial(_leave, part.switchboard))
@@ -230,25 +255,41 @@ def _first(failure: TrainingFailedError) -> tuple[int, Exception | None]:
     return rank, failures.get(rank)
 
 
-def _obituary(failure: TrainingFailedError, nodes: Mapping[int, str]) -> str:
-    """Return which rank died first, where and why."""
-    rank, error = _first(failure)
+def _obituary(
+    rank: int, error: Exception | None, *, failure: TrainingFailedError, nodes: Mapping[int, str]
+) -> str:
+    """Return where and why `rank` died, which was the first, with `error`."""
     if error is None:
         return f"The workers could not be started: {str(failure).strip().splitlines()[-1]}"
     place = nodes.get(rank, "an unknown node")
-    return f"Rank {rank} of {place} died first: {_cause(error)}"
+    why = _cause(error, address=place.partition(" ")[0])
+    return f"Rank {rank} of {place} died first: {why}"
 
 
-def _cause(error: Exception) -> str:
-    """Return why a worker died that Ray Train says `error` of."""
+def _cause(error: Exception, *, address: str) -> str:
+    """Return why a worker of the node at `address` died that Ray Train says `error` of."""
     died = getattr(error, "health_check_failure", error)
     if not isinstance(died, RayError):
         return f"{type(died).__name__}: {died}"
     words = str(died)
     if "node has died" in words:
         return _NODE_GONE
+    if isinstance(died, ActorUnavailableError):
+        # It cannot be reached; Ray takes its time until it says that the whole node cannot.
+        return _NODE_GONE if _is_given_up(address) else "it can no longer be reached."
     if "low on memory" in words:
         return "its node ran out of memory, and Ray ended it."
     if "worker process has died" in words:
         return "its process was killed or crashed; most often the node ran out of memory."
     return words.strip().splitlines()[-1]
+
+
+def _is_given_up(address: str) -> bool:
+    """Tell whether Ray gives the node at `address` up, for which it is waited."""
+    limit = time.monotonic() + _GIVEN_UP_WITHIN
+    while time.monotonic() < limit:
+        there = [node for node in ray.nodes() if node["NodeManagerAddress"] == address]
+        if not any(node["Alive"] for node in there):
+            return True
+        time.sleep(1)
+    return False
