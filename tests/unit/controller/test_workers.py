@@ -8,10 +8,10 @@ from tunesmith.cluster.fake import empty_node
 from tunesmith.cluster.protocol import Resources, SubmissionState
 from tunesmith.controller.resolve import resolve_grant
 from tunesmith.domain.errors import InvalidRequestError
-from tunesmith.domain.failures import EXIT_NODE_LOST, EXIT_WORKER_LOST, FailureCode
+from tunesmith.domain.failures import EXIT_NO_DATA, EXIT_NODE_LOST, EXIT_WORKER_LOST, FailureCode
 from tunesmith.domain.jobs import JobStatus
 from tunesmith.domain.spec import JobRequest
-from unit.controller.world import World
+from unit.controller.world import RETRIES, World
 
 
 def test_each_of_several_workers_gets_as_many_processors_as_let_all_find_a_place() -> None:
@@ -140,3 +140,48 @@ def test_a_lost_node_costs_no_retry(world: World) -> None:
     told = "A node of attempt 1 was lost. The job goes on from its last checkpoint."
     assert told in world.messages(job)
     assert world.job(job).crashes == 0
+
+
+def test_a_lost_node_of_a_lone_worker_costs_no_retry(world: World) -> None:
+    job = world.running(world.add_job(request=JobRequest(cpus=1)))
+    message = (
+        "Job supervisor actor died: The actor died unexpectedly before finishing this task.\n"
+        "\tclass_name: JobSupervisor\nThe actor died because its node has died. Node Id: ed05\n"
+        "\tthe actor's node was terminated unexpectedly"
+    )
+    world.cluster.end(job.submission_id, SubmissionState.FAILED, message=message)
+
+    assert world.running(job).attempt == 2
+
+    told = "The node of attempt 1 was lost. The job goes on from its last checkpoint."
+    assert told in world.messages(job)
+    assert world.job(job).crashes == 0
+
+
+def test_what_ray_says_in_many_lines_is_told_in_one(world: World) -> None:
+    job = world.running(world.add_job(request=JobRequest(cpus=1)))
+    message = "Job supervisor actor died: somehow.\n\tclass_name: JobSupervisor"
+    world.cluster.end(job.submission_id, SubmissionState.FAILED, message=message)
+
+    world.running(job)
+
+    told = "The training process of attempt 1 died (Job supervisor actor died: somehow.)."
+    assert any(text.startswith(told) for text in world.messages(job))
+
+
+def test_a_node_without_the_data_folder_is_named_and_another_may_have_it(world: World) -> None:
+    job = world.add_job(request=JobRequest(cpus=1))
+    line = "Node b (10.0.0.2) does not have the data folder /data: let all nodes share it."
+    message = (
+        f"Job entrypoint command failed with exit code {EXIT_NO_DATA}, last available logs "
+        f"(truncated to 20,000 chars):\n{line}\n"
+    )
+    for attempt in range(1, RETRIES + 2):
+        assert world.running(job).attempt == attempt
+        world.cluster.end(world.job(job).submission_id, SubmissionState.FAILED, message=message)
+    failed = world.step_until(job, JobStatus.FAILED)
+
+    assert f"{line} The job goes on from its last checkpoint." in world.messages(job)
+    assert failed.error is not None
+    assert failed.error.code is FailureCode.RESOURCES_UNAVAILABLE
+    assert failed.error.message.startswith(f"{line} The job was launched {RETRIES + 1} times.")
