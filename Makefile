@@ -13,7 +13,7 @@ else
 TORCH_FROM := --torch-backend $(TORCH_BACKEND)
 endif
 
-.PHONY: setup check test demo objectives bench-api bench-training bench-objectives bench-growth bench-queue bench-start chaos docs clean lock
+.PHONY: setup check test demo objectives bench-api bench-training bench-objectives bench-growth bench-queue bench-start bench-burst chaos docs clean lock
 
 setup: $(VENV)/.installed
 
@@ -80,6 +80,10 @@ bench-start: setup
 # A day of 1,000 nodes and 10,000 jobs in the controller's hands; only time is simulated.
 bench-queue: setup
 	$(BIN)/python benchmarks/queue_simulation.py
+
+# Two hundred jobs at once on the local cluster, and how the API answers meanwhile; ten minutes.
+bench-burst: setup
+	$(BIN)/python benchmarks/burst.py
 
 # Kills processes at random moments; an hour or two. RUNS and REPORT (a file for what was done) may be set.
 RUNS ?= 100

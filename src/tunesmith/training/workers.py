@@ -200,7 +200,8 @@ def take_part(config: Mapping[str, Part]) -> RunOutcome:
     artifacts = LocalArtifacts(part.data)
     run = RunDirectory(artifacts, part.job)
     stop = StopFlag(partial(_leave, part.switchboard))
-    with _keeping_log(RunLog(run, artifacts, attempt=part.attempt), leads=rank == 0):
+    with _keeping_log(RunLog(run, artifacts, attempt=part.attempt, rank=rank)):
+        _log.info("Takes part as process %s", os.getpid())
         if rank == 0:
             _heed_stop(part.switchboard, stop)
         group = Group(rank, distributed.get_world_size(), node, TorchLine())
@@ -230,12 +231,11 @@ def _leave(switchboard: Any, code: int) -> None:
 
 
 @contextmanager
-def _keeping_log(kept: RunLog, *, leads: bool) -> Iterator[None]:
-    """Keep the log of the first rank in the run directory; those of the others stay with Ray."""
+def _keeping_log(kept: RunLog) -> Iterator[None]:
+    """Keep what this worker logs in the run directory, which they all write to."""
     root = logging.getLogger()
     root.setLevel(logging.INFO)
-    if leads:
-        root.addHandler(kept)
+    root.addHandler(kept)
     try:
         yield
     finally:

@@ -143,6 +143,8 @@ def test_two_workers_learn_what_one_does(
     state, message = Attempt(head, one).await_end()
     assert state is SubmissionState.SUCCEEDED, message
 
+    log = (undisturbed.root / "runs" / JOB / "log").read_text()
+    assert set(re.findall(r"attempt 1 (rank \d) node", log)) == {"rank 0", "rank 1"}
     two = undisturbed.metrics()
     assert [each.step for each in two] == list(range(1, STEPS + 1))
     for alone, shared in zip(one.metrics(), two, strict=True):
