@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -63,13 +63,16 @@ class Plan:
     hold, which are refused then."""
     yielding: frozenset[str]
     """Ids of the running jobs that are to make room for one of higher priority."""
-    reasons: Callable[[], Iterator[Wait]]
-    """Works out `waits`, which few passes need."""
+    waiting: tuple[str, ...]
+    """Ids of the other jobs that wait, in the order of their turns."""
+    waits_of: Callable[[Container[str]], Iterator[Wait]]
+    """Works out why those of the given ids wait, in the order of their turns: few passes need it,
+    and of a long queue a part."""
 
-    @cached_property
+    @property
     def waits(self) -> tuple[Wait, ...]:
-        """Why each other job waits, in the order of their turns."""
-        return tuple(self.reasons())
+        """Why each job waits that is not admitted, in the order of their turns."""
+        return tuple(self.waits_of(self.waiting))
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,8 @@ class _Planner:
         return Plan(
             admitted=tuple(self._admitted),
             yielding=frozenset(attempt.job.id for attempt in self._yielding),
-            reasons=self._waits,
+            waiting=tuple(job.id for job, _ in self._waiting),
+            waits_of=self._waits,
         )
 
     def _turn(self, job: Job, demand: Demand) -> str | None:
@@ -240,10 +244,12 @@ class _Planner:
             return []
         return [attempt for attempt in chosen if set(attempt.placement) & set(placement)]
 
-    def _waits(self) -> Iterator[Wait]:
+    def _waits(self, wanted: Container[str]) -> Iterator[Wait]:
         starts = self._starts()
         holders = self._holders
         for position, (job, reason) in enumerate(self._waiting, start=1):
+            if job.id not in wanted:
+                continue
             missing, words = self._missing(self._demand(job))
             yield Wait(
                 job_id=job.id,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from statistics import fmean
 
 from tunesmith.cluster.protocol import Resources, SubmissionState, SubmissionStatus
@@ -106,27 +106,27 @@ class Turns:
             self._told = {wait.job_id: wait for wait in self._store.all_waits()}
         if now < self._told_at + TOLD_EVERY:
             return
-        waits = {wait.job_id: wait for wait in planned.waits}
-        news = self._news(planned.waits, told=self._told)
-        over = self._told.keys() - waits.keys()
+        told, over = self._told, self._told.keys() - set(planned.waiting)
+        next_ones = self._next_ones(planned.waiting, told=told)
+        news = [wait for wait in planned.waits_of(next_ones) if told.get(wait.job_id) != wait]
         if news or over:
             self._store.tell_waits(news, over=over)
-        self._told = {job_id: told for job_id, told in self._told.items() if job_id in waits}
-        self._told |= {wait.job_id: wait for wait in news}
+        for job_id in over:
+            del told[job_id]
+        told |= {wait.job_id: wait for wait in news}
         self._told_at = now
 
-    def _news(self, waits: Sequence[Wait], *, told: Mapping[str, Wait]) -> list[Wait]:
-        """Return what is to be told now.
+    def _next_ones(self, waiting: Sequence[str], *, told: Container[str]) -> set[str]:
+        """Return who is told now what is new to him.
 
-        It is all that is new to the first in line and to whoever knows nothing yet, and of the
-        rest what is new to the next of them.
+        They are the first of those who are `waiting`, whoever knows nothing yet, and of the rest
+        the next ones.
         """
-        news = [wait for wait in waits if told.get(wait.job_id) != wait]
         first = max(self._told_to, TOLD_AT_ONCE)
-        behind = [wait for wait in news if wait.position > first and wait.job_id in told]
-        self._told_to = behind[TOLD_AT_ONCE - 1].position if len(behind) > TOLD_AT_ONCE else 0
-        now = [wait for wait in news if wait.position <= TOLD_AT_ONCE or wait.job_id not in told]
-        return now + behind[:TOLD_AT_ONCE]
+        last = first + TOLD_AT_ONCE
+        self._told_to = last if last < len(waiting) else 0
+        unknown = {job_id for job_id in waiting if job_id not in told}
+        return {*waiting[:TOLD_AT_ONCE], *waiting[first:last], *unknown}
 
 
 def _has_left(job: Job, statuses: Mapping[str, SubmissionStatus | None]) -> bool:
