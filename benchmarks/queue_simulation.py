@@ -33,7 +33,7 @@ from tunesmith.cluster.fake import FakeCluster, empty_node
 from tunesmith.cluster.protocol import SubmissionState
 from tunesmith.controller.doors import Doors
 from tunesmith.controller.launch import Launcher
-from tunesmith.controller.loop import Controller
+from tunesmith.controller.loop import Controller, collect_seldom
 from tunesmith.domain.clock import FakeClock
 from tunesmith.domain.events import RunEvent, RunOutcome, StepMetrics
 from tunesmith.domain.files import File, Purpose
@@ -184,6 +184,7 @@ def main() -> dict[str, float]:
     """Simulate, and print the figures as the last line."""
     arguments = _arguments()
     process = psutil.Process()
+    collect_seldom()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         began = time.perf_counter()
         simulation = Simulation(

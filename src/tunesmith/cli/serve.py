@@ -206,8 +206,10 @@ def run_controller(settings: Settings, holder: str) -> None:
     It stands by until it leads under the name `holder`, and ends where another takes over.
     """
     from tunesmith.controller.lead import holding, stand_by
+    from tunesmith.controller.loop import collect_seldom
 
     _log_to_stderr(settings)
+    collect_seldom()
     stop, deserted = threading.Event(), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
