@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 RESTART_PAUSE = 1.0
 """Seconds before a controller that died is started again; doubled for each quick death."""
-LONGEST_PAUSE = 60.0
+LONGEST_PAUSE = 10.0
 """Seconds that the pause grows to at the most."""
 STOP_PATIENCE = 6.0
 """Seconds that running jobs get to save a checkpoint; Ray kills them after 4."""
