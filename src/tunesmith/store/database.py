@@ -71,10 +71,10 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def _turn(engine: Engine) -> Iterator[None]:
-    """Let one thread of this process write to SQLite at once.
+    """Let one thread of this process write to SQLite at once, and wake the others soon after it.
 
-    Each that waits is woken in its turn. SQLite's own waiting, which is left for other processes,
-    looks again and again after ever longer pauses, and lets latecomers go ahead meanwhile.
+    SQLite's own waiting, which is left for other processes, looks again and again after ever
+    longer pauses, in which latecomers go ahead.
     """
     lock = engine.get_execution_options().get(_TURN)
     if lock is None:
@@ -123,8 +123,8 @@ def _name_fault(context: ExceptionContext) -> None:
 
 def _busy() -> BusyError:
     return BusyError(
-        f"The database has been kept busy by another process for {_PATIENCE // 1000} s, such as a "
-        "backup. Nothing was changed; try again later.",
+        f"The database has been kept busy for {_PATIENCE // 1000} s, most often by another process "
+        "such as a backup. Nothing was changed; try again later.",
         code="database_busy",
         retry_after=_RETRY_AFTER,
     )

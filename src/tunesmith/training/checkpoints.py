@@ -94,10 +94,11 @@ class Snapshot:
         return self.weights is not None
 
 
-def snapshot(learner: Learner) -> Snapshot:
+def snapshot(learner: Learner, *, keep: bool = True) -> Snapshot:
     """Return `learner` as it is now, copied where the copy is small beside the model.
 
-    A model that is divided among workers is put together, for which all of them call this.
+    A model that is divided among workers is put together, for which all of them call this; what
+    those get that do not `keep` it, cannot be saved.
     Generators need no place in it: dropout and data order are functions of seed and step.
     """
     progress = learner.progress
@@ -112,9 +113,9 @@ def snapshot(learner: Learner) -> Snapshot:
     weights = None
     if learner.network.in_step:
         with in_step():
-            state = put_together(state)
+            state = put_together(state, keep=keep)
             # Weights that are used in two places are one weight here, and so stay one.
-            weights = put_together(learner.model.state_dict(keep_vars=True))
+            weights = put_together(learner.model.state_dict(keep_vars=True), keep=keep)
     elif _is_small(learner.model):
         state = copy.deepcopy(state)
         weights = {

@@ -80,6 +80,8 @@ class Division:
             most = max(sum(1 for _ in self._cut(share)) for share in self._shares)
             shortest = self._chosen[[np.argmin(self._examples.lengths[self._chosen])]]
             for batch in self._cut(shortest):
+                # No line is at fault where there is no room for this.
+                self.reached = None
                 for _ in range(most - count):
                     self._idle(batch)
 

@@ -16,17 +16,25 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import numpy as np
 import torch
 from torch import distributed
+from torch.distributed.tensor import DTensor
 
 from tunesmith.domain.errors import TunesmithError
+from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.jobs import JobError
 from tunesmith.training.examples import Examples, Indices
-from tunesmith.training.failures import RunFailedError, explain
+from tunesmith.training.failures import RunFailedError, explain, is_memory
 
 if TYPE_CHECKING:
     from tunesmith.training.telemetry import Pass
 
 Said = TypeVar("Said")
 """What ranks tell each other; it can be pickled."""
+
+_NO_MEMORY = JobError(
+    code=FailureCode.OUT_OF_MEMORY,
+    message="A worker had no memory left for its part of the model. More workers make the parts "
+    "smaller; while a checkpoint is put together, the first one needs memory for the whole.",
+)
 
 _BUCKET = 16 * 2**20
 """Numbers of the gradient that are summed at once, 64 MB."""
@@ -168,6 +176,22 @@ class Group:
             for weight, part in zip(bucket, parts, strict=True):
                 weight.grad = part.view_as(weight)
 
+    def leave_out_unused(self, weights: Sequence[torch.nn.Parameter]) -> None:
+        """Take the gradient of each divided weight that no rank has used, which is zero, away.
+
+        So the optimizer passes it over, as it does where one worker has no gradient of it.
+        """
+        if self.line is None:
+            return
+        parts = [weight.grad for weight in weights]
+        used = torch.tensor(
+            [0.0 if part is None else float(_local(part).count_nonzero() > 0) for part in parts]
+        )
+        self.line.add_up(used)
+        for weight, ranks in zip(weights, used.tolist(), strict=True):
+            if not ranks:
+                weight.grad = None
+
 
 ALONE = Group()
 """One worker, who has no others."""
@@ -187,7 +211,7 @@ def in_step() -> Iterator[None]:
         # Gloo says by its words alone that it was it.
         if isinstance(error, distributed.DistError) or "gloo" in str(error):
             raise PeerLostError(f"Another worker is gone: {error}") from error
-        raise OutOfStepError(explain(error)) from error
+        raise OutOfStepError(_NO_MEMORY if is_memory(error) else explain(error)) from error
 
 
 def shares(examples: Examples, chosen: Indices, *, size: int) -> list[Indices]:
@@ -214,6 +238,11 @@ def _noticing_loss() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise PeerLostError(f"Another worker is gone: {error}") from error
+
+
+def _local(part: torch.Tensor) -> torch.Tensor:
+    """Return what this rank has of a tensor that may be divided."""
+    return part.to_local() if isinstance(part, DTensor) else part
 
 
 def _gradient(weight: torch.nn.Parameter) -> torch.Tensor:

@@ -251,8 +251,8 @@ def settle(course: Course) -> None:
     if kept or step % spec.checkpoint_every == 0:
         if course.learner.network.in_step:
             # What went wrong with the checkpoint before is said before ranks wait for each other.
-            with course.group.ending_together():
-                course.saver.wait()
+            course.saver.wait()
+            course.group.exchange(None)
         course.saver.save(course.learner)
 
 
@@ -331,6 +331,7 @@ def _reduce_gradients(course: Course, step: int, *, loss: float, chosen: Indices
     weights = [weight for weight in course.learner.model.parameters() if weight.requires_grad]
     if course.learner.network.in_step:
         with in_step():
+            course.group.leave_out_unused(weights)
             norm = torch.nn.utils.clip_grad_norm_(weights, course.spec.max_grad_norm)
             norm = put_together(norm)
     else:

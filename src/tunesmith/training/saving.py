@@ -55,7 +55,7 @@ class Saver:
         self.wait()
         if not (self._leads or learner.network.in_step):
             return
-        taken = checkpoints.snapshot(learner)
+        taken = checkpoints.snapshot(learner, keep=self._leads)
         if not self._leads:
             return
         with self._stop.whole():

@@ -39,33 +39,46 @@ def shard(model: PreTrainedModel, *, group: Group) -> Network:
     device = next(model.parameters()).device.type
     mesh = init_device_mesh(device, (group.size,))
     layers = set(model._no_split_modules or ())
-    for module in [each for each in model.modules() if type(each).__name__ in layers]:
+    # Those inside others first, as a few models have them.
+    for module in reversed([one for one in model.modules() if type(one).__name__ in layers]):
         fully_shard(module, mesh=mesh)
+    kind = type(model)
     fully_shard(model, mesh=mesh)
+    # The class that has taken its place is saved under the name of the model's own.
+    type(model).__module__, type(model).__name__ = kind.__module__, kind.__name__
+    for module in model.modules():
+        if hasattr(module, "layerdrop"):
+            # Each rank would leave out layers of its own, where the others wait for it.
+            module.layerdrop = 0.0
     for module in model.modules():
         if isinstance(module, FSDPModule):
             # The loss is divided by the count of the whole batch: gradients are added up, and no
             # more, which gloo cannot do in one.
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)
+            # Experts may be used by one rank alone.
+            module.set_reduce_scatter_unused_params(True)
     network = Network(model)
     network.in_step = True
     return network
 
 
-def put_together(values: Any) -> Any:
+def put_together(values: Any, *, keep: bool = True) -> Any:
     """Return `values`, a tree of what checkpoints hold, with whole tensors in place of parts.
 
-    All ranks call this, in the same order. A tensor that is there twice stays one.
+    All ranks call this, in the same order; those that do not `keep` what they see get no tensors. A
+    tensor that is there twice stays one, and none changes with those of `values`.
     """
-    known: dict[int, torch.Tensor] = {}
+    known: dict[int, torch.Tensor | None] = {}
 
     def whole(value: Any) -> Any:
         if isinstance(value, DTensor):
             if id(value) not in known:
                 found: torch.Tensor = value.full_tensor()
-                known[id(value)] = found.detach().cpu()
+                known[id(value)] = found.detach().cpu() if keep else None
             return known[id(value)]
+        if isinstance(value, torch.Tensor):
+            return value.detach().cpu().clone() if keep else None
         if isinstance(value, Mapping):
             return {name: whole(each) for name, each in value.items()}
         return [whole(each) for each in value] if isinstance(value, list) else value

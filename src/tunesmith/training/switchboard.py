@@ -14,6 +14,10 @@ class Switchboard:
         self._asked = asyncio.Event()
         self._left = asyncio.Event()
 
+    async def begin(self) -> None:
+        """Know of nobody any more, since new ranks are started."""
+        self._nodes.clear()
+
     async def arrive(self, rank: int, node: str) -> None:
         """Note that `rank` is on `node`."""
         self._nodes[rank] = node

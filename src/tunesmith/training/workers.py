@@ -33,11 +33,13 @@ from torch import distributed
 
 from tunesmith.artifacts.local import LocalArtifacts
 from tunesmith.artifacts.runs import RunDirectory
-from tunesmith.domain.errors import TunesmithError
+from tunesmith.domain.disk import disk_is_full
+from tunesmith.domain.errors import DiskFullError, TunesmithError
 from tunesmith.domain.events import EventLevel, RunOutcome
 from tunesmith.domain.failures import EXIT_NO_DATA, EXIT_NODE_LOST, EXIT_WORKER_LOST, no_data
 from tunesmith.domain.spec import TrainSpec
 from tunesmith.training.environment import ENVIRONMENT
+from tunesmith.training.failures import explain
 from tunesmith.training.group import Group, OutOfStepError, PeerLostError, TorchLine
 from tunesmith.training.interfaces import NamedInterfaces
 from tunesmith.training.run import train
@@ -118,10 +120,16 @@ def drive(data: Path, run: RunDirectory, *, attempt: int, stop: StopFlag) -> Run
     stop.save_with(lambda: ray.get(switchboard.stop.remote(), timeout=_STOP_PATIENCE))
     part = Part(data, spec.job_id, attempt, switchboard)
     while True:
+        ray.get(switchboard.begin.remote())
         ended = _fit(spec, part)
         if isinstance(ended, RunOutcome):
             return ended
-        settled = _settle(ended, run, part=part, stop=stop)
+        try:
+            settled = _settle(ended, run, part=part, stop=stop)
+        except (OSError, DiskFullError) as error:
+            if not disk_is_full(error):
+                raise
+            return RunOutcome(error=explain(error))
         if settled is not None:
             return settled
 
@@ -261,12 +269,12 @@ def _obituary(
     """Return where and why `rank` died, which was the first, with `error`."""
     if error is None:
         return f"The workers could not be started: {str(failure).strip().splitlines()[-1]}"
-    place = nodes.get(rank, "an unknown node")
-    why = _cause(error, address=place.partition(" ")[0])
-    return f"Rank {rank} of {place} died first: {why}"
+    place = nodes.get(rank)
+    why = _cause(error, address=place and place.partition(" ")[0])
+    return f"Rank {rank} of {place or 'an unknown node'} died first: {why}"
 
 
-def _cause(error: Exception, *, address: str) -> str:
+def _cause(error: Exception, *, address: str | None) -> str:
     """Return why a worker of the node at `address` died that Ray Train says `error` of."""
     died = getattr(error, "health_check_failure", error)
     if not isinstance(died, RayError):
@@ -276,7 +284,8 @@ def _cause(error: Exception, *, address: str) -> str:
         return _NODE_GONE
     if isinstance(died, ActorUnavailableError):
         # It cannot be reached; Ray takes its time until it says that the whole node cannot.
-        return _NODE_GONE if _is_given_up(address) else "it can no longer be reached."
+        gone = address is not None and _is_given_up(address)
+        return _NODE_GONE if gone else "it can no longer be reached."
     if "low on memory" in words:
         return "its node ran out of memory, and Ray ended it."
     if "worker process has died" in words:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ ROOM = 50
 
 RESUMED = "full, resumed"
 """The run of this name was begun by one worker alone."""
+
+FULL_DISK = "full, disk full"
+"""In the run of this name, there is no room for the first checkpoint."""
 
 BROKEN = "broken"
 """In the run of this name, the last rank finds another training file than the first."""
@@ -48,10 +52,19 @@ def take_part(rank: int, size: int, folders: Sequence[Path], meeting: Path) -> N
         artifacts = LocalArtifacts(folder)
         if last and folder.name == BROKEN:
             artifacts = _Changed(folder)
+        if folder.name == FULL_DISK:
+            artifacts = _Full(folder)
         run = RunDirectory(artifacts, JOB)
         attempt = 2 if folder.name == RESUMED else 1
         train(run, artifacts, attempt=attempt, stop=StopFlag(), group=group)
     distributed.destroy_process_group()
+
+
+class _Full(LocalArtifacts):
+    """Has no room for a checkpoint."""
+
+    def put_folder(self, prefix: str, folder: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
 
 class _Changed(LocalArtifacts):

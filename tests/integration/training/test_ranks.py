@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from integration.training.ranks import BROKEN, NARROW, RESUMED, take_part
+from integration.training.ranks import BROKEN, FULL_DISK, NARROW, RESUMED, take_part
 from models.tiny import save_tiny_bert, save_tiny_llama
 from tunesmith.artifacts.local import LocalArtifacts
 from tunesmith.artifacts.runs import RunDirectory
@@ -39,9 +39,10 @@ PLAIN = LoraSpec(rank=4, alpha=8)
 LONE = "full, one example a step"
 """In the run of this name, one rank has nothing to learn from."""
 
-FULL = ("full", LONE, RESUMED)
+WHOLE = ("full", LONE, RESUMED)
+"""Runs that train all weights."""
 
-SUPERVISED = ("supervised", *FULL, NARROW, BROKEN)
+SUPERVISED = ("supervised", *WHOLE, FULL_DISK, NARROW, BROKEN)
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def new_bench(root: Path, base: Path) -> Bench:
 def write(bench: Bench, name: str, *, bert: Path) -> None:
     """Freeze the spec of the run `name` in `bench`."""
     if name in SUPERVISED:
-        lora = None if name in FULL else PLAIN
+        lora = None if name in (*WHOLE, FULL_DISK) else PLAIN
         held_out = bench.upload("valid", rows(5))
         usual = USUAL | ({"batch_size": 1, "n_epochs": 1} if name == LONE else {})
         bench.write_spec(rows(18), lora=lora, validation_file=held_out, **usual)
@@ -110,7 +111,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pair]:
     return found
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != BROKEN])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in (BROKEN, FULL_DISK)])
 def test_two_ranks_learn_what_one_does(pairs: dict[str, Pair], name: str) -> None:
     one, two = pairs[name].one.metrics(), pairs[name].two.metrics()
 
@@ -124,21 +125,33 @@ def test_two_ranks_learn_what_one_does(pairs: dict[str, Pair], name: str) -> Non
     assert one[-1].train_loss != pytest.approx(one[0].train_loss, abs=100 * TOLERANCE)
 
 
-@pytest.mark.parametrize("name", FULL)
+@pytest.mark.parametrize("name", WHOLE)
 def test_a_divided_model_is_kept_as_a_whole_one_is(pairs: dict[str, Pair], name: str) -> None:
     one, two = pairs[name].one, pairs[name].two
-    step = one.run.checkpoint_steps()[-1]
+    steps = one.run.checkpoint_steps()
+    assert two.run.checkpoint_steps() == steps
 
-    for folder in (one.run.output, one.run.checkpoint(step)):
+    for folder in (one.run.output, *map(one.run.checkpoint, steps)):
         kept, divided = (load_file(each.root / folder / "model.safetensors") for each in (one, two))
         assert kept.keys() == divided.keys()
         for weight, value in kept.items():
             torch.testing.assert_close(divided[weight], value, rtol=0, atol=1e-4)
-    kept, divided = (
-        torch.load(each.root / each.run.checkpoint(step) / STATE) for each in (one, two)
-    )
-    torch.testing.assert_close(divided["optimizer"], kept["optimizer"], rtol=0, atol=1e-4)
+    for step in steps:
+        kept, divided = (
+            torch.load(each.root / each.run.checkpoint(step) / STATE) for each in (one, two)
+        )
+        torch.testing.assert_close(divided["optimizer"], kept["optimizer"], rtol=0, atol=1e-4)
     assert (one.output / "config.json").read_bytes() == (two.output / "config.json").read_bytes()
+
+
+def test_a_checkpoint_without_room_ends_all_workers_of_a_divided_model(
+    pairs: dict[str, Pair],
+) -> None:
+    outcome = pairs[FULL_DISK].two.run.events(after=0)[-1].outcome
+
+    assert outcome is not None
+    assert outcome.error is not None
+    assert outcome.error.code is FailureCode.DISK_FULL
 
 
 def test_two_workers_go_on_where_one_ended(pairs: dict[str, Pair]) -> None:

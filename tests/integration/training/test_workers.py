@@ -239,7 +239,8 @@ def test_a_divided_model_goes_on_with_less_where_a_worker_lacks_room_and_fails_f
     for number in third[:2]:
         data[number] = {"instruction": "Count", "output": "n" * 60}
     bench = Bench(artifacts, RunDirectory(artifacts, JOB), tmp_path / "data", tmp_path / "base")
-    bench.write_spec(data, workers=2, batch_size=8, lora=None, base_model=base)
+    changes = {"batch_size": 8, "checkpoint_every": 2, "base_model": base}
+    bench.write_spec(data, workers=2, lora=None, **changes)
 
     state, _ = Attempt(head, bench).await_end()
 
@@ -251,6 +252,13 @@ def test_a_divided_model_goes_on_with_less_where_a_worker_lacks_room_and_fails_f
     assert cut.startswith("A micro-batch of step 1 did not fit into memory")
     assert len(started) == 2
     assert [each.step for each in bench.metrics()] == [1, 2]
+    kept = bench.root / bench.run.checkpoint(2)
+    config = json.loads((kept / "config.json").read_text())
+    assert (config["architectures"], config["auto_map"]) == (
+        ["NarrowLlama"],
+        {"AutoModelForCausalLM": "narrow.NarrowLlama"},
+    )
+    assert (kept / "narrow.py").exists()
     outcome = bench.run.events(after=0)[-1].outcome
     assert outcome is not None
     assert outcome.error is not None
