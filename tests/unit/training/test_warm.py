@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tunesmith.domain.failures import EXIT_NO_DATA
+
 SERVER = """
 import os, random, signal, sys, time
 from tunesmith.training import __main__ as training, warm
@@ -176,9 +178,9 @@ def test_one_that_was_killed_leaves_its_place_to_the_next(
 
 def test_without_a_warm_process_a_run_trains_itself(tmp_path: Path) -> None:
     run = begin("--artifacts", str(tmp_path), "--job", "ftjob-1", "--attempt", "1")
-    _, err = run.communicate(timeout=60)
-    assert run.returncode == 1
-    assert "runs/ftjob-1" in err
+    out, _ = run.communicate(timeout=60)
+    assert run.returncode == EXIT_NO_DATA
+    assert f"does not have the data folder {tmp_path}: let all nodes share it." in out
 
 
 def test_a_folder_that_others_can_write_is_not_used(tmp_path: Path) -> None:

@@ -143,13 +143,13 @@ def last_logits(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
     seen: list[torch.Tensor] = []
     snapshot = checkpoints.snapshot
 
-    def look_and_copy(learner: Learner) -> Snapshot:
+    def look_and_copy(learner: Learner, **asked: Any) -> Snapshot:
         batch = micro_batch_of([PROMPT[0]])
         learner.model.eval()
         with torch.no_grad():
             seen.append(learner.network.logits(batch, torch.arange(batch.tokens)).float())
         learner.model.train()
-        return snapshot(learner)
+        return snapshot(learner, **asked)
 
     monkeypatch.setattr(checkpoints, "snapshot", look_and_copy)
     return seen
