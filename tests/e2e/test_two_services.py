@@ -80,7 +80,8 @@ def test_ctrl_c_of_the_first_hands_its_jobs_over_and_that_of_the_last_ends_all(
     pair: tuple[Service, Service],
 ) -> None:
     first, second = pair
-    job = make_job(first, epochs=EPOCHS)
+    # Long enough to be still at it when both have left, one after the other.
+    job = make_job(first, epochs=3 * EPOCHS)
     until_step(second, job, 10)
     trainer = second.trainer(job.id)
 
