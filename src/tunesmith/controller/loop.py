@@ -212,7 +212,7 @@ def collect_seldom() -> None:
     """Let this process, a controller's, look for garbage in cycles but seldom.
 
     Ten thousand open jobs are kept from pass to pass; looking through all of them, as Python does
-    after so many new objects as it is, made the longest passes half as long again.
+    after so many new objects as it is, makes the longest passes longer (`benchmarks/README.md`).
     """
     gc.set_threshold(_NEW_OBJECTS)
 

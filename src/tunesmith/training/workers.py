@@ -196,8 +196,7 @@ def take_part(config: Mapping[str, Part]) -> RunOutcome:
     """Train the run as one of its workers; Ray Train calls this in each of them.
 
     Raises `NoDataError` where its node lacks the data folder, `PeerLostError` where another worker
-    is gone, and `OutOfStepError` where this one breaks
-    off and the others wait for it.
+    is gone, and `OutOfStepError` where this one breaks off and the others wait for it.
     """
     part = config["part"]
     rank = get_context().get_world_rank()

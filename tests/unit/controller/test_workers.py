@@ -130,31 +130,32 @@ def test_a_job_with_a_fixed_number_of_workers_waits_for_its_node(world: World) -
     world.running(job)
 
 
-def test_a_lost_node_costs_no_retry(world: World) -> None:
-    job = world.running(world.add_job(request=JobRequest(cpus=1, workers=2)))
-    message = f"Job entrypoint command failed with exit code {EXIT_NODE_LOST}, last logs: …"
+@pytest.mark.parametrize(
+    ("workers", "message", "lost"),
+    [
+        pytest.param(
+            2,
+            f"Job entrypoint command failed with exit code {EXIT_NODE_LOST}, last logs: …",
+            "A node of attempt 1 was lost.",
+            id="as the driver of several workers says",
+        ),
+        pytest.param(
+            1,
+            "Job supervisor actor died: The actor died unexpectedly before finishing this task.\n"
+            "\tclass_name: JobSupervisor\nThe actor died because its node has died. Node Id: ed05\n"
+            "\tthe actor's node was terminated unexpectedly",
+            "The node of attempt 1 was lost.",
+            id="as Ray says of a lone worker",
+        ),
+    ],
+)
+def test_a_lost_node_costs_no_retry(world: World, workers: int, message: str, lost: str) -> None:
+    job = world.running(world.add_job(request=JobRequest(cpus=1, workers=workers)))
     world.cluster.end(job.submission_id, SubmissionState.FAILED, message=message)
 
     assert world.running(job).attempt == 2
 
-    told = "A node of attempt 1 was lost. The job goes on from its last checkpoint."
-    assert told in world.messages(job)
-    assert world.job(job).crashes == 0
-
-
-def test_a_lost_node_of_a_lone_worker_costs_no_retry(world: World) -> None:
-    job = world.running(world.add_job(request=JobRequest(cpus=1)))
-    message = (
-        "Job supervisor actor died: The actor died unexpectedly before finishing this task.\n"
-        "\tclass_name: JobSupervisor\nThe actor died because its node has died. Node Id: ed05\n"
-        "\tthe actor's node was terminated unexpectedly"
-    )
-    world.cluster.end(job.submission_id, SubmissionState.FAILED, message=message)
-
-    assert world.running(job).attempt == 2
-
-    told = "The node of attempt 1 was lost. The job goes on from its last checkpoint."
-    assert told in world.messages(job)
+    assert f"{lost} The job goes on from its last checkpoint." in world.messages(job)
     assert world.job(job).crashes == 0
 
 
