@@ -27,7 +27,8 @@ from sqlalchemy import create_engine, insert
 from tunesmith.domain.events import Event, EventLevel, EventType
 from tunesmith.domain.ids import Dialect
 from tunesmith.domain.jobs import Job, JobStatus
-from tunesmith.domain.spec import JobRequest, ResolvedHyperparameters
+from tunesmith.domain.resolved import ResolvedHyperparameters
+from tunesmith.domain.spec import JobRequest
 from tunesmith.store.rows import to_row
 from tunesmith.store.schema import upgrade
 from tunesmith.store.tables import EVENTS, JOB_LABELS, JOBS

@@ -40,7 +40,8 @@ from tunesmith.domain.files import File, Purpose
 from tunesmith.domain.ids import Dialect
 from tunesmith.domain.jobs import Job, JobStatus
 from tunesmith.domain.models import CatalogueEntry, PackageSource
-from tunesmith.domain.spec import PRIORITIES, JobRequest, ResolvedHyperparameters
+from tunesmith.domain.resolved import ResolvedHyperparameters
+from tunesmith.domain.spec import PRIORITIES, JobRequest
 from tunesmith.store.sql import SqlStore
 
 PROJECTS, CPUS_OF_A_NODE, TICK, PASSES = 20, 8, 60, 2

@@ -32,7 +32,7 @@ from tunesmith.cluster.head_process import HeadFolder
 from tunesmith.cluster.protocol import Submission
 from tunesmith.cluster.ray_jobs import RayJobs
 from tunesmith.domain.spec import Precision
-from tunesmith.training.adapter import precision_here
+from tunesmith.training.devices import PROCESSOR
 
 BASE, BATCH, ROWS = "smollm2-135m-instruct", 4, 16
 WARM = 120
@@ -92,7 +92,7 @@ class Bench:
             "rate": 2e-4,
             "epochs": 1,
             "rank": 16,
-            "bf16": precision_here(Precision.AUTO) is Precision.BF16,
+            "bf16": PROCESSOR.precision(Precision.AUTO) is Precision.BF16,
             "threads": int(self._ray.resources().nodes[0].cpus),
         }
         asked = output / "task.json"

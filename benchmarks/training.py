@@ -36,7 +36,8 @@ from transformers import AutoTokenizer
 from trials import Result, Trials, shown
 
 from tunesmith.domain.spec import Precision
-from tunesmith.training.adapter import DTYPES, precision_here
+from tunesmith.training.adapter import DTYPES
+from tunesmith.training.devices import PROCESSOR
 
 LENGTH, RATE, RANK = 1024, 2e-4, 16
 HELD_OUT = 32
@@ -49,7 +50,7 @@ REFERENCE = "ours fp32"
 def main() -> dict[str, float]:
     """Run all in turns, print what each was like, and the figures as the last line."""
     arguments = _arguments()
-    precision = precision_here(Precision.AUTO)
+    precision = PROCESSOR.precision(Precision.AUTO)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         bench = Bench(Path(folder), arguments.rows, batch=arguments.batch)
         contenders: dict[str, Callable[[], Result]] = {OURS: partial(bench.ours, precision)}

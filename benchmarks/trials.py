@@ -32,7 +32,7 @@ from tunesmith.domain.spec import (
     Precision,
     TrainSpec,
 )
-from tunesmith.training.adapter import precision_here
+from tunesmith.training.devices import PROCESSOR
 from tunesmith.training.receipt import sha256_of_file
 
 HERE = Path(__file__).parent
@@ -207,7 +207,7 @@ class Trials:
         lines, asked = output.with_suffix(".jsonl"), output.with_suffix(".json")
         lines.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         task |= {"model": str(model), "rows": str(lines), "output": str(output)}
-        task |= {"threads": THREADS, "bf16": precision_here(Precision.AUTO) is Precision.BF16}
+        task |= {"threads": THREADS, "bf16": PROCESSOR.precision(Precision.AUTO) is Precision.BF16}
         asked.write_text(json.dumps(task), encoding="utf-8")
         command = [str(python), str(HERE / "peers" / f"{script}.py"), str(asked)]
         memory = _watched(command, output.with_suffix(".log"))

@@ -20,6 +20,7 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as SourceError
 
+from tunesmith.domain.devices import Device
 from tunesmith.domain.errors import SettingsError
 from tunesmith.domain.models import CatalogueEntry, PackageSource, Source
 from tunesmith.domain.projects import Limits
@@ -84,6 +85,8 @@ class Settings(BaseSettings):
     """Most jobs of a project that have not ended; none means no limit."""
     project_requests_per_minute: Annotated[int, Field(ge=0)] | None = None
     """Most requests of a project within any 60 seconds; none means no limit."""
+    device: Device = Device.CPU
+    """What jobs are trained on that do not say it: `cpu`, `cuda`, `hpu` or `xpu`."""
     crash_retries: Annotated[int, Field(ge=0)] = 3
     """How often a job is launched again after its training process died without a word."""
     keep_checkpoints: Annotated[int, Field(ge=1)] = 3

@@ -24,7 +24,7 @@ def new_job(services: Services, wanted: CreateJob | OpeaCreateJob) -> Job:
     the key at fault.
     """
     start = find_start(services, wanted)
-    request = wanted.to_request(start.shape if start else None)
+    request = wanted.to_request(start.shape if start else None, device=services.device)
     if start is not None:
         start.check(request.method)
     training, validation = _files(services.store, wanted)

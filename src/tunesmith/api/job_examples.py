@@ -6,7 +6,8 @@ from tunesmith.domain.estimates import Estimate, EstimateStatus, Measurement
 from tunesmith.domain.events import Checkpoint, Event, EventLevel, EventType, StepMetrics
 from tunesmith.domain.ids import Dialect
 from tunesmith.domain.jobs import Job, JobStatus
-from tunesmith.domain.spec import JobRequest, ResolvedHyperparameters, ResolvedTuning
+from tunesmith.domain.resolved import ResolvedHyperparameters, ResolvedTuning
+from tunesmith.domain.spec import JobRequest
 from tunesmith.domain.values import Page
 from tunesmith.protocol.dialects import JobList, job_to_wire
 from tunesmith.protocol.estimates import EstimateObject

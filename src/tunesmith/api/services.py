@@ -13,6 +13,7 @@ from tunesmith.api.access import Admitted
 from tunesmith.api.checks import FileChecks
 from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.domain.clock import Clock
+from tunesmith.domain.devices import Device
 from tunesmith.domain.models import CatalogueEntry
 from tunesmith.domain.projects import Limits
 from tunesmith.store.protocol import Store
@@ -44,6 +45,8 @@ class Services:
     """Whether everybody is admitted to the default project while no API key was ever made."""
     own_names: frozenset[str] | None = None
     """Names, beside loopback's, by which alone it admits them; `None` means any."""
+    device: Device = Device.CPU
+    """What jobs are trained on that do not say it."""
     limits: Limits = field(default_factory=Limits)
     """The limits of a project that has none of its own."""
 

@@ -103,6 +103,7 @@ def _serve_api(settings: Settings, listener: socket.socket, *, store: Store) -> 
         artifacts=LocalArtifacts(settings.data),
         catalogue=settings.catalogue,
         organization=settings.organization,
+        device=settings.device,
         clock=SystemClock(),
         max_upload_bytes=settings.max_upload_bytes,
         version=__version__,

@@ -141,4 +141,5 @@ def empty_node(node_id: str, *, cpus: float, memory: float = 1e12, **others: flo
 
 
 def _holds(submission: Submission) -> Amounts:
-    return {CPU: submission.cpus, MEMORY: float(submission.memory or 0)}
+    device = {} if submission.device is None else {submission.device: 1.0}
+    return {CPU: submission.cpus, MEMORY: float(submission.memory or 0), **device}

@@ -25,6 +25,8 @@ class Submission(Value):
     """Processors it holds while it runs, in all."""
     memory: int | None = None
     """Bytes of memory it holds while it runs; `None` means that it claims none."""
+    device: str | None = None
+    """Ray's name of a device of which it holds one while it runs; `None` means that it has none."""
     drives: bool = False
     """Whether workers that it starts on the cluster hold the processors, and it holds nothing."""
     node: str | None = None

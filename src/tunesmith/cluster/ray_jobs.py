@@ -54,6 +54,10 @@ class RayJobs:
             "entrypoint": self._entrypoint(submission.command),
             "entrypoint_num_cpus": 0 if submission.drives else submission.cpus,
         }
+        if submission.device == "GPU":
+            content["entrypoint_num_gpus"] = 1
+        elif submission.device is not None:
+            content["entrypoint_resources"] = {submission.device: 1}
         if submission.memory is not None:
             content["entrypoint_memory"] = submission.memory
         if submission.node is not None:

@@ -16,6 +16,7 @@ from tunesmith.controller.paces import record_pace
 from tunesmith.controller.resolve import resolved_tuning
 from tunesmith.controller.validate import FileChecks
 from tunesmith.domain.changes import Change
+from tunesmith.domain.devices import Device
 from tunesmith.domain.errors import InvalidRequestError, NotFoundError
 from tunesmith.domain.events import EventLevel, RunOutcome
 from tunesmith.domain.failures import FailureCode
@@ -110,9 +111,10 @@ class Actor:
             missing_model = error.param == "model"
             code = FailureCode.RESOURCES_UNAVAILABLE
             code = FailureCode.MODEL_UNAVAILABLE if missing_model else code
-            # Left open, they are those of the largest node.
+            # Left open, they are those of the largest node; processors are on each.
             open_ones: dict[str | None, Change] = {
                 "cpus": {"cpus": None},
+                "device": {"device": Device.CPU.value},
                 "memory": {"memory": None},
                 "workers": {"workers": 1, "min_workers": None},
             }

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 
 from tunesmith.artifacts.runs import RunDirectory
-from tunesmith.cluster.protocol import CPU, MEMORY, Node, Resources, SubmissionStatus
+from tunesmith.cluster.protocol import Node, Resources, SubmissionStatus
 from tunesmith.controller.doors import Doors
 from tunesmith.controller.launch import Launcher
 from tunesmith.controller.paces import known_factors
+from tunesmith.controller.places import Grant
 from tunesmith.controller.recover import after_loss
+from tunesmith.controller.room import Demand
 from tunesmith.controller.validate import FileChecks
 from tunesmith.domain.errors import (
     ArtifactMissingError,
@@ -92,9 +94,8 @@ class Estimator:
             failure = JobError(code=code, message=error.message, param=error.param)
             self._end(estimate, error=failure)
             return
-        if not any(
-            _has_room(node, cpus=spec.cpus, memory=job.request.memory) for node in resources.nodes
-        ):
+        demand = Demand.of(Grant(1, spec.cpus), job.request)
+        if not any(_has_room(node, demand) for node in resources.nodes):
             return
         # What only evaluates and tells is left out: nothing of it says how large a step is.
         alone = {"validation_file": None, "early_stopping": None, "integrations": ()}
@@ -136,8 +137,8 @@ class Estimator:
         return int(self._doors.clock.now())
 
 
-def _has_room(node: Node, *, cpus: int, memory: int | None) -> bool:
-    return node.free.get(CPU, 0.0) >= cpus and node.free.get(MEMORY, 0.0) >= (memory or 0)
+def _has_room(node: Node, demand: Demand) -> bool:
+    return all(node.free.get(name, 0.0) >= amount for name, amount in demand.worker)
 
 
 def _deleted(error: NotFoundError) -> JobError:

@@ -9,6 +9,7 @@ from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.cluster.protocol import Resources, Submission
 from tunesmith.controller.places import Grant
 from tunesmith.controller.resolve import resolve_grant, resolve_spec
+from tunesmith.domain.devices import Device
 from tunesmith.domain.errors import ArtifactMissingError, InvalidRequestError
 from tunesmith.domain.files import File
 from tunesmith.domain.jobs import Job
@@ -66,8 +67,10 @@ class Launcher:
         run = RunDirectory(self._artifacts, job.id)
         run.claim(job.attempt)
         spec = run.read_spec()
-        # A driver trains nothing itself, so that no warm process can help it.
-        module = "tunesmith.training.start" if spec.workers == 1 else "tunesmith.training"
+        # A driver trains nothing itself, so that no warm process can help it; nor can one hand a
+        # device on, which a fork does not survive.
+        warm = spec.workers == 1 and spec.device is Device.CPU
+        module = "tunesmith.training.start" if warm else "tunesmith.training"
         # The job comes first, so that it is seen where a process's title is cut short.
         own = ("--job", job.id, "--attempt", str(job.attempt))
         command = ("python", "-m", module, *own, "--artifacts", self._location)
@@ -77,6 +80,7 @@ class Launcher:
             cpus=spec.cpus * spec.workers,
             drives=spec.workers > 1,
             memory=None if spec.workers > 1 else spec.memory,
+            device=None if spec.workers > 1 else spec.device.resource,
         )
 
     def _entry(self, model: str) -> CatalogueEntry:

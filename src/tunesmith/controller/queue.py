@@ -18,6 +18,7 @@ from tunesmith.cluster.protocol import CPU, MEMORY, Amounts, Node
 from tunesmith.controller.fairness import in_turn
 from tunesmith.controller.places import Places
 from tunesmith.controller.room import Demand, Placement, Room, demand_of
+from tunesmith.domain.devices import Device
 from tunesmith.domain.jobs import Job, JobStatus
 from tunesmith.domain.queue import Holder, Wait
 from tunesmith.domain.spec import PRIORITIES
@@ -98,7 +99,7 @@ def plan(look: Look) -> Plan:
 class _Planner:
     def __init__(self, look: Look) -> None:
         self._look = look
-        self._places = Places(node.cpus for node in look.nodes)
+        self._places = Places(look.nodes)
         self._demands: dict[str, Demand] = {}
         self._equal: dict[Demand, Demand] = {}
         self._whole = Room.whole(look.nodes)
@@ -135,7 +136,7 @@ class _Planner:
 
     def _turn(self, job: Job, demand: Demand) -> str | None:
         """Give `job` its turn: `None` where it is launched, or why it waits."""
-        if self._places.largest < 1:
+        if self._places.on(Device.CPU).largest < 1:
             return "The cluster has no node with a processor yet."
         if self._cannot_hold(demand):
             # A job that never ran is refused, with the reason; one that ran waits for its node.

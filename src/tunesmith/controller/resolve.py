@@ -11,14 +11,16 @@
 | `evaluate_every` | every tenth of the run; in pretraining no fewer than `WINDOW_STEPS` |
 | `workers` | as many as find a place, from the fewest to the most that are asked for |
 | `cpus` | as many for each worker as let all find a place: for one, all of the largest node |
+| `cpus` on another device | the same, but no more than a node's divided by its devices |
 | `ranking` | for the methods of `RANKED` its defaults; for others none |
 """
 
 from __future__ import annotations
 
-from tunesmith.cluster.protocol import MEMORY, Resources
+from tunesmith.cluster.protocol import CPU, MEMORY, Resources
 from tunesmith.controller.places import Grant, Places
 from tunesmith.controller.room import Demand, Room
+from tunesmith.domain.devices import Device
 from tunesmith.domain.errors import InvalidRequestError
 from tunesmith.domain.files import File
 from tunesmith.domain.hyperparameters import (
@@ -30,6 +32,7 @@ from tunesmith.domain.hyperparameters import (
 from tunesmith.domain.ids import tuned_model_name
 from tunesmith.domain.jobs import Job
 from tunesmith.domain.models import CatalogueEntry
+from tunesmith.domain.resolved import ResolvedTuning
 from tunesmith.domain.spec import (
     RANKED,
     THINK_MARKS,
@@ -37,7 +40,6 @@ from tunesmith.domain.spec import (
     JobRequest,
     Method,
     RankingSpec,
-    ResolvedTuning,
     TrainSpec,
 )
 
@@ -53,19 +55,24 @@ def resolve_grant(request: JobRequest, resources: Resources, *, had: int | None 
     """Return what the job gets of a cluster that is free.
 
     `had` are the processors that each worker had in an earlier attempt. Raises
-    `InvalidRequestError` if no node has so many as a worker needs, or none of these the memory, or
-    if not all of the fewest workers find a place.
+    `InvalidRequestError` if no node has the device, or so many processors as a worker needs, or
+    none of these the memory, or if not all of the fewest workers find a place.
     """
-    places = Places(node.cpus for node in resources.nodes)
+    device, places = request.device, Places(resources.nodes)
+    nodes = [node for node in resources.nodes if node.total.get(device.resource or CPU, 0.0) >= 1]
+    if not nodes and resources.nodes and device.resource is not None:
+        raise _no_device(device, resources)
     granted = places.grant(request, had=had)
     least = granted.cpus if granted else request.cpus or 1
-    if least > places.largest:
+    largest = places.on(device).largest
+    if least > largest:
+        beside = "" if device.resource is None else f" beside a {device.resource}"
         raise InvalidRequestError(
-            f"No node of the cluster has {least} CPUs; the largest has {places.largest}. "
-            "Ask for fewer, or leave it open to use all of the largest node.",
+            f"No node of the cluster has {least} CPUs{beside}; the largest has {largest}. "
+            "Ask for fewer, or leave it open to have as many as there are.",
             param="cpus",
         )
-    roomy = (node.total.get(MEMORY, 0.0) for node in resources.nodes if node.cpus >= least)
+    roomy = (node.total.get(MEMORY, 0.0) for node in nodes if node.cpus >= least)
     most = max(roomy, default=0.0)
     if request.memory is not None and request.memory > most:
         raise InvalidRequestError(
@@ -74,14 +81,27 @@ def resolve_grant(request: JobRequest, resources: Resources, *, had: int | None 
             param="memory",
         )
     room = Room.whole(resources.nodes)
-    if granted is None or room.placement(Demand.of(granted, memory=request.memory)) is None:
+    if granted is None or room.placement(Demand.of(granted, request)) is None:
         memory = f" and {request.memory} bytes of memory" if request.memory else ""
+        one = "" if device.resource is None else f" and one {device.resource}"
         raise InvalidRequestError(
-            f"The cluster has no room for {request.fewest_workers} workers of {least} CPUs{memory} "
-            "each. Ask for fewer workers, or for less for each.",
+            f"The cluster has no room for {request.fewest_workers} workers of {least} CPUs{one}"
+            f"{memory} each. Ask for fewer workers, or for less for each.",
             param="workers",
         )
     return granted
+
+
+def _no_device(device: Device, resources: Resources) -> InvalidRequestError:
+    largest = max(resources.nodes, key=lambda node: node.cpus)
+    has = ", ".join(
+        f"{amount:g} {name}" for name, amount in sorted(largest.total.items()) if name != MEMORY
+    )
+    return InvalidRequestError(
+        f"No node of the cluster has a {device.resource}, which device '{device}' needs; the "
+        f"largest has {has}. Choose another device, or add a node that has one.",
+        param="device",
+    )
 
 
 def resolve_spec(
@@ -137,6 +157,7 @@ def resolve_spec(
         early_stopping=request.early_stopping,
         checkpoint_every=request.checkpoint_every or (WINDOW_STEPS if windows else min(epoch, 50)),
         keep_checkpoints=request.keep_checkpoints or keep,
+        device=request.device,
         cpus=cpus,
         memory=request.memory,
         workers=request.workers,

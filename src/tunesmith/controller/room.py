@@ -10,7 +10,9 @@ from typing import Self
 
 from tunesmith.cluster.protocol import CPU, MEMORY, Amounts, Node
 from tunesmith.controller.places import Grant, Places
+from tunesmith.domain.devices import Device
 from tunesmith.domain.jobs import Job
+from tunesmith.domain.spec import JobRequest
 
 Placement = tuple[str, ...]
 """The node of each worker, by its id."""
@@ -26,11 +28,14 @@ class Demand:
     """How many there are."""
 
     @classmethod
-    def of(cls, granted: Grant, *, memory: int | None) -> Demand:
-        """Return what the workers of `granted` hold, each of them so many bytes of memory."""
-        worker = ((CPU, float(granted.cpus)),)
-        held = worker if memory is None else (*worker, (MEMORY, float(memory)))
-        return cls(held, granted.workers)
+    def of(cls, granted: Grant, request: JobRequest) -> Demand:
+        """Return what the workers of `request` hold that have what is `granted`."""
+        held = [(CPU, float(granted.cpus))]
+        if request.device.resource is not None:
+            held.append((request.device.resource, 1.0))
+        if request.memory is not None:
+            held.append((MEMORY, float(request.memory)))
+        return cls(tuple(held), granted.workers)
 
     @cached_property
     def cpus(self) -> float:
@@ -51,10 +56,10 @@ def demand_of(job: Job, *, places: Places) -> Demand:
     """
     tuning, request = job.tuning, job.request
     if tuning and job.submission_open:
-        return Demand.of(Grant(tuning.workers, tuning.cpus), memory=request.memory)
+        return Demand.of(Grant(tuning.workers, tuning.cpus), request)
     had = tuning.cpus if tuning else None
     least = Grant(request.fewest_workers, request.cpus or 1)
-    return Demand.of(places.grant(request, had=had) or least, memory=request.memory)
+    return Demand.of(places.grant(request, had=had) or least, request)
 
 
 class Room:
@@ -95,7 +100,8 @@ class Room:
     def placement(self, demand: Demand) -> Placement | None:
         """Return where the workers of `demand` fit, all at once; `None` where they do not.
 
-        Each goes where it leaves the fewest processors free, so that large rooms stay whole.
+        Each goes where it leaves the fewest processors free, so that large rooms stay whole; but
+        first of all where no devices lie idle beside it that others could train on.
         """
         if demand.workers == 1:
             node = self._tightest(demand)
@@ -143,11 +149,11 @@ class Room:
 
     def _tightest(self, demand: Demand) -> str | None:
         fitting = (
-            (free.get(CPU, 0.0), nodes[0])
+            (_idle_devices(free, demand), free.get(CPU, 0.0), nodes[0])
             for free, nodes in ((dict(kind), nodes) for kind, nodes in self._alike.items())
             if all(free.get(name, 0.0) >= amount for name, amount in demand.worker)
         )
-        return min(fitting, default=(0.0, None))[1]
+        return min(fitting, default=(0.0, 0.0, None))[2]
 
     def _add(self, node: str, demand: Demand, *, sign: int) -> None:
         kind = self._kinds.get(node)
@@ -171,6 +177,15 @@ class Room:
 
 _Kind = tuple[tuple[str, float], ...]
 """How much is free of each resource, in the order of their names: one value for nodes alike."""
+
+
+_DEVICES = tuple(sorted({device.resource for device in Device if device.resource is not None}))
+
+
+def _idle_devices(free: Amounts, demand: Demand) -> float:
+    """Return how many devices of a node with so much `free` a worker of `demand` has no use for."""
+    wanted = {name for name, _ in demand.worker}
+    return sum(free.get(name, 0.0) for name in _DEVICES if name not in wanted)
 
 
 def _kind(free: Amounts) -> _Kind:

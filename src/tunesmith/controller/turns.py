@@ -55,7 +55,7 @@ class Turns:
 
         `statuses` has those of the open attempts, by the job's id.
         """
-        nodes = Places(node.cpus for node in resources.nodes)
+        nodes = Places(resources.nodes)
         self._look_up(now, nodes=nodes)
         holding: dict[str, float] = {}
         for job in jobs:

@@ -19,7 +19,8 @@ from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.files import File
 from tunesmith.domain.hyperparameters import resolve_hyperparameters
 from tunesmith.domain.jobs import Job, JobError
-from tunesmith.domain.spec import Policy, ResolvedHyperparameters
+from tunesmith.domain.resolved import ResolvedHyperparameters
+from tunesmith.domain.spec import Policy
 from tunesmith.domain.validation import MINIMUM_EXAMPLES, ValidationOptions, ValidationReport
 from tunesmith.domain.values import Value
 

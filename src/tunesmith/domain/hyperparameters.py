@@ -14,7 +14,8 @@ from __future__ import annotations
 import math
 
 from tunesmith.domain.preferences import PREFERENCE_BETA, Preference, Referenced, Sigmoid
-from tunesmith.domain.spec import JobRequest, Method, ResolvedHyperparameters
+from tunesmith.domain.resolved import ResolvedHyperparameters
+from tunesmith.domain.spec import JobRequest, Method
 
 BASE_LEARNING_RATES = {
     Method.SUPERVISED: 5e-4,

@@ -10,7 +10,8 @@ from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.ids import Dialect
 from tunesmith.domain.models import StartingPoint
 from tunesmith.domain.projects import DEFAULT_PROJECT
-from tunesmith.domain.spec import JobRequest, ResolvedHyperparameters, ResolvedTuning
+from tunesmith.domain.resolved import ResolvedHyperparameters, ResolvedTuning
+from tunesmith.domain.spec import JobRequest
 from tunesmith.domain.values import Value
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from tunesmith.domain.devices import Device
 from tunesmith.domain.models import CatalogueEntry, WholeModel
 from tunesmith.domain.preferences import Preference
 from tunesmith.domain.values import Value
@@ -231,6 +232,8 @@ class JobRequest(Value):
     """What becomes of examples with more tokens than `max_length`."""
     precision: Precision = Precision.AUTO
     """Number format of the frozen weights and matrix products."""
+    device: Device = Device.CPU
+    """What is trained on; of anything but processors, each worker holds one."""
     cpus: Annotated[int, Field(ge=1)] | None = None
     """Processors of each worker; `None` means as many as let all workers find a place."""
     memory: Annotated[int, Field(ge=1)] | None = None
@@ -254,44 +257,6 @@ class JobRequest(Value):
     def fewest_workers(self) -> int:
         """The fewest workers that an attempt may have."""
         return self.min_workers or self.workers
-
-
-class ResolvedHyperparameters(Value):
-    """What the three hyperparameters that clients see really are."""
-
-    examples: int
-    """Examples in the training file."""
-    n_epochs: int
-    """How often each example is seen."""
-    batch_size: int
-    """Examples behind one optimizer step."""
-    learning_rate_multiplier: float
-    """Factor on the base learning rate."""
-    learning_rate: float
-    """The highest learning rate of the schedule."""
-    beta: float | None = None
-    """Pairs alone, with a loss that has a reference: how closely the model is held to it."""
-
-
-class ResolvedTuning(Value):
-    """What else a request left open, as the spec has it; known once the job is launched."""
-
-    max_length: int
-    """Tokens of the longest example."""
-    warmup_ratio: float
-    """Share of the steps over which the learning rate rises from 0."""
-    max_grad_norm: float
-    """Gradients are scaled down to this norm."""
-    evaluate_every: int
-    """Evaluate on the held-out examples every this many steps, and at the end."""
-    checkpoint_every: int
-    """Save a checkpoint every this many steps, and at the end."""
-    keep_checkpoints: int
-    """How many of a run's newest checkpoints are kept."""
-    cpus: int
-    """Processors granted to each worker."""
-    workers: int = 1
-    """Processes that train together in the newest attempt."""
 
 
 class DataFile(Value):
@@ -382,6 +347,8 @@ class TrainSpec(Value):
     """Save a checkpoint every this many steps, and at the end."""
     keep_checkpoints: int
     """How many of a run's newest checkpoints are kept."""
+    device: Device = Device.CPU
+    """What is trained on."""
     cpus: int
     """Processors granted to each worker: the number of threads that it uses."""
     memory: int | None

@@ -16,6 +16,7 @@ _OPTIONS: dict[Dialect, dict[str, str]] = {
     Dialect.OPENAI: {
         "bad_rows": "tuning.bad_rows",
         "cpus": "tuning.cpus",
+        "device": "tuning.device",
         "early_stopping": "tuning.early_stopping",
         "gradient_checkpointing": "tuning.gradient_checkpointing",
         "held_out_percent": "tuning.held_out_percent",
@@ -36,6 +37,7 @@ _OPTIONS: dict[Dialect, dict[str, str]] = {
     },
     Dialect.OPEA: {
         "cpus": "Training.resources_per_worker.CPU",
+        "device": "Training.device",
         "learning_rate": "Training.learning_rate",
         "lora.also_train": "General.resume_from_checkpoint",
         "lora.targets": "General.lora_config.target_modules",

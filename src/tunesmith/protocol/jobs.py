@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
+from tunesmith.domain.devices import Device
 from tunesmith.domain.jobs import Job
 from tunesmith.domain.queue import Wait
 from tunesmith.domain.spec import JobRequest, LoraSpec, Method
@@ -68,10 +69,13 @@ class CreateJob(Wire):
     tuning: TuningRequest | None = None
     """Our own options, or null for their defaults; `docs/reference/tuning.md` explains each."""
 
-    def to_request(self, source: LoraSpec | None = None) -> JobRequest:
+    def to_request(
+        self, source: LoraSpec | None = None, *, device: Device = Device.CPU
+    ) -> JobRequest:
         """Return what is asked for in domain terms.
 
-        `source` is the shape of the adapter that the job starts from, if it does.
+        `source` is the shape of the adapter that the job starts from, if it does; `device` is what
+        is trained on where the request does not say it.
         Raises `InvalidRequestError` where two keys contradict each other, or the
         suffix cannot be a part of a name.
         """
@@ -86,7 +90,7 @@ class CreateJob(Wire):
         request = JobRequest(
             method=method,
             **asked,
-            **tuning.asked(source),
+            **tuning.asked(source, device=device),
             integrations=asked_integrations(self.integrations),
             suffix=self.suffix,
             metadata=self.metadata,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
+from tunesmith.domain.devices import Device
 from tunesmith.domain.errors import InvalidRequestError
 from tunesmith.domain.spec import RANKED, JobRequest, LoraSpec, Method
 from tunesmith.protocol.hyperparameters import (
@@ -94,10 +95,13 @@ class OpeaCreateJob(Wire):
         found = re.fullmatch(CHECKPOINT_PATH, path) if path else None
         return (found[1], int(found[2]) if found[2] else None) if found else None
 
-    def to_request(self, source: LoraSpec | None = None) -> JobRequest:
+    def to_request(
+        self, source: LoraSpec | None = None, *, device: Device = Device.CPU
+    ) -> JobRequest:
         """Return what is asked for in domain terms.
 
-        `source` is the shape of the adapter that the job starts from, if it does.
+        `source` is the shape of the adapter that the job starts from, if it does; `device` is what
+        is trained on where the request does not say it.
         Raises `InvalidRequestError` where two keys contradict each other, the
         suffix cannot be a part of a name, the columns have other names than are read,
         or the whole batch is too large.
@@ -131,6 +135,7 @@ class OpeaCreateJob(Wire):
             gradient_checkpointing=general.enable_gradient_checkpointing,
             checkpoint_every=_SAVE_STEPS if general.save_strategy == "steps" else None,
             precision=training.to_precision(),
+            device=training.to_device(device),
             cpus=training.to_cpus(),
             workers=training.num_training_workers,
             integrations=asked_integrations(self.integrations),

@@ -9,12 +9,16 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
+from tunesmith.domain.devices import Device
+from tunesmith.domain.errors import InvalidRequestError
 from tunesmith.domain.spec import LEARNING_RATES, MOST_WORKERS, Optimizer, Precision
 from tunesmith.protocol.ranking import Temperature
 from tunesmith.protocol.tuning import WeightDecay
 from tunesmith.protocol.wire import Only, Wire
 
-_CPU_ONLY = "this version trains on processors only"
+_ONE = "each worker has one; ask for more with 'num_training_workers'"
+_DEVICES = {"cpu": Device.CPU, "gpu": Device.CUDA, "cuda": Device.CUDA, "hpu": Device.HPU}
+"""OPEA's names of devices."""
 
 Rate = Annotated[float, Field(ge=LEARNING_RATES[0], le=LEARNING_RATES[1])]
 """An absolute learning rate, from 1e-8 to 1."""
@@ -29,10 +33,10 @@ class Resources(Wire):
 
     CPU: Annotated[int, Field(ge=1, le=65_536)] = 32
     """Processors of each worker; honoured only if given, else as many as the nodes have for all."""
-    GPU: Annotated[float, Only(0, mend=_CPU_ONLY)] = 0
-    """0 only."""
-    HPU: Annotated[float, Only(0, mend=_CPU_ONLY)] = 0
-    """0 only."""
+    GPU: Annotated[float, Only(0, 1, mend=_ONE)] = 0
+    """0 or 1; with the device `gpu` or `cuda` each worker has one in any case."""
+    HPU: Annotated[float, Only(0, 1, mend=_ONE)] = 0
+    """0 or 1; with the device `hpu` each worker has one in any case."""
 
 
 class EmbeddingConfig(Wire):
@@ -77,12 +81,12 @@ class TrainingSection(Wire):
     """The optimizer's decoupled weight decay, 0 to 10."""
     device: Annotated[
         Literal["cpu", "gpu", "hpu", "cuda"],
-        Only("cpu", mend=_CPU_ONLY),
         BeforeValidator(_lowered),
     ] = "cpu"
-    """`cpu` only, in any case."""
+    """`cpu`, `hpu`, or `gpu`, which `cuda` means too, in upper or lower case; honoured only if
+    given, else it is the operator's setting."""
     hpu_execution_mode: Literal["lazy", "eager", "eager.compile"] = "lazy"
-    """No effect: for Gaudi alone."""
+    """No effect: Gaudi's own variable `PT_HPU_LAZY_MODE` says it for all jobs of a node."""
     num_training_workers: Annotated[int, Field(ge=1, le=MOST_WORKERS)] = 1
     """Workers that train together, 1 to 256; unlike OPEA's, they share the batch, which stays as
     large as it is."""
@@ -120,6 +124,22 @@ class TrainingSection(Wire):
         if "mixed_precision" not in self.model_fields_set:
             return Precision.AUTO
         return Precision.BF16 if self.mixed_precision == "bf16" else Precision.FP32
+
+    def to_device(self, default: Device) -> Device:
+        """Return what is trained on: `default` where the request itself does not say it.
+
+        Raises `InvalidRequestError` where workers are to have devices of another kind.
+        """
+        device = _DEVICES[self.device] if "device" in self.model_fields_set else default
+        for kind in (Device.CUDA, Device.HPU):
+            name = str(kind.resource)
+            if device is not kind and getattr(self.resources_per_worker, name):
+                raise InvalidRequestError(
+                    f"'Training.resources_per_worker.{name}' is 1, but the job is trained on "
+                    f"'{device}'. Set 'Training.device' to '{name.lower()}', or leave it out.",
+                    param=f"Training.resources_per_worker.{name}",
+                )
+        return device
 
     def to_cpus(self) -> int | None:
         """Return the processors that the request itself asks for; OPEA's default is none."""

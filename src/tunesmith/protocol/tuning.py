@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
+from tunesmith.domain.devices import Device
 from tunesmith.domain.errors import InvalidRequestError
 from tunesmith.domain.hyperparameters import resolve_preference
 from tunesmith.domain.jobs import Job
@@ -121,7 +122,8 @@ class TuningRequest(Wire):
     """How many of the newest checkpoints are kept; null means the operator's setting."""
     cpus: Annotated[int, Field(ge=1, le=65_536)] | None = None
     """Processors of each worker; null means all of the largest node, or with more workers as many
-    as let all of them find a place."""
+    as let all of them find a place. On another device than `cpu`, a node's processors are first
+    divided by how many of it the node has."""
     memory: Annotated[int, Field(ge=1, le=2**53)] | None = None
     """Bytes of memory that are kept for each worker on its node; null means that none are."""
     priority: Priority = "normal"
@@ -131,11 +133,10 @@ class TuningRequest(Wire):
     """The job fails once it has run for this many seconds over all attempts, waiting and pauses not
     counted, and keeps its checkpoints; null means no limit. Jobs that have one may run ahead of
     their turn on what is free until then."""
-    device: Annotated[
-        Literal["cpu", "cuda", "hpu", "xpu"],
-        Only("cpu", mend="this version trains on 'cpu' only"),
-    ] = "cpu"
-    """What to train on; `cpu` only."""
+    device: Literal["cpu", "cuda", "hpu", "xpu"] | None = None
+    """What to train on: `cpu`, `cuda` (graphics cards by CUDA or ROCm), `hpu` (Gaudi) or `xpu`
+    (Intel's graphics cards); null means the operator's setting, which is `cpu` by default. Of
+    anything but processors, each worker holds one."""
     workers: Annotated[int, Field(ge=1, le=MOST_WORKERS)] = 1
     """Processes that train together, on one node or several, each on `cpus` processors, 1 to 256.
     The batch and its order are the same for any number."""
@@ -148,15 +149,17 @@ class TuningRequest(Wire):
     ] = False
     """False only, since there is no choice: texts are packed, and none sees another."""
 
-    def asked(self, source: LoraSpec | None) -> dict[str, Any]:
+    def asked(self, source: LoraSpec | None, *, device: Device) -> dict[str, Any]:
         """Return the fields of `JobRequest` that the options give.
 
-        `source` is the shape of the adapter that the job starts from, if it does.
+        `source` is the shape of the adapter that the job starts from, if it does; `device` is what
+        is trained on where the options leave it open.
         """
         left_out = {"objective", "adapter", "ranking", "device", "packing"}
         given = self.model_dump(exclude=left_out)
         stopping = self.early_stopping
         return given | {
+            "device": Device(self.device or device),
             "lora": self.adapter.to_spec(source),
             "preference": self.preference.to_domain() if self.preference else None,
             "think": tuple(self.think) if self.think else None,
@@ -289,7 +292,7 @@ class TuningObject(Wire):
     """Its turn in the queue."""
     max_run_seconds: int | None
     """Seconds that the job may run."""
-    device: Literal["cpu"] = "cpu"
+    device: Literal["cpu", "cuda", "hpu", "xpu"]
     """What it is trained on."""
     workers: int
     """Processes that train together: as asked for, or once launched, as many as found a place."""

@@ -22,6 +22,7 @@ from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.models import CatalogueEntry
 from tunesmith.domain.spec import LoraSpec, Method, Precision, TrainSpec
 from tunesmith.training.base_model import BaseModel, unavailable
+from tunesmith.training.devices import PROCESSOR, Place
 from tunesmith.training.failures import RunFailedError
 from tunesmith.training.quantization import keep_layout, nf4
 from tunesmith.training.whole_layers import check_whole_layers, is_tied, tie, whole_layers
@@ -41,15 +42,7 @@ _CAUSAL = (AutoModelForCausalLM, "CAUSAL_LM")
 
 
 DTYPES = {Precision.BF16: torch.bfloat16, Precision.FP32: torch.float32}
-"""torch's name of each precision that `precision_here` returns."""
-
-
-def precision_here(asked: Precision) -> Precision:
-    """Return what `asked` means on this processor: never `auto`."""
-    if asked is not Precision.AUTO:
-        return asked
-    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return Precision.BF16 if native else Precision.FP32
+"""torch's name of each precision that `Place.precision` returns."""
 
 
 def load_tokenizer(entry: CatalogueEntry, base: BaseModel) -> PreTrainedTokenizerBase:
@@ -119,9 +112,14 @@ def _skeleton(spec: TrainSpec, config: PretrainedConfig) -> PreTrainedModel:
 
 
 def load_model(
-    spec: TrainSpec, base: BaseModel, *, precision: Precision, padded: bool
+    spec: TrainSpec,
+    base: BaseModel,
+    *,
+    precision: Precision,
+    padded: bool,
+    place: Place = PROCESSOR,
 ) -> PeftModel | PreTrainedModel:
-    """Load `base` as the kind of model that the method tunes, started from the seed.
+    """Load `base` to `place` as the kind of model that the method tunes, started from the seed.
 
     With an adapter, it is frozen in `precision`, or quantized, and the adapter is fp32. Where whole
     modules are trained (all, a reranker's new head, or embeddings and head in `padded` texts), all
@@ -131,11 +129,12 @@ def load_model(
     whole = spec.lora is None or spec.method is Method.RERANK
     whole = whole or (padded and spec.lora is not None and bool(spec.lora.also_train))
     rounded = precision is Precision.BF16
-    model = _load(spec, base, dtype=torch.bfloat16 if rounded and not whole else torch.float32)
+    dtype = torch.bfloat16 if rounded and not whole else torch.float32
+    model = _load(spec, base, dtype=dtype, place=place)
     keep_layout(model)
     if rounded and whole:
         for module in {model, model.base_model}:
-            module.forward = torch.autocast("cpu", torch.bfloat16)(module.forward)
+            module.forward = torch.autocast(place.name.type, torch.bfloat16)(module.forward)
     if spec.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     if spec.lora is not None:
@@ -143,6 +142,9 @@ def load_model(
         model = _with_adapter(model, spec.lora, spec=spec)
         model.peft_config["default"].base_model_name_or_path = base.reference
         model.peft_config["default"].revision = base.revision
+    if spec.lora is None or not spec.lora.quantized:
+        # Drawn on the processor, an adapter begins the same on any device.
+        model.to(place.name)
     model.train()
     return model
 
@@ -160,11 +162,11 @@ def leave_out_dropout(frozen: torch.nn.Module) -> None:
                 setattr(module, name, 0.0)
 
 
-def _load(spec: TrainSpec, base: BaseModel, *, dtype: torch.dtype) -> PreTrainedModel:
+def _load(spec: TrainSpec, base: BaseModel, *, dtype: torch.dtype, place: Place) -> PreTrainedModel:
     entry, (kind, _) = spec.base_model, _KINDS.get(spec.method, _CAUSAL)
     options: dict[str, Any] = {"num_labels": 1} if spec.method is Method.RERANK else {}
     if spec.lora is not None and spec.lora.quantized:
-        options |= _in_four_bits(spec, base, dtype=dtype)
+        options |= _in_four_bits(spec, base, dtype=dtype) | {"device_map": {"": place.name}}
     # A reranker's head is new in most base models: it is drawn here.
     torch.manual_seed(spec.seed)
     try:
@@ -199,7 +201,7 @@ def _in_four_bits(spec: TrainSpec, base: BaseModel, *, dtype: torch.dtype) -> di
             param="tuning.adapter.kind",
             change={"lora": {}} if spec.start_from is None else None,
         ) from error
-    return {"quantization_config": config, "device_map": {"": "cpu"}}
+    return {"quantization_config": config}
 
 
 def _with_adapter(frozen: PreTrainedModel, lora: LoraSpec, *, spec: TrainSpec) -> PeftModel:

@@ -129,6 +129,27 @@ class Layout:
             self._masks[window] = [_mask(*block, window=window) for block in blocks(self.longest)]
         return self._masks[window]
 
+    def visible(self, *, causal: bool, window: int | None) -> torch.Tensor:
+        """Return whether each token sees each other one, (1, 1, tokens, tokens), bool.
+
+        A token sees those of its own text: with `causal` none behind itself, and with a `window` no
+        more than so many of them.
+        """
+        known = self._visible.get((causal, window))
+        if known is None:
+            apart = self.positions[:, None] - self.positions
+            known = self.texts[:, None] == self.texts
+            if causal:
+                known &= apart >= 0
+            if window is not None:
+                known &= apart < window if causal else apart.abs() < window
+            known = self._visible[causal, window] = known[None, None]
+        return known
+
+    @cached_property
+    def _visible(self) -> dict[tuple[bool, int | None], torch.Tensor]:
+        return {}
+
     @cached_property
     def _masks(self) -> dict[int | None, list[torch.Tensor]]:
         return {}
@@ -207,7 +228,7 @@ class _Attention(torch.autograd.Function):
             weights = kept[number] if kept else _weights(q, k, options=options, number=number)
             mine, asked = grad[:, :, begin:end].flatten(1, 2), q[:, :, begin:end].flatten(1, 2)
             grad_v[:, :end] += weights.transpose(1, 2) @ mine
-            scores = room(Use.SCORES, *weights.shape, dtype=layout.dtype)
+            scores = room(Use.SCORES, *weights.shape, dtype=layout.dtype, device=q.device)
             torch.bmm(mine, v[:, :end].transpose(1, 2), out=scores)
             # Sums of a row are in fp32 here too, and are rounded once.
             scores = torch._softmax_backward_data(scores, weights, -1, layout.dtype)
@@ -228,10 +249,10 @@ def _weights(q: torch.Tensor, k: torch.Tensor, *, options: _Options, number: int
     queries, end = mask.shape
     asked = q[:, :, end - queries : end]
     size = len(q), asked.shape[1] * queries, end
-    scores = room(Use.SCORES, *size, dtype=q.dtype)
+    scores = room(Use.SCORES, *size, dtype=q.dtype, device=q.device)
     torch.bmm(asked.flatten(1, 2), k[:, :end].transpose(1, 2), out=scores)
     apart = *asked.shape[:3], end
-    seen = room(Use.WEIGHTS, *apart, dtype=torch.float32)
+    seen = room(Use.WEIGHTS, *apart, dtype=torch.float32, device=q.device)
     torch.add(mask, scores.view(apart), alpha=options.scale, out=seen)
     torch.softmax(seen, dim=-1, out=seen)
     return seen.view(size).to(q.dtype, copy=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,9 +116,9 @@ def snapshot(learner: Learner, *, keep: bool = True) -> Snapshot:
             # Weights that are used in two places are one weight here, and so stay one.
             weights = put_together(learner.model.state_dict(keep_vars=True), keep=keep)
     elif _is_small(learner.model):
-        state = copy.deepcopy(state)
+        state = put_together(state)
         weights = {
-            name: weight.detach().clone()
+            name: weight.detach().to("cpu", copy=True)
             for name, weight in learner.model.named_parameters(remove_duplicate=False)
             if weight.requires_grad
         }
@@ -181,7 +180,7 @@ def restore(run: RunDirectory, artifacts: Artifacts, *, learner: Learner, step: 
     """Bring `learner`, which has the weights already, to the checkpoint of `run` at `step`."""
     folder = artifacts.fetch_folder(run.checkpoint(step))
     # Not read into memory before it is used: of a divided model, each worker uses its part.
-    state = torch.load(folder / STATE, weights_only=True, mmap=True)
+    state = torch.load(folder / STATE, weights_only=True, mmap=True, map_location="cpu")
     learner.optimizer.load_state_dict(divide(state["optimizer"], learner.optimizer))
     learner.progress.step = state["step"]
     learner.progress.trained_tokens = state["trained_tokens"]

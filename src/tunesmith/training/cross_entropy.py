@@ -45,7 +45,7 @@ class Head:
         """Tokens whose logits are made together."""
         self._few = min(self.at_once, max(_IN_FP32 // words, 1))
         self._made = self.weight.new_empty(self.at_once, words)
-        self._kept = torch.empty(self._few, words)
+        self._kept = self.weight.new_empty(self._few, words, dtype=torch.float32)
 
     def take_over(self) -> None:
         """Round the weight anew, which the optimizer may have changed since."""
@@ -170,7 +170,7 @@ class _TrainedHead(torch.autograd.Function):
 
 
 def _room(states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    return states.new_empty(len(states)), torch.empty(len(states), dtype=torch.bool)
+    return states.new_empty(len(states)), states.new_empty(len(states), dtype=torch.bool)
 
 
 def _parts(states: torch.Tensor, head: Head) -> Iterator[slice]:

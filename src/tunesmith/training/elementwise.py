@@ -25,7 +25,7 @@ def replace_norms(model: nn.Module) -> None:
         weight, epsilon = getattr(module, "weight", None), _epsilon(module)
         if epsilon is None or not isinstance(weight, nn.Parameter) or weight.requires_grad:
             continue
-        sample = _sample(2, *weight.shape)
+        sample = _sample(2, *weight.shape).to(weight.device)
         # Gemma's norms keep the difference to 1.
         for scale in (weight.data.float(), weight.data.float() + 1):
             norm = partial(_normed, scale=scale, epsilon=epsilon)

@@ -64,15 +64,16 @@ class Embedding:
         """Return the vector of each text, (texts, width), fp32 with its gradient."""
         states = network.hidden_states(batch).float()
         if self.ranking.pooling == "cls":
-            pooled = states[batch.positions == 0]
+            first = (batch.positions == 0).nonzero().squeeze(1)
+            pooled = states[first.to(states.device)].cpu()
         else:
             lengths = torch.tensor(batch.lengths)[:, None]
             sums = states.new_zeros(len(lengths), states.shape[1])
-            pooled = sums.index_add(0, batch.texts, states) / lengths
+            pooled = sums.index_add(0, batch.texts.to(states.device), states).cpu() / lengths
         return functional.normalize(pooled, dim=-1) if self.ranking.normalized else pooled
 
     def _look(self, network: Network, batch: MicroBatch, *, learning: bool) -> _Seen:
-        random = torch.get_rng_state()
+        random = network.place.random_state()
         with torch.set_grad_enabled(learning):
             return _Seen(batch, self.vectors(network, batch), random)
 
@@ -108,8 +109,8 @@ class _Seen:
     batch: MicroBatch
     vectors: torch.Tensor
     """Vectors of the texts, (texts, width), with their graph where there is no other."""
-    random: torch.Tensor
-    """State of the generator before it, so that dropout can be repeated."""
+    random: list[torch.Tensor]
+    """State of the generators before it, so that dropout can be repeated."""
 
     def without_graph(self) -> _Seen:
         return replace(self, vectors=self.vectors.detach())
@@ -164,7 +165,7 @@ class _Whole:
         if torch.is_grad_enabled():
             vectors = seen.vectors
             if not vectors.requires_grad:
-                torch.set_rng_state(seen.random)
+                network.place.set_random_state(seen.random)
                 vectors = self.of.vectors(network, batch)
             carried = (vectors * found.gradient.flatten(0, 1)).sum()
             # The value is the loss; the gradient is that of all losses, through these vectors.

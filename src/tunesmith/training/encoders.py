@@ -15,7 +15,9 @@ from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from tunesmith.training.attention import Layout
+from tunesmith.training.devices import PROCESSOR, Place
 from tunesmith.training.examples import MICRO_BATCH_TOKENS
+from tunesmith.training.masked_attention import MASKED_ATTENTION
 from tunesmith.training.network import Network
 from tunesmith.training.packed import NotPackableError, check_same, probe
 
@@ -32,8 +34,10 @@ Korthikanti et al. 2022, arXiv:2205.05198, equation 1, have in half precision, a
 
 
 @torch.no_grad()
-def pack_encoder(model: PeftModel | PreTrainedModel, dtype: torch.dtype) -> Network:
-    """Make the encoder `model` ready for packed texts; it multiplies in `dtype` already.
+def pack_encoder(
+    model: PeftModel | PreTrainedModel, dtype: torch.dtype, *, place: Place = PROCESSOR
+) -> Network:
+    """Make the encoder `model`, at `place`, ready for packed texts, multiplied in `dtype` already.
 
     The vectors of a whole batch hang on each other, so that as much as has room goes through at
     once. Raises `NotPackableError` where it gives another result so than text by text, after which
@@ -42,10 +46,11 @@ def pack_encoder(model: PeftModel | PreTrainedModel, dtype: torch.dtype) -> Netw
     inner = model.get_base_model() if isinstance(model, PeftModel) else model
     training, texts = model.training, probe(inner)
     model.eval()
-    wanted = torch.cat([Network(model).hidden_states(text) for text in texts.alone])
+    wanted = torch.cat([Network(model, place=place).hidden_states(text) for text in texts.alone])
     try:
-        inner.set_attn_implementation(ENCODER_ATTENTION)
-        network = Network(model, packed=dtype, most_tokens=_at_once(inner), padding=None)
+        inner.set_attn_implementation(ENCODER_ATTENTION if place.is_cpu else MASKED_ATTENTION)
+        most = place.rules.most_tokens or _at_once(inner)
+        network = Network(model, packed=dtype, most_tokens=most, padding=None, place=place)
         found = network.hidden_states(texts.together)
     # Whatever a model's own code raises when it is asked for what it does not know.
     except Exception as error:

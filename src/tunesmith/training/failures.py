@@ -76,7 +76,8 @@ def naming_memory(spec: TrainSpec) -> Iterator[None]:
 
 def is_memory(error: BaseException) -> bool:
     """Tell whether `error` says that there was no more memory."""
-    # The processor's allocator raises a plain RuntimeError, unlike the ones of graphics cards.
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        "can't allocate memory" in str(error)
-    )
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    # The allocators of the processor and of some devices raise a plain RuntimeError.
+    words = str(error).lower()
+    return any(each in words for each in ("can't allocate memory", "out of memory"))

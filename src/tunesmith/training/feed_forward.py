@@ -85,6 +85,7 @@ class FeedForward:
         """Tell whether `module` gives the same."""
         drawn = torch.Generator().manual_seed(0)
         sample = torch.randn(1, _SAMPLE, self.first.shape[1], generator=drawn)
+        sample = sample.to(self.first.device)
         try:
             theirs, ours = module(sample), self(sample)
         except (TypeError, ValueError, RuntimeError):
@@ -99,7 +100,8 @@ class FeedForward:
 
     def complete(self, product: torch.Tensor) -> torch.Tensor:
         """Return what the first layers give, (tokens, outputs), fp32, for a moment."""
-        made = room(Use.COMPLETE, len(product), self.first.outputs, dtype=torch.float32)
+        size = len(product), self.first.outputs
+        made = room(Use.COMPLETE, *size, dtype=torch.float32, device=product.device)
         return self.first.complete(product, made)
 
     def activate(self, made: torch.Tensor, between: torch.Tensor) -> None:
@@ -139,12 +141,12 @@ class _Through(torch.autograd.Function):
         taken = states.to(first.dtype)
         product = taken.new_empty(len(taken), first.shape[0])
         first.multiply(taken, product)
-        between = room(Use.BETWEEN, len(taken), block.width, dtype=last.dtype)
+        between = last.room(Use.BETWEEN, len(taken), block.width)
         for some in block.some(len(taken)):
             block.activate(block.complete(product[some]), between[some])
-        second = room(Use.PRODUCT, len(taken), last.shape[0], dtype=last.dtype)
+        second = last.room(Use.PRODUCT, len(taken), last.shape[0])
         last.multiply(between, second)
-        made = last.complete(second, torch.empty(len(taken), last.outputs))
+        made = last.complete(second, taken.new_empty(len(taken), last.outputs, dtype=torch.float32))
         ctx.save_for_backward(taken, product, second[:, last.outputs :].clone())
         ctx.block = block
         return made
@@ -157,7 +159,7 @@ class _Through(torch.autograd.Function):
         last.room_for_gradient(len(taken)).copy_(gradients[0])
         behind = last.back(inner, states=True)
         assert behind.states is not None  # noqa: S101
-        between = room(Use.BETWEEN, len(taken), block.width, dtype=last.dtype)
+        between = last.room(Use.BETWEEN, len(taken), block.width)
         outputs = first.room_for_gradient(len(taken))
         for some in block.some(len(taken)):
             made = block.complete(product[some])

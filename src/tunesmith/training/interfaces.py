@@ -11,6 +11,9 @@ import psutil
 import ray
 from ray.train.torch import TorchConfig
 
+from tunesmith.domain.devices import Device
+from tunesmith.training.devices import RULES
+
 Addresses = Mapping[str, Sequence[Any]]
 """The addresses of each network interface, as `psutil.net_if_addrs` gives them."""
 
@@ -18,6 +21,13 @@ Addresses = Mapping[str, Sequence[Any]]
 @dataclass
 class NamedInterfaces(TorchConfig):  # type: ignore[misc]  # Ray has no types
     """Ray Train's process group, each of whose workers listens where Ray's own processes do."""
+
+    device: Device = Device.CPU
+    """What the workers train on, which says what connects them."""
+
+    def __post_init__(self) -> None:
+        """Choose what connects them."""
+        self.backend = RULES[self.device].backend
 
     @property
     def backend_cls(self) -> type[Any]:
@@ -28,6 +38,7 @@ class NamedInterfaces(TorchConfig):  # type: ignore[misc]  # Ray has no types
 class _Backend(TorchConfig().backend_cls):  # type: ignore[misc]  # Ray has no types
     def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
         worker_group.execute(_name_interface)
+        worker_group.execute(_prepare, backend_config.device)
         super().on_start(worker_group, backend_config)
 
 
@@ -36,6 +47,10 @@ def _name_interface() -> None:
     found = interface_of(ray.util.get_node_ip_address(), psutil.net_if_addrs())
     if found is not None:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", found)
+
+
+def _prepare(device: Device) -> None:
+    RULES[device].prepare(workers=2)
 
 
 def interface_of(address: str, interfaces: Addresses) -> str | None:

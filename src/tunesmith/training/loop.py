@@ -211,6 +211,7 @@ def learn(course: Course, step: int) -> None:
         for group in learner.optimizer.param_groups:
             group["lr"] = rate
         learner.optimizer.step()
+        learner.network.place.mark_step()
         learner.optimizer.zero_grad(set_to_none=True)
         learner.progress.step = step
         learner.progress.trained_tokens += tokens
@@ -323,6 +324,7 @@ def _accumulate(course: Course, step: int, *, batches: Division) -> Score:
         for name, total in measured.further.items():
             further[name] = further.get(name, 0.0) + total / count
         torch.autograd.backward(measured.loss / count)
+        learner.network.place.mark_step()
     return Score(loss, correct / count, further)
 
 

@@ -38,13 +38,18 @@ def measure(course: Course, run: RunDirectory, *, learnt: Examples) -> Measureme
     usual_seconds, tokens = _seconds(course, 3, chosen=usual)
     mean = float((learnt.ends - learnt.starts).sum()) / len(learnt) * len(usual)
     return Measurement(
-        # The kernel counts in units of 1024 bytes.
-        peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        peak_memory=course.learner.network.place.peak_memory() or _own_peak(),
         startup_seconds=max(startup, 0.0),
         longest_step_seconds=longest_seconds,
         step_seconds=usual_seconds * mean / tokens,
         steps=total_steps(course.spec, len(learnt)),
     )
+
+
+def _own_peak() -> int:
+    """Return the most bytes of the node's memory that this process had."""
+    # The kernel counts in units of 1024 bytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _seconds(course: Course, step: int, *, chosen: Indices) -> tuple[float, int]:

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from tunesmith.training.attention import Layout
 from tunesmith.training.cross_entropy import Head, token_losses
+from tunesmith.training.devices import PROCESSOR, Place
 from tunesmith.training.examples import MicroBatch
 from tunesmith.training.prefixes import Prefixes, shared_prefixes
 from tunesmith.training.products import SharedProduct
@@ -35,28 +36,31 @@ class Network:
         products: Sequence[SharedProduct] = (),
         most_tokens: int | None = None,
         padding: int | None = 1,
-        shares_prefixes: bool = False,
+        place: Place = PROCESSOR,
     ) -> None:
         """Send texts through `model`, of transformers' classes.
 
         `packed` is the precision of the `products` of a model that `packed.pack` has made ready for
         packed texts; without it, texts are padded. `most_tokens` is set for a network through which
         another number than the usual one goes at once, and `padding` as `micro_batches` takes it.
-        With `shares_prefixes`, beginnings that packed texts have in common go through `model` once.
+        `place` is where the model is.
         """
         self.model = model
         """The model itself."""
         self.packed = packed
         """The precision of the products where texts are packed; else `None`."""
-        self.most_tokens = most_tokens
+        self.most_tokens = most_tokens or place.rules.most_tokens
         """Most tokens that go through at once; `None` means the usual number."""
         self.padding = padding
         """How many times as many places padded texts may take: once where every layer computes
         something for padding, and any number (`None`) where none does."""
+        self.place = place
+        """Where the model is; what comes of micro-batches is brought back to the processor."""
         self.in_step = False
         """Whether all workers have to go through the model equally often, at the same time, since
         it is divided among them."""
-        self._shares_prefixes = shares_prefixes
+        self.shares_prefixes = False
+        """Whether beginnings that packed texts have in common go through the model once."""
         self._products = products
         inner = model.get_base_model() if isinstance(model, PeftModel) else model
         self._keeps_logits = "logits_to_keep" in inspect.signature(inner.forward).parameters
@@ -70,6 +74,7 @@ class Network:
         self.model.zero_grad(set_to_none=True)
         for product in self._products:
             product.forget()
+        self.place.forget()
 
     def pass_idle(self, batch: MicroBatch) -> None:
         """Go through the model with the others, who learn or measure, but for nothing."""
@@ -78,14 +83,14 @@ class Network:
             torch.autograd.backward(nothing)
 
     def hidden_states(self, batch: MicroBatch) -> torch.Tensor:
-        """Return the last layer's states of all tokens, as the head gets them, (tokens, width)."""
+        """Return the last layer's states of all tokens, as the head gets them, (tokens, width).
+
+        They stay where the model is.
+        """
         if self.packed is not None:
-            prefixes = self._prefixes(batch)
-            inputs = self._joined(batch, prefixes)
-            states: torch.Tensor = self._backbone(**inputs).last_hidden_state[0]
-            return states if prefixes is None else states[prefixes.of]
-        states = self._backbone(**_padded(batch)).last_hidden_state
-        return states[batch.texts, batch.positions]
+            return self._row(batch)[: batch.tokens]
+        states: torch.Tensor = self._backbone(**self._padded(batch)).last_hidden_state
+        return states[self._sent(batch.texts), self._sent(batch.positions)]
 
     def losses(self, batch: MicroBatch, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the cross-entropy of the tokens at `places` and whether each was foreseen.
@@ -94,9 +99,12 @@ class Network:
         The losses are in nats, (places,), fp32, with their gradient; the other is bool.
         """
         wanted = batch.input_ids[places]
+        if self._head is not None and self.place.rules.fixed_shapes:
+            return self._losses_of_row(batch, self._head, places=places)
         if self._head is not None:
-            states = self.hidden_states(batch)[places - 1]
-            return token_losses(states, self._head, wanted=wanted)
+            states = self.hidden_states(batch)[self._sent(places - 1)]
+            losses, foreseen = token_losses(states, self._head, wanted=self._sent(wanted))
+            return losses.cpu(), foreseen.cpu()
         logits = self.logits(batch, places - 1).float()
         foreseen = logits.detach().argmax(dim=-1) == wanted
         return functional.cross_entropy(logits, wanted, reduction="none"), foreseen
@@ -107,36 +115,85 @@ class Network:
         `places`, (places,), int64, are numbers of tokens.
         """
         if self._head is not None:
-            return self._head.logits(self.hidden_states(batch)[places])
+            return self._head.logits(self.hidden_states(batch)[self._sent(places)]).cpu()
         rows, columns = batch.texts[places], batch.positions[places]
-        inputs = _padded(batch)
-        if not self._keeps_logits:
+        inputs = self._padded(batch)
+        rows = self._sent(rows)
+        if not self._keeps_logits or self.place.rules.fixed_shapes:
             logits: torch.Tensor = self.model(**inputs, use_cache=False).logits
-            return logits[rows, columns]
+            return logits[rows, self._sent(columns)].cpu()
         kept, among = torch.unique(columns, return_inverse=True)
-        logits = self.model(**inputs, use_cache=False, logits_to_keep=kept).logits
-        return logits[rows, among]
+        logits = self.model(**inputs, use_cache=False, logits_to_keep=self._sent(kept)).logits
+        return logits[rows, self._sent(among)].cpu()
 
     def scores(self, batch: MicroBatch) -> torch.Tensor:
         """Return the one output of a sequence classifier for each text, (texts,)."""
-        inputs = _padded(batch, padding=self._padding)
+        inputs = self._padded(batch, padding=self._padding)
         scores: torch.Tensor = self.model(**inputs).logits
-        return scores.squeeze(-1)
+        return scores.squeeze(-1)[: len(batch.lengths)].cpu()
 
     def _prefixes(self, batch: MicroBatch) -> Prefixes | None:
-        if not self._shares_prefixes:
+        if not self.shares_prefixes:
             return None
         return shared_prefixes(batch.input_ids, batch.lengths)
+
+    def _row(self, batch: MicroBatch) -> torch.Tensor:
+        """Return the last states of packed texts, and of what fills their row, (tokens, width)."""
+        prefixes = self._prefixes(batch)
+        inputs = self._joined(batch, prefixes)
+        states: torch.Tensor = self._backbone(**inputs).last_hidden_state[0]
+        return states if prefixes is None else states[prefixes.of]
+
+    def _losses_of_row(
+        self, batch: MicroBatch, head: Head, *, places: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Do as `losses`, by as many products as the row is long, whatever is learnt of it."""
+        states = self._row(batch)
+        following = functional.pad(batch.input_ids[1:], (0, len(states) - batch.tokens + 1))
+        losses, foreseen = token_losses(states, head, wanted=self._sent(following))
+        return losses.cpu()[places - 1], foreseen.cpu()[places - 1]
 
     def _joined(self, batch: MicroBatch, prefixes: Prefixes | None) -> dict[str, Any]:
         assert self.packed is not None  # noqa: S101
         tokens = slice(None) if prefixes is None else prefixes.kept
+        # What fills the row up is a text of its own, which nothing comes of.
+        more = (0, self.place.packed_row(batch.tokens) - batch.tokens)
+        positions = self._sent(functional.pad(batch.positions, more))
+        texts = self._sent(functional.pad(batch.texts, more, value=len(batch.lengths)))
         return {
-            "input_ids": batch.input_ids[tokens][None],
-            "position_ids": batch.positions[tokens][None],
-            "layout": Layout(batch.lengths, batch.positions, batch.texts, self.packed, prefixes),
+            "input_ids": self._sent(functional.pad(batch.input_ids, more))[tokens][None],
+            "position_ids": positions[tokens][None],
+            "layout": Layout(batch.lengths, positions, texts, self.packed, prefixes),
             "use_cache": False,
         }
+
+    def _padded(self, batch: MicroBatch, *, padding: int = 0) -> dict[str, torch.Tensor]:
+        """Return the texts as rows, padded on the right: ids and mask, (texts, length), int64.
+
+        Where texts have two parts, they are told apart. Rows that are there for the shape alone
+        have one token.
+        """
+        texts = len(batch.lengths)
+        lacking = self.place.row(texts) - texts
+        longest = max(batch.lengths)
+        more = (0, self.place.row(longest) - longest)
+
+        def laid(tokens: torch.Tensor, value: int = 0) -> torch.Tensor:
+            rows = [*torch.split(tokens, list(batch.lengths)), *[tokens[:1]] * lacking]
+            whole = pad_sequence(rows, batch_first=True, padding_value=value)
+            return self._sent(functional.pad(whole, more, value=value))
+
+        inputs = {
+            "input_ids": laid(batch.input_ids, padding),
+            "attention_mask": laid(torch.ones_like(batch.input_ids)),
+        }
+        if batch.segments is not None:
+            inputs["token_type_ids"] = laid(batch.segments)
+        return inputs
+
+    def _sent(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return `tensor` where the model is."""
+        return tensor.to(self.place.name)
 
 
 def _head(inner: PreTrainedModel, dtype: torch.dtype) -> Head | None:
@@ -144,19 +201,3 @@ def _head(inner: PreTrainedModel, dtype: torch.dtype) -> Head | None:
     if layer is None:
         return None
     return Head(layer.weight, getattr(layer, "bias", None), dtype=dtype)
-
-
-def _padded(batch: MicroBatch, *, padding: int = 0) -> dict[str, torch.Tensor]:
-    """Return the texts as rows, padded on the right: ids and mask, (texts, length), int64.
-
-    Where texts have two parts, they are told apart.
-    """
-    rows = torch.split(batch.input_ids, list(batch.lengths))
-    inputs = {
-        "input_ids": pad_sequence(list(rows), batch_first=True, padding_value=padding),
-        "attention_mask": pad_sequence([torch.ones_like(row) for row in rows], batch_first=True),
-    }
-    if batch.segments is not None:
-        parts = torch.split(batch.segments, list(batch.lengths))
-        inputs["token_type_ids"] = pad_sequence(list(parts), batch_first=True)
-    return inputs

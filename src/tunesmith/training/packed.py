@@ -20,9 +20,11 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from tunesmith.training.attention import PACKED_ATTENTION
+from tunesmith.training.devices import PROCESSOR, Place
 from tunesmith.training.elementwise import replace_norms, replace_rotations
 from tunesmith.training.examples import MicroBatch, micro_batch_of
 from tunesmith.training.feed_forward import replace_feed_forwards
+from tunesmith.training.masked_attention import MASKED_ATTENTION
 from tunesmith.training.network import Network
 from tunesmith.training.products import ADAPTER, Part, SharedProduct
 
@@ -46,8 +48,12 @@ class NotPackableError(Exception):
 
 
 @torch.no_grad()
-def pack(model: PeftModel | PreTrainedModel, dtype: torch.dtype) -> Network:
+def pack(
+    model: PeftModel | PreTrainedModel, dtype: torch.dtype, *, place: Place = PROCESSOR
+) -> Network:
     """Make `model`, frozen but for its adapter, ready for packed texts, multiplied in `dtype`.
+
+    It is at `place`.
 
     Raises `NotPackableError` where it gives another result so than text by text.
     """
@@ -61,10 +67,10 @@ def pack(model: PeftModel | PreTrainedModel, dtype: torch.dtype) -> Network:
         raise NotPackableError("its attention goes by chunks of a text")
     training, texts = model.training, probe(inner)
     model.eval()
-    wanted = torch.cat([_logits(Network(model), text) for text in texts.alone])
+    wanted = torch.cat([_logits(Network(model, place=place), text) for text in texts.alone])
     try:
-        shared = _sharing(model, texts.alone[0])
-        inner.set_attn_implementation(PACKED_ATTENTION)
+        shared = _sharing(model, texts.alone[0], place=place)
+        inner.set_attn_implementation(PACKED_ATTENTION if place.is_cpu else MASKED_ATTENTION)
         _keep_sums(inner, dtype)
         products = [SharedProduct(parts, dtype) for parts in shared]
         replace_feed_forwards(inner, products)
@@ -74,9 +80,10 @@ def pack(model: PeftModel | PreTrainedModel, dtype: torch.dtype) -> Network:
             model,
             packed=dtype,
             products=products,
-            padding=_PADDING,
-            shares_prefixes=not _drops(inner),
+            padding=_PADDING if place.is_cpu else None,
+            place=place,
         )
+        network.shares_prefixes = place.is_cpu and not _drops(inner)
         found = _logits(network, texts.together)
     # Whatever a model's own code raises when it is asked for what it does not know.
     except Exception as error:
@@ -154,10 +161,10 @@ def _is_plain(layer: LoraLayer) -> bool:
     return isinstance(layer.lora_dropout[ADAPTER], nn.Identity)
 
 
-def _sharing(model: PeftModel, text: MicroBatch) -> list[list[Part]]:
+def _sharing(model: PeftModel, text: MicroBatch, *, place: Place) -> list[list[Part]]:
     """Return the linear layers of `model`, those with the same input together."""
     parts = list(_parts(model.get_base_model()))
-    calls = _calls(model, parts, text=text)
+    calls = _calls(Network(model, place=place), parts, text=text)
     shared: list[list[Part]] = []
     before: torch.Tensor | None = None
     for number, states in calls:
@@ -171,7 +178,7 @@ def _sharing(model: PeftModel, text: MicroBatch) -> list[list[Part]]:
 
 
 def _calls(
-    model: PeftModel, parts: Sequence[Part], *, text: MicroBatch
+    network: Network, parts: Sequence[Part], *, text: MicroBatch
 ) -> list[tuple[int, torch.Tensor]]:
     """Return which of `parts` is called with what, in order; the first time of each counts."""
     calls: dict[int, torch.Tensor] = {}
@@ -182,7 +189,7 @@ def _calls(
                 calls.setdefault(number, given[0])
 
             hooks.callback(part.called.register_forward_pre_hook(note).remove)
-        _logits(Network(model), text)
+        _logits(network, text)
     return list(calls.items())
 
 

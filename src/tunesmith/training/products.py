@@ -111,6 +111,8 @@ class SharedProduct:
         """Outputs of all layers together."""
         self.dtype = dtype
         """Precision of the products."""
+        self.device = self.parts[0].frozen.weight.device
+        """Where they are taken."""
         ranks = self.adapters[-1].ranks.stop if self.adapters else 0
         self.shape = (self.outputs + ranks, self.parts[0].shape[1])
         """All that the input is multiplied by: frozen weights and below them first factors."""
@@ -121,6 +123,10 @@ class SharedProduct:
         self._states: torch.Tensor | None = None
         for number, part in enumerate(self.parts):
             part.called.forward = partial(self._forward, number)
+
+    def room(self, use: Use, *shape: int) -> torch.Tensor:
+        """Return room for `use` of the products' precision, where they are taken."""
+        return room(use, *shape, dtype=self.dtype, device=self.device)
 
     def forget(self) -> None:
         """Give back what a pass that broke off has left here, and so that pass's whole graph."""
@@ -171,7 +177,7 @@ class SharedProduct:
             torch.mm(mine, second.to(self.dtype), out=ranks[:, one.ranks])
         into = None
         if states:
-            into = room(Use.STATES, len(inner), self.shape[1], dtype=self.dtype)
+            into = self.room(Use.STATES, len(inner), self.shape[1])
             torch.mm(whole, self._matrix(), out=into)
         return Back(into, ranks.clone(), seconds)
 
@@ -198,7 +204,7 @@ class SharedProduct:
         return result
 
     def _whole_room(self, tokens: int) -> torch.Tensor:
-        return room(Use.GRADIENT, tokens, self.shape[0], dtype=self.dtype)
+        return self.room(Use.GRADIENT, tokens, self.shape[0])
 
     def _matrix(self) -> torch.Tensor:
         """Return what the input is multiplied by, of `shape`.
@@ -207,14 +213,14 @@ class SharedProduct:
         """
         matrix = self._kept
         if matrix is None:
-            matrix = room(Use.MATRIX, *self.shape, dtype=self.dtype)
+            matrix = self.room(Use.MATRIX, *self.shape)
             self._write(matrix)
         for one in self.adapters:
             matrix[self.outputs :][one.ranks] = one.first.detach()
         return matrix
 
     def _keep(self) -> torch.Tensor:
-        kept = torch.empty(self.shape, dtype=self.dtype)
+        kept = torch.empty(self.shape, dtype=self.dtype, device=self.device)
         self._write(kept)
         for part, rows in zip(self.parts, _slices(self.widths), strict=True):
             held = kept[rows]
@@ -232,7 +238,10 @@ class SharedProduct:
             return None
         known = zip(biases, self.widths, strict=True)
         return torch.cat(
-            [torch.zeros(width) if bias is None else bias.data.float() for bias, width in known]
+            [
+                torch.zeros(width, device=self.device) if bias is None else bias.data.float()
+                for bias, width in known
+            ]
         )
 
 
@@ -243,9 +252,11 @@ class _Product(torch.autograd.Function):
     def forward(ctx: Any, *given: Any) -> tuple[torch.Tensor, ...]:
         states, shared = given[:2]
         taken = states.to(shared.dtype)
-        product = room(Use.PRODUCT, len(taken), shared.shape[0], dtype=shared.dtype)
+        product = shared.room(Use.PRODUCT, len(taken), shared.shape[0])
         shared.multiply(taken, product)
-        made: torch.Tensor = shared.complete(product, torch.empty(len(taken), shared.outputs))
+        made: torch.Tensor = shared.complete(
+            product, taken.new_empty(len(taken), shared.outputs, dtype=torch.float32)
+        )
         ctx.save_for_backward(taken, product[:, shared.outputs :].clone())
         ctx.shared = shared
         return torch.split(made, shared.widths, dim=-1)

@@ -31,15 +31,15 @@ class Use(Enum):
 
 class _Rooms:
     def __init__(self) -> None:
-        self._kept: dict[tuple[Use, torch.dtype], torch.Tensor] = {}
+        self._kept: dict[tuple[Use, torch.dtype, torch.device], torch.Tensor] = {}
 
-    def room(self, use: Use, *shape: int, dtype: torch.dtype) -> torch.Tensor:
+    def room(self, use: Use, *shape: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         size = math.prod(shape)
-        kept = self._kept.get((use, dtype))
+        kept = self._kept.get((use, dtype, device))
         if kept is None or len(kept) < size:
-            kept = self._kept[use, dtype] = torch.empty(size, dtype=dtype)
+            kept = self._kept[use, dtype, device] = torch.empty(size, dtype=dtype, device=device)
         return kept[:size].view(shape)
 
 
 room = _Rooms().room
-"""Return room of a shape and a dtype for one `Use`, the same for all layers."""
+"""Return room of a shape and a dtype on a device for one `Use`, the same for all layers."""

@@ -19,7 +19,7 @@ from tunesmith.domain.errors import DiskFullError, StaleJobError
 from tunesmith.domain.events import EventLevel, RunOutcome
 from tunesmith.domain.models import CatalogueEntry
 from tunesmith.domain.spec import Method, Precision, RankingSpec, TrainSpec
-from tunesmith.training import base_model, checkpoints
+from tunesmith.training import base_model, checkpoints, devices
 from tunesmith.training.adapter import (
     DTYPES,
     check_targets,
@@ -27,11 +27,11 @@ from tunesmith.training.adapter import (
     load_config,
     load_model,
     load_tokenizer,
-    precision_here,
 )
 from tunesmith.training.base_model import BaseModel
 from tunesmith.training.checkpoints import Learner, Progress
 from tunesmith.training.data import Data, Reader, read_data
+from tunesmith.training.devices import Place
 from tunesmith.training.embedding import Embedding
 from tunesmith.training.encoders import pack_encoder
 from tunesmith.training.examples import Examples, learnt_by
@@ -74,6 +74,8 @@ class _Launch:
     """Ends the process between two writes."""
     group: Group
     """Who takes part; the first rank alone writes."""
+    device_index: int
+    """Which of the devices that this process sees is its own."""
 
 
 def train(
@@ -83,16 +85,18 @@ def train(
     attempt: int,
     stop: StopFlag,
     group: Group = ALONE,
+    device_index: int = 0,
 ) -> RunOutcome:
     """Carry the run on to its end and return its outcome, which the event log then holds too.
 
-    All ranks of `group` call this; the first one writes.
+    All ranks of `group` call this; the first one writes. `device_index` tells which of the devices
+    that this process sees it is to train on.
 
     Raises `StaleJobError`, having written nothing more, if another attempt has
     claimed the run, and `PeerLostError` if another worker is gone. Anything else that goes wrong is
     the outcome. Where the disk has no room for the outcome either, it is returned alone.
     """
-    launch = _Launch(run, artifacts, attempt, stop, group)
+    launch = _Launch(run, artifacts, attempt, stop, group, device_index)
     try:
         with group.ending_together():
             events = EventLog(run, attempt, group=group)
@@ -133,10 +137,7 @@ def _learn(launch: _Launch, events: EventLog) -> tuple[Receipt, Course]:
     """Take all steps; return what is learnt from, and what was done."""
     run, artifacts, stop, group = launch.run, launch.artifacts, launch.stop, launch.group
     spec = run.read_spec()
-    torch.set_num_threads(spec.cpus)
-    precision = group.first(lambda: precision_here(spec.precision))
-    _tell_start(launch, spec, events=events, precision=precision)
-
+    place, precision = _start(launch, spec, events=events)
     base = _bring(launch, spec, events=events)
     config = load_config(spec.base_model, base)
     check_targets(spec, config)
@@ -155,7 +156,7 @@ def _learn(launch: _Launch, events: EventLog) -> tuple[Receipt, Course]:
 
     shown_by = spec if group.leads else spec.model_copy(update={"integrations": ()})
     with boards(shown_by, run, events=events) as shown, naming_memory(spec):
-        network = _network(spec, base, precision=precision, events=events)
+        network = _network(spec, base, precision=precision, place=place, events=events)
         _tell_tied(spec, network.model, events=events)
         newest = group.first(lambda: max(run.checkpoint_steps(), default=0))
         if spec.start_from is not None and not newest:
@@ -215,10 +216,13 @@ def _take_all(course: Course, run: RunDirectory, *, learnt: Examples) -> None:
         run.write_measurement(measured)
 
 
-def _tell_start(
-    launch: _Launch, spec: TrainSpec, *, events: EventLog, precision: Precision
-) -> None:
-    threads = f"{spec.cpus} threads in {precision}"
+def _start(launch: _Launch, spec: TrainSpec, *, events: EventLog) -> tuple[Place, Precision]:
+    """Return where this worker trains and in what precision, having told it of all."""
+    torch.set_num_threads(spec.cpus)
+    place = devices.find(spec.device, index=launch.device_index, workers=launch.group.size)
+    precision = launch.group.first(lambda: place.precision(spec.precision))
+    device = "" if place.is_cpu else f"{place.describe()} and "
+    threads = f"{device}{spec.cpus} threads in {precision}"
     nodes = launch.group.exchange(launch.group.node)
     if len(nodes) > 1:
         ranks = ", ".join(f"rank {rank} of {node}" for rank, node in enumerate(nodes))
@@ -226,6 +230,7 @@ def _tell_start(
         how = f"{threads}, the model divided among them" if divided else threads
         threads = f"{len(nodes)} workers with {how}: {ranks}"
     events.message(f"Training started (attempt {launch.attempt}) on {threads}")
+    return place, precision
 
 
 def _bring(launch: _Launch, spec: TrainSpec, *, events: EventLog) -> BaseModel:
@@ -253,18 +258,19 @@ def _bring(launch: _Launch, spec: TrainSpec, *, events: EventLog) -> BaseModel:
 
 
 def _network(
-    spec: TrainSpec, base: BaseModel, *, precision: Precision, events: EventLog
+    spec: TrainSpec, base: BaseModel, *, precision: Precision, place: Place, events: EventLog
 ) -> Network:
     """Load the model, ready for packed texts where it can be used so."""
     if spec.method is not Method.RERANK:
         vectors = spec.method is Method.EMBEDDING
-        model = load_model(spec, base, precision=precision, padded=vectors)
+        model = load_model(spec, base, precision=precision, padded=vectors, place=place)
         try:
-            return (pack_encoder if vectors else pack)(model, DTYPES[precision])
+            return (pack_encoder if vectors else pack)(model, DTYPES[precision], place=place)
         except NotPackableError as error:
             told = f"Texts are padded, which is slower: packed, {error}"
             events.message(told, level=EventLevel.WARN)
-    return Network(load_model(spec, base, precision=precision, padded=True))
+    model = load_model(spec, base, precision=precision, padded=True, place=place)
+    return Network(model, place=place)
 
 
 def _at_checkpoint(launch: _Launch, spec: TrainSpec, *, network: Network, newest: int) -> Network:
@@ -273,7 +279,7 @@ def _at_checkpoint(launch: _Launch, spec: TrainSpec, *, network: Network, newest
         checkpoints.restore_weights(launch.run, launch.artifacts, model=network.model, step=newest)
     if not is_sharded(spec, workers=launch.group.size):
         return network
-    return shard(network.model, group=launch.group)
+    return shard(network.model, group=launch.group, place=network.place)
 
 
 def _tell_tied(spec: TrainSpec, model: PeftModel | PreTrainedModel, *, events: EventLog) -> None:

@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import PreTrainedModel
 
 from tunesmith.domain.spec import Optimizer, TrainSpec
+from tunesmith.training.devices import Place
 from tunesmith.training.group import Group
 from tunesmith.training.network import Network
 
@@ -31,13 +32,12 @@ def is_sharded(spec: TrainSpec, *, workers: int) -> bool:
     return whole and workers > 1 and spec.optimizer is Optimizer.ADAMW
 
 
-def shard(model: PreTrainedModel, *, group: Group) -> Network:
-    """Divide `model` among the ranks of `group`, all of which call this; padded texts go through.
+def shard(model: PreTrainedModel, *, group: Group, place: Place) -> Network:
+    """Divide `model`, which is at `place`, among the ranks of `group`, all of which call this.
 
-    Its layers are those that transformers says are never to be split.
+    Padded texts go through it. Its layers are those that transformers says are never to be split.
     """
-    device = next(model.parameters()).device.type
-    mesh = init_device_mesh(device, (group.size,))
+    mesh = init_device_mesh(place.name.type, (group.size,))
     layers = set(model._no_split_modules or ())
     # Those inside others first, as a few models have them.
     for module in reversed([one for one in model.modules() if type(one).__name__ in layers]):
@@ -58,7 +58,7 @@ def shard(model: PreTrainedModel, *, group: Group) -> Network:
             module.set_force_sum_reduction_for_comms(True)
             # Experts may be used by one rank alone.
             module.set_reduce_scatter_unused_params(True)
-    network = Network(model)
+    network = Network(model, place=place)
     network.in_step = True
     return network
 
@@ -78,7 +78,7 @@ def put_together(values: Any, *, keep: bool = True) -> Any:
                 known[id(value)] = found.detach().cpu() if keep else None
             return known[id(value)]
         if isinstance(value, torch.Tensor):
-            return value.detach().cpu().clone() if keep else None
+            return value.detach().to("cpu", copy=True) if keep else None
         if isinstance(value, Mapping):
             return {name: whole(each) for name, each in value.items()}
         return [whole(each) for each in value] if isinstance(value, list) else value

@@ -27,7 +27,7 @@ from ray.train import (
     TrainingFailedError,
     get_context,
 )
-from ray.train.torch import TorchTrainer
+from ray.train.torch import TorchTrainer, get_device
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import distributed
 
@@ -43,14 +43,12 @@ from tunesmith.training.failures import explain
 from tunesmith.training.group import Group, OutOfStepError, PeerLostError, TorchLine
 from tunesmith.training.interfaces import NamedInterfaces
 from tunesmith.training.run import train
+from tunesmith.training.run_log import RunLog
 from tunesmith.training.stopping import StopFlag
 from tunesmith.training.switchboard import Switchboard
-from tunesmith.training.telemetry import EventLog, RunLog
+from tunesmith.training.telemetry import EventLog
 
 _log = logging.getLogger(__name__)
-
-BACKENDS = {"cpu": "gloo", "cuda": "nccl", "hpu": "hccl", "xpu": "xccl"}
-"""What carries words and gradients between workers, by the device that they train on."""
 
 _RAY_TRAIN = {
     # Seconds between two looks at the workers, by which their end is seen.
@@ -173,12 +171,15 @@ def _fit(spec: TrainSpec, part: Part) -> RunOutcome | TrainingFailedError:
 
 def _trainer(spec: TrainSpec, part: Part, *, folder: Path) -> TorchTrainer:
     memory = {} if spec.memory is None else {"memory": spec.memory}
-    held = {"CPU": spec.cpus, **memory}
+    device = spec.device.resource
+    held = {"CPU": spec.cpus, **memory} | ({} if device is None else {device: 1})
     return TorchTrainer(
         take_part,
         train_loop_config={"part": part},
-        torch_config=NamedInterfaces(backend=BACKENDS["cpu"], timeout_s=_WEEK),
-        scaling_config=ScalingConfig(num_workers=spec.workers, resources_per_worker=held),
+        torch_config=NamedInterfaces(device=spec.device, timeout_s=_WEEK),
+        scaling_config=ScalingConfig(
+            num_workers=spec.workers, use_gpu=device == "GPU", resources_per_worker=held
+        ),
         run_config=RunConfig(
             name=f"{part.job}-{part.attempt}",
             storage_path=str(folder),
@@ -213,7 +214,14 @@ def take_part(config: Mapping[str, Part]) -> RunOutcome:
             _heed_stop(part.switchboard, stop)
         group = Group(rank, distributed.get_world_size(), node, TorchLine())
         try:
-            return train(run, artifacts, attempt=part.attempt, stop=stop, group=group)
+            return train(
+                run,
+                artifacts,
+                attempt=part.attempt,
+                stop=stop,
+                group=group,
+                device_index=get_device().index or 0,
+            )
         except (OutOfStepError, PeerLostError):
             time.sleep(_LAST_WORDS)
             raise

@@ -33,10 +33,12 @@ BROKEN = "broken"
 """In the run of this name, the last rank finds another training file than the first."""
 
 
-def take_part(rank: int, size: int, folders: Sequence[Path], meeting: Path) -> None:
+def take_part(
+    rank: int, size: int, folders: Sequence[Path], meeting: Path, *, backend: str = "gloo"
+) -> None:
     """Train the runs of all `folders`, one after another, as rank `rank` of `size`."""
     distributed.init_process_group(
-        "gloo", init_method=f"file://{meeting}", rank=rank, world_size=size
+        backend, init_method=f"file://{meeting}", rank=rank, world_size=size
     )
     group, last = Group(rank, size, f"node-{rank}", TorchLine()), rank == size - 1
     measure = Supervised.measure
@@ -58,6 +60,12 @@ def take_part(rank: int, size: int, folders: Sequence[Path], meeting: Path) -> N
         attempt = 2 if folder.name == RESUMED else 1
         train(run, artifacts, attempt=attempt, stop=StopFlag(), group=group)
     distributed.destroy_process_group()
+
+
+def train_run(folder: Path) -> None:
+    """Train the run of `folder` in this process alone."""
+    artifacts = LocalArtifacts(folder)
+    train(RunDirectory(artifacts, JOB), artifacts, attempt=1, stop=StopFlag())
 
 
 class _Full(LocalArtifacts):

@@ -166,7 +166,7 @@ def assert_ends_undisturbed(bench: Bench, attempt: Attempt, undisturbed: Bench) 
 def test_a_killed_worker_is_named_and_the_next_attempt_ends_as_if_nothing_had_happened(
     head: LocalRay, new_bench: Callable[..., Bench], undisturbed: Bench
 ) -> None:
-    # The first rank, which writes; tests/e2e/test_workers.py kills the second.
+    # The first rank, which writes; tests/e2e/test_devices.py kills the second.
     bench = new_bench("killed")
     attempt = Attempt(head, bench)
     attempt.await_step(45)

@@ -32,7 +32,7 @@ from tunesmith.domain.ids import new_checkpoint_id, new_file_id
 from tunesmith.domain.jobs import Job, JobChange, JobStatus
 from tunesmith.domain.models import CatalogueEntry, FolderSource, TunedModel
 from tunesmith.domain.projects import DEFAULT_PROJECT
-from tunesmith.domain.spec import ResolvedHyperparameters
+from tunesmith.domain.resolved import ResolvedHyperparameters
 from tunesmith.store.sql import SqlStore
 from unit.api.live import JOBS, Live
 

@@ -11,7 +11,7 @@ import pytest
 from merging import merged
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.jobs import JobChange, JobError, JobStatus
-from tunesmith.domain.spec import ResolvedHyperparameters
+from tunesmith.domain.resolved import ResolvedHyperparameters
 
 Create = Callable[..., Any]
 

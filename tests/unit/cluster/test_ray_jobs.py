@@ -75,6 +75,22 @@ def test_a_submission_becomes_a_shell_line_that_runs_the_clusters_python_in_the_
     assert sent == {"submission_id": "ftjob-1-1", "entrypoint_num_cpus": 2.0}
 
 
+@pytest.mark.parametrize(
+    ("device", "held"),
+    [
+        ("GPU", {"entrypoint_num_gpus": 1}),
+        ("HPU", {"entrypoint_resources": {"HPU": 1}}),
+    ],
+)
+def test_a_device_is_held_by_the_name_that_ray_has_for_it(
+    dashboard: Dashboard, ray: RayJobs, device: str, held: dict[str, object]
+) -> None:
+    dashboard.answers["POST", "/api/jobs/"] = (200, "{}")
+    ray.submit(JOB.model_copy(update={"device": device}))
+    [(_, _, sent)] = dashboard.requests
+    assert held.items() <= sent.items()
+
+
 def test_a_driver_holds_no_processors_since_its_workers_do(
     dashboard: Dashboard, ray: RayJobs
 ) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tunesmith.domain.devices import Device
 from tunesmith.domain.errors import InvalidRequestError
 from tunesmith.domain.ids import new_file_id
 from tunesmith.domain.spec import JobRequest, LoraSpec, Optimizer, Policy, Precision
@@ -209,7 +210,6 @@ def test_a_key_without_effect_in_this_task_is_accepted(body: dict[str, Any]) -> 
         ("Dataset", "data_preprocess_type", "x"),
         ("Dataset", "max_eval_samples", 3),
         ("Training", "optimizer", "sgd"),
-        ("Training", "device", "hpu"),
         ("Training", "accelerate_mode", "FSDP"),
         ("Training", "mixed_precision", "fp16"),
         ("Training", "deepspeed_config_file", "x.json"),
@@ -340,3 +340,30 @@ def test_the_dialect_is_told_by_opeas_sections_or_a_file_name(
     body: dict[str, Any], opea: bool
 ) -> None:
     assert isinstance(read_create({"model": "m"} | body), OpeaCreateJob) is opea
+
+
+@pytest.mark.parametrize(
+    ("training", "device"),
+    [
+        ({}, Device.XPU),
+        ({"device": "cpu"}, Device.CPU),
+        ({"device": "HPU"}, Device.HPU),
+        ({"device": "hpu", "resources_per_worker": {"HPU": 1}}, Device.HPU),
+        ({"device": "gpu"}, Device.CUDA),
+        ({"device": "cuda", "resources_per_worker": {"GPU": 1}}, Device.CUDA),
+    ],
+)
+def test_what_is_trained_on_is_the_services_own_where_the_request_does_not_say_it(
+    training: dict[str, Any], device: Device
+) -> None:
+    wanted = read_shape(OpeaCreateJob, MINIMAL | {"Training": training})
+
+    assert wanted.to_request(device=Device.XPU).device is device
+
+
+@pytest.mark.parametrize(("device", "name"), [("cpu", "HPU"), ("hpu", "GPU"), ("gpu", "HPU")])
+def test_workers_have_no_devices_of_another_kind_than_they_train_on(device: str, name: str) -> None:
+    error = refusal({"Training": {"device": device, "resources_per_worker": {name: 1}}})
+
+    assert error.param == f"Training.resources_per_worker.{name}"
+    assert f"Set 'Training.device' to '{name.lower()}'" in error.message

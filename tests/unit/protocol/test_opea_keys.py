@@ -41,6 +41,7 @@ HONOURED: dict[str, object] = {
     "Training.mixed_precision": "bf16",
     "Training.gradient_accumulation_steps": 4,
     "Training.num_training_workers": 2,
+    "Training.device": "hpu",
     "Training.resources_per_worker.CPU": 2,
 }
 """Keys that change what is asked for, with a value that does."""
@@ -79,9 +80,8 @@ REFUSED: dict[str, object] = {
     "Dataset.data_preprocess_type": "x",
     "Dataset.max_eval_samples": 3,
     "Training.optimizer": "sgd",
-    "Training.device": "gpu",
-    "Training.resources_per_worker.GPU": 1,
-    "Training.resources_per_worker.HPU": 1,
+    "Training.resources_per_worker.GPU": 2,
+    "Training.resources_per_worker.HPU": 2,
     "Training.accelerate_mode": "FSDP",
     "Training.deepspeed_config_file": "x",
 }

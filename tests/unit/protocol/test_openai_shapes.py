@@ -14,7 +14,8 @@ from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.files import File, Purpose
 from tunesmith.domain.ids import Dialect
 from tunesmith.domain.jobs import Job, JobError, JobStatus
-from tunesmith.domain.spec import JobRequest, ResolvedHyperparameters
+from tunesmith.domain.resolved import ResolvedHyperparameters
+from tunesmith.domain.spec import JobRequest
 from tunesmith.domain.values import Page
 from tunesmith.protocol.events import EventList
 from tunesmith.protocol.files import FileList, FileObject, FilePurpose

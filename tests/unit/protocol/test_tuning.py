@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tunesmith.domain.devices import Device
 from tunesmith.domain.errors import InvalidRequestError
 from tunesmith.domain.ids import Dialect
 from tunesmith.domain.jobs import Job, JobStatus
+from tunesmith.domain.resolved import ResolvedHyperparameters, ResolvedTuning
 from tunesmith.domain.spec import (
     EarlyStopping,
     JobRequest,
@@ -20,8 +22,6 @@ from tunesmith.domain.spec import (
     Policy,
     Precision,
     RankingSpec,
-    ResolvedHyperparameters,
-    ResolvedTuning,
     WholeLayer,
 )
 from tunesmith.protocol.jobs import CreateJob, JobObject
@@ -107,12 +107,23 @@ HELD_OUT = {"held_out_percent": 10}
         ({"workers": 2}, {"workers": 2}),
         ({"workers": 4, "min_workers": 2}, {"workers": 4, "min_workers": 2}),
         ({"device": "cpu", "workers": 1, "packing": False}, {}),
+        ({"device": "hpu"}, {"device": Device.HPU}),
+        ({"device": None}, {}),
     ],
 )
 def test_an_option_is_honoured_and_changes_nothing_else(
     tuning: dict[str, Any], changed: dict[str, Any]
 ) -> None:
     assert create(tuning) == JobRequest().model_copy(update=changed)
+
+
+def test_what_is_trained_on_is_the_services_own_where_the_request_does_not_say_it() -> None:
+    body = {"model": "m", "training_file": "file-1"}
+    left_open = read_shape(CreateJob, body).to_request(device=Device.CUDA)
+    asked = read_shape(CreateJob, body | {"tuning": {"device": "hpu"}})
+
+    assert left_open.device is Device.CUDA
+    assert asked.to_request(device=Device.CUDA).device is Device.HPU
 
 
 @pytest.mark.parametrize(
@@ -149,7 +160,7 @@ def test_an_option_is_honoured_and_changes_nothing_else(
         ({"bad_rows_share": 0.5}, "bad_rows_share", "'tuning.bad_rows'"),
         ({"early_stopping": {}}, "early_stopping", "needs held-out examples"),
         ({"evaluate_every": 3}, "evaluate_every", "needs held-out examples"),
-        ({"device": "cuda"}, "device", "on 'cpu' only"),
+        ({"device": "tpu"}, "device", "'cpu', 'cuda', 'hpu' or 'xpu'"),
         ({"workers": 0}, "workers", "at least 1"),
         ({"workers": 257}, "workers", "at most 256"),
         ({"workers": 2, "min_workers": 3}, "min_workers", "more than 'tuning.workers', which is 2"),

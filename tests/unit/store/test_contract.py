@@ -18,7 +18,7 @@ from tunesmith.domain.events import EventLevel
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.files import Purpose
 from tunesmith.domain.jobs import JobChange, JobError, JobStatus
-from tunesmith.domain.spec import ResolvedHyperparameters
+from tunesmith.domain.resolved import ResolvedHyperparameters
 from tunesmith.domain.values import Page
 from tunesmith.store.protocol import Store
 

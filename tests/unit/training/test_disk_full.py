@@ -17,7 +17,7 @@ import torch
 from tunesmith.artifacts.local import LocalArtifacts
 from tunesmith.domain.failures import EXIT_DISK_FULL, FailureCode
 from tunesmith.training.failures import explain
-from tunesmith.training.telemetry import RunLog
+from tunesmith.training.run_log import RunLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,7 @@ import pytest
 from tunesmith.artifacts.logs import LogFile
 from tunesmith.artifacts.memory import MemoryArtifacts
 from tunesmith.artifacts.runs import RunDirectory
-from tunesmith.training.telemetry import RunLog
+from tunesmith.training.run_log import RunLog
 
 JOB = "ftjob-1"
 

@@ -39,6 +39,16 @@ def wait_for(seen: Callable[[], bool], *, seconds: float = 60.0) -> None:
         time.sleep(0.02)
 
 
+def test_a_stop_is_waited_for_before_any_library_has_threads_that_it_would_kill() -> None:
+    code = "import tunesmith.training.__main__, os; print(len(os.listdir('/proc/self/task')))"
+    threads = {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}
+    found = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | threads, capture_output=True, check=True
+    )
+
+    assert int(found.stdout) == 1
+
+
 def test_a_stop_in_mid_run_saves_the_last_whole_step_within_seconds(
     bench: Bench, rows: Callable[[int], Rows]
 ) -> None:
