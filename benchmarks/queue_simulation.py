@@ -10,7 +10,9 @@ Ends with one line of JSON:
   is wanted of each. There are two at each simulated minute.
 - `memory_growth_mb`: what the process holds at the end less what it holds after the first hour.
 - `ended`, `starved`: jobs that have succeeded, and those that have not begun within the day.
-- `promises_broken`: jobs that, once first in line, began later than they were told then.
+- `promises_broken`: jobs that were first in line until they began, and began later than they were
+  told at first. A turn may pass to another project, whose share is due: such a promise is void.
+  Jobs that die and come back break promises, which count on the ends that are told.
 """
 
 from __future__ import annotations
@@ -168,6 +170,8 @@ class Simulation:
         for job_id, promised in list(self._promised.items()):
             if job_id not in waiting:
                 self.broken += self._clock.now() > promised + 2 * TICK
+                del self._promised[job_id]
+            elif self._store.waits([job_id])[job_id].position > 1:
                 del self._promised[job_id]
         if self._clock.now() % (5 * TICK) < TICK:
             for wait in self._store.all_waits()[:1]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from tunesmith.cluster.protocol import Node
-from tunesmith.domain.devices import Device
+from tunesmith.domain.devices import DEVICES, Device
 from tunesmith.domain.spec import JobRequest
 
 
@@ -68,7 +68,10 @@ class PlacesOnDevice:
         self._nodes = {size: count for size, count in sizes.items() if size.most_workers}
         self.largest = max((size.cpus for size in self._nodes), default=0)
         """Processors of the largest node that has the device."""
-        self._part = max((size.part for size in self._nodes), default=0)
+        own = [size for size in self._nodes if not size.other_devices]
+        parts = [size.part for size in own or self._nodes]
+        # Of unlike nodes, none is to have devices left over that nobody has processors for.
+        self._part = (max if device.resource is None else min)(parts, default=0)
 
     def count(self, cpus: int) -> int:
         """Return how many workers of `cpus` processors, at least 1, find a place."""
@@ -79,7 +82,8 @@ class PlacesOnDevice:
     def most_cpus(self, workers: int) -> int:
         """Return the most processors that each of `workers` can have, perhaps 0.
 
-        No worker gets those of a node beside whose devices others could train.
+        They are those of nodes without devices, where there are any; on devices, those that there
+        are for each of them.
         """
         return next((n for n in range(self._part, 0, -1) if self.count(n) >= workers), 0)
 
@@ -92,11 +96,13 @@ class _Size(NamedTuple):
     """For how many of them it has devices."""
     part: int
     """Processors that each has if they are divided by its devices."""
+    other_devices: bool
+    """Whether it has devices of which these workers use none."""
 
 
 def _size(node: Node, device: Device) -> _Size:
     cpus = int(node.cpus)
     if device.resource is None:
-        return _Size(cpus, cpus, cpus)
+        return _Size(cpus, cpus, cpus, any(node.total.get(name) for name in DEVICES))
     devices = int(node.total.get(device.resource, 0.0))
-    return _Size(cpus, devices, max(cpus // max(devices, 1), min(cpus, 1)))
+    return _Size(cpus, devices, max(cpus // max(devices, 1), min(cpus, 1)), other_devices=False)

@@ -10,7 +10,7 @@ from typing import Self
 
 from tunesmith.cluster.protocol import CPU, MEMORY, Amounts, Node
 from tunesmith.controller.places import Grant, Places
-from tunesmith.domain.devices import Device
+from tunesmith.domain.devices import DEVICES
 from tunesmith.domain.jobs import Job
 from tunesmith.domain.spec import JobRequest
 
@@ -179,13 +179,10 @@ _Kind = tuple[tuple[str, float], ...]
 """How much is free of each resource, in the order of their names: one value for nodes alike."""
 
 
-_DEVICES = tuple(sorted({device.resource for device in Device if device.resource is not None}))
-
-
 def _idle_devices(free: Amounts, demand: Demand) -> float:
     """Return how many devices of a node with so much `free` a worker of `demand` has no use for."""
     wanted = {name for name, _ in demand.worker}
-    return sum(free.get(name, 0.0) for name in _DEVICES if name not in wanted)
+    return sum(free.get(name, 0.0) for name in DEVICES if name not in wanted)
 
 
 def _kind(free: Amounts) -> _Kind:

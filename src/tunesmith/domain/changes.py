@@ -15,6 +15,7 @@
 | early stopping | none |
 | processors | all of the largest node |
 | workers, more than find a place | 1, and no fewest |
+| a device that is not there | processors |
 
 Where no change helps there is none.
 """

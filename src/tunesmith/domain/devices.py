@@ -27,3 +27,6 @@ class Device(StrEnum):
 
 
 _RESOURCES = {Device.CPU: None, Device.CUDA: "GPU", Device.HPU: "HPU", Device.XPU: "GPU"}
+
+DEVICES = tuple(sorted({name for name in _RESOURCES.values() if name is not None}))
+"""Ray's names of all devices that are no processors."""

@@ -46,7 +46,8 @@ class Measurement(Value):
     """What a run found that took two steps on its longest examples, and one on any."""
 
     peak_memory: int
-    """Bytes that the training process held at most, the model's loading included."""
+    """Bytes that the training process held at most, the model's loading included; on another device
+    than processors, those that tensors took there."""
     startup_seconds: float
     """From the start of the run to its first step: the model is loaded and the data read."""
     longest_step_seconds: float

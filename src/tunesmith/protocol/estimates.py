@@ -39,7 +39,8 @@ class EstimateObject(Wire):
     fits: bool | None
     """Whether the job fits into the memory of its node; null while, or where, it is not known."""
     peak_memory_bytes: int | None
-    """Most memory that the training process held, on a batch of the longest examples."""
+    """Most memory that the training process held, on a batch of the longest examples; on another
+    device than processors, what tensors took there."""
     seconds_per_step: float | None
     """A step on a batch of the average number of tokens."""
     longest_step_seconds: float | None

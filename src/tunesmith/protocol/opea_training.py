@@ -131,9 +131,8 @@ class TrainingSection(Wire):
         Raises `InvalidRequestError` where workers are to have devices of another kind.
         """
         device = _DEVICES[self.device] if "device" in self.model_fields_set else default
-        for kind in (Device.CUDA, Device.HPU):
-            name = str(kind.resource)
-            if device is not kind and getattr(self.resources_per_worker, name):
+        for name in ("GPU", "HPU"):
+            if device.resource != name and getattr(self.resources_per_worker, name):
                 raise InvalidRequestError(
                     f"'Training.resources_per_worker.{name}' is 1, but the job is trained on "
                     f"'{device}'. Set 'Training.device' to '{name.lower()}', or leave it out.",

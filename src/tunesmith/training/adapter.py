@@ -118,13 +118,16 @@ def load_model(
     precision: Precision,
     padded: bool,
     place: Place = PROCESSOR,
+    moved: bool = True,
 ) -> PeftModel | PreTrainedModel:
     """Load `base` to `place` as the kind of model that the method tunes, started from the seed.
 
     With an adapter, it is frozen in `precision`, or quantized, and the adapter is fp32. Where whole
     modules are trained (all, a reranker's new head, or embeddings and head in `padded` texts), all
     weights are fp32, and in `bf16` rounded for each product alone; for packed texts, `pack` makes
-    what is trained fp32. Raises `RunFailedError` where the model cannot be loaded.
+    what is trained fp32. Without `moved`, it stays on the processor for now.
+
+    Raises `RunFailedError` where the model cannot be loaded.
     """
     whole = spec.lora is None or spec.method is Method.RERANK
     whole = whole or (padded and spec.lora is not None and bool(spec.lora.also_train))
@@ -142,11 +145,20 @@ def load_model(
         model = _with_adapter(model, spec.lora, spec=spec)
         model.peft_config["default"].base_model_name_or_path = base.reference
         model.peft_config["default"].revision = base.revision
-    if spec.lora is None or not spec.lora.quantized:
-        # Drawn on the processor, an adapter begins the same on any device.
-        model.to(place.name)
+    if moved and (spec.lora is None or not spec.lora.quantized):
+        _move(model, place)
     model.train()
     return model
+
+
+def _move(model: PeftModel | PreTrainedModel, place: Place) -> None:
+    """Move `model` to `place`. Drawn on the processor, an adapter begins the same on any."""
+    inner = model.get_base_model() if isinstance(model, PeftModel) else model
+    tied = is_tied(inner)
+    model.to(place.name)
+    if tied and not is_tied(inner):
+        # On Gaudi each use of a weight is moved for itself.
+        inner.tie_weights()
 
 
 def leave_out_dropout(frozen: torch.nn.Module) -> None:

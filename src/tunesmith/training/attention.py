@@ -129,25 +129,28 @@ class Layout:
             self._masks[window] = [_mask(*block, window=window) for block in blocks(self.longest)]
         return self._masks[window]
 
-    def visible(self, *, causal: bool, window: int | None) -> torch.Tensor:
-        """Return whether each token sees each other one, (1, 1, tokens, tokens), bool.
+    def mask(self, *, causal: bool, window: int | None) -> torch.Tensor:
+        """Return what is added to each token's scores, (1, 1, tokens, tokens): 0, -inf if hidden.
 
         A token sees those of its own text: with `causal` none behind itself, and with a `window` no
         more than so many of them.
         """
-        known = self._visible.get((causal, window))
+        known = self._whole_masks.get((causal, window))
         if known is None:
-            apart = self.positions[:, None] - self.positions
-            known = self.texts[:, None] == self.texts
+            positions = self.positions.int()
+            apart = positions[:, None] - positions
+            hidden = self.texts[:, None] != self.texts
             if causal:
-                known &= apart >= 0
+                hidden |= apart < 0
             if window is not None:
-                known &= apart < window if causal else apart.abs() < window
-            known = self._visible[causal, window] = known[None, None]
+                hidden |= (apart if causal else apart.abs()) >= window
+            known = torch.zeros(hidden.shape, dtype=self.dtype, device=hidden.device)
+            known = known.masked_fill_(hidden, -torch.inf)[None, None]
+            self._whole_masks[causal, window] = known
         return known
 
     @cached_property
-    def _visible(self) -> dict[tuple[bool, int | None], torch.Tensor]:
+    def _whole_masks(self) -> dict[tuple[bool, int | None], torch.Tensor]:
         return {}
 
     @cached_property

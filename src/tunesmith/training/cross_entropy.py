@@ -13,19 +13,19 @@ from typing import Any
 import torch
 from torch import nn
 
-_AT_ONCE = 256
-"""Tokens whose logits are made together; fewer, and the head's product would be slower."""
-_LOGITS = 2**24
-"""Logits that are in memory together, where that is fewer: 34 MB in bf16."""
-_IN_FP32 = 2**21
-"""Of these, how many are worked on together, 8 MB: what stays in the processor's cache."""
+from tunesmith.training.pieces import CACHED, Pieces
 
 
 class Head:
     """The layer that makes logits of states, frozen or trained."""
 
     def __init__(
-        self, weight: nn.Parameter, bias: nn.Parameter | None, *, dtype: torch.dtype
+        self,
+        weight: nn.Parameter,
+        bias: nn.Parameter | None,
+        *,
+        dtype: torch.dtype,
+        pieces: Pieces = CACHED,
     ) -> None:
         """Multiply by `weight`, (vocabulary, width), in `dtype`; what is trained is fp32.
 
@@ -41,9 +41,9 @@ class Head:
         self.bias = None if bias is None else bias.data.float()
         """(vocabulary,), fp32; `None` for none."""
         words = len(self.weight)
-        self.at_once = min(_AT_ONCE, max(_LOGITS // words, 1))
+        self.at_once = min(pieces.tokens, max(pieces.logits // words, 1))
         """Tokens whose logits are made together."""
-        self._few = min(self.at_once, max(_IN_FP32 // words, 1))
+        self._few = min(self.at_once, max(pieces.in_fp32 // words, 1))
         self._made = self.weight.new_empty(self.at_once, words)
         self._kept = self.weight.new_empty(self._few, words, dtype=torch.float32)
 

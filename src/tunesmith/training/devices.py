@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.utils import deterministic
 
 from tunesmith.domain.devices import Device
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.spec import Precision
 from tunesmith.training.failures import RunFailedError
+from tunesmith.training.pieces import CACHED, LARGE, Pieces
 
 _SHORTEST = 256
 """Tokens that the shortest row has on a device that compiles each shape anew."""
@@ -37,6 +39,8 @@ class Rules:
     most_tokens: int | None = 4096
     """Most tokens that go through the model at once; `None` means the usual number, which suits
     the caches of processors."""
+    pieces: Pieces = LARGE
+    """How much is worked on at once."""
     fixed_shapes: bool = False
     """Whether each new shape of a tensor is compiled anew, so that there may be but a few."""
 
@@ -50,7 +54,7 @@ class Rules:
 RULES = {
     each.device: each
     for each in (
-        Rules(Device.CPU, "gloo", most_tokens=None),
+        Rules(Device.CPU, "gloo", most_tokens=None, pieces=CACHED),
         Rules(Device.CUDA, "cpu:gloo,cuda:nccl"),
         Rules(
             Device.HPU,
@@ -106,9 +110,16 @@ class Place:
             importlib.import_module("habana_frameworks.torch.core").mark_step()
 
     def forget(self) -> None:
-        """Give back memory that is kept in case it is wanted again."""
-        if not self.is_cpu:
+        """Give back memory that is kept in case it is wanted again, where that can be told."""
+        if not self.is_cpu and hasattr(torch.get_device_module(self.name), "empty_cache"):
             self._own("empty_cache")
+
+    def seed(self, seed: int) -> None:
+        """Let all generators that dropout draws from begin at `seed`."""
+        torch.manual_seed(seed)
+        # Torch itself passes over those of Gaudi.
+        if self.rules.device is Device.HPU:
+            self._own("manual_seed_all", seed)
 
     def random_state(self) -> list[torch.Tensor]:
         """Return the state of the generators that dropout draws from."""
@@ -149,8 +160,8 @@ PROCESSOR = Place(RULES[Device.CPU], torch.device("cpu"))
 def find(device: Device, *, index: int = 0, workers: int = 1) -> Place:
     """Return the place of this process on `device`, the one of its node that Ray gave it.
 
-    `index` is that of those that it sees. Raises `RunFailedError` with the code
-    `resources_unavailable` where torch sees none.
+    `index` is that of those that it sees, where it sees several. Raises `RunFailedError` with the
+    code `resources_unavailable` where torch sees none.
     """
     if device is Device.CPU:
         return PROCESSOR
@@ -159,17 +170,20 @@ def find(device: Device, *, index: int = 0, workers: int = 1) -> Place:
         rules.prepare(workers=workers)
     except ImportError as error:
         raise _absent(device, f"{error}. Install what the device needs on the node") from error
-    place = Place(rules, torch.device(device, index))
     try:
-        own = torch.get_device_module(place.name)
+        own = torch.get_device_module(torch.device(device))
         if not own.is_available():
             raise _absent(device, "torch sees none. Install the build of torch for it on the node")
+        # Ray shows some kinds of workers their own one alone.
+        place = Place(rules, torch.device(device, 0 if own.device_count() == 1 else index))
         own.set_device(place.name)
     except (RuntimeError, AttributeError) as error:
         raise _absent(device, f"{error}. Look at the node's driver") from error
     if device is Device.CUDA:
-        # The same spec makes the same adapter: what has no such way is told by torch, and done.
+        # So that the same spec makes the same adapter as far as it can: where torch has no such way
+        # for an operation, it says so and does it all the same.
         torch.use_deterministic_algorithms(mode=True, warn_only=True)
+        deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return place
 
 
@@ -179,4 +193,5 @@ def _absent(device: Device, why: str) -> RunFailedError:
         f"The node that Ray gave the job cannot train on '{device}': {why}, or choose another "
         "device.",
         param="device",
+        change={"device": Device.CPU.value},
     )

@@ -17,6 +17,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from tunesmith.training.attention import Layout
 from tunesmith.training.devices import PROCESSOR, Place
 from tunesmith.training.examples import MICRO_BATCH_TOKENS
+from tunesmith.training.failures import is_memory
 from tunesmith.training.masked_attention import MASKED_ATTENTION
 from tunesmith.training.network import Network
 from tunesmith.training.packed import NotPackableError, check_same, probe
@@ -54,6 +55,8 @@ def pack_encoder(
         found = network.hidden_states(texts.together)
     # Whatever a model's own code raises when it is asked for what it does not know.
     except Exception as error:
+        if is_memory(error):
+            raise
         raise NotPackableError(f"its code does not take packed texts ({error})") from error
     check_same(found, wanted, dtype=dtype)
     model.train(training)

@@ -39,6 +39,10 @@ class RunFailedError(TunesmithError):
         """What the client is told."""
 
 
+_NO_MEMORY = ("can't allocate memory", "out of memory", "devmem allocation failed")
+"""Words by which the allocators of the processor and of devices say that there was no more."""
+
+
 def explain(error: Exception) -> JobError:
     """Return what the client is told of `error`; a traceback is for the log alone."""
     if isinstance(error, RunFailedError):
@@ -78,6 +82,6 @@ def is_memory(error: BaseException) -> bool:
     """Tell whether `error` says that there was no more memory."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    # The allocators of the processor and of some devices raise a plain RuntimeError.
+    # Some allocators raise a plain RuntimeError.
     words = str(error).lower()
-    return any(each in words for each in ("can't allocate memory", "out of memory"))
+    return any(each in words for each in _NO_MEMORY)

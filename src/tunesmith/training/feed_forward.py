@@ -17,19 +17,19 @@ from torch import nn
 from tunesmith.training.products import SharedProduct
 from tunesmith.training.room import Use, room
 
-_AT_ONCE = 2**19
-"""Numbers that are worked on together, 2 MB; some of their like stand beside them."""
 _SAMPLE = 4
 """Tokens on which a block is compared with what takes its place."""
 _SAME = 0.01
 """Largest difference of both, relative: in bf16, what lies between may be rounded otherwise."""
 
 
-def replace_feed_forwards(model: nn.Module, products: Sequence[SharedProduct]) -> None:
+def replace_feed_forwards(
+    model: nn.Module, products: Sequence[SharedProduct], *, at_once: int
+) -> None:
     """Let each module of `model` that is a feed-forward block, and nothing else, be computed here.
 
     Such a block has two of the `products` and an activation. Whether it is one is told by what it
-    makes of a sample.
+    makes of a sample. `at_once` numbers are worked on together; some of their like stand beside.
     """
     shared_by = {id(part.called): shared for shared in products for part in shared.parts}
     for module in model.modules():
@@ -40,7 +40,7 @@ def replace_feed_forwards(model: nn.Module, products: Sequence[SharedProduct]) -
         if len(found) == 2 and all(id(part.called) in known for one in found for part in one.parts):
             first, last = found
             others = [one for one in children if id(one) not in shared_by]
-            _replace(module, [FeedForward(first, last, each) for each in others])
+            _replace(module, [FeedForward(first, last, each, at_once) for each in others])
 
 
 def _replace(module: nn.Module, candidates: Sequence[FeedForward]) -> None:
@@ -63,6 +63,9 @@ class FeedForward:
     """What makes the output."""
     activation: Callable[[torch.Tensor], torch.Tensor]
     """What is taken of each number between both, or of the gate's."""
+
+    at_once: int
+    """Numbers that are worked on together."""
 
     def __call__(self, states: torch.Tensor) -> torch.Tensor:
         """Return what the block makes of `states`, (..., width): the same shape, fp32."""
@@ -94,7 +97,7 @@ class FeedForward:
 
     def some(self, tokens: int) -> Iterator[slice]:
         """Yield slices of so many tokens, those that are worked on together."""
-        step = max(_AT_ONCE // self.first.outputs, 1)
+        step = max(self.at_once // self.first.outputs, 1)
         for begin in range(0, tokens, step):
             yield slice(begin, min(begin + step, tokens))
 

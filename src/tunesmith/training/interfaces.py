@@ -35,6 +35,10 @@ class NamedInterfaces(TorchConfig):  # type: ignore[misc]  # Ray has no types
         return _Backend
 
 
+_LISTENERS = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "HCCL_SOCKET_IFNAME")
+"""The variables by which those that connect workers are told the interface."""
+
+
 class _Backend(TorchConfig().backend_cls):  # type: ignore[misc]  # Ray has no types
     def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
         worker_group.execute(_name_interface)
@@ -46,7 +50,8 @@ def _name_interface() -> None:
     # By itself gloo asks for the address of the node's name, which many systems say is 127.0.1.1.
     found = interface_of(ray.util.get_node_ip_address(), psutil.net_if_addrs())
     if found is not None:
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", found)
+        for name in _LISTENERS:
+            os.environ.setdefault(name, found)
 
 
 def _prepare(device: Device) -> None:

@@ -311,12 +311,13 @@ def _accumulate(course: Course, step: int, *, batches: Division) -> Score:
     learner, spec, rank = course.learner, course.spec, course.group.rank
     loss, correct = 0.0, 0
     further: dict[str, float] = {}
-    torch.manual_seed(seed_of_step(step, seed=spec.seed))
+    place = learner.network.place
+    place.seed(seed_of_step(step, seed=spec.seed))
     objective = for_batch(course.objective, learner.network, batches=batches.of_all())
     count = sum(objective.count(batch) for batch in batches.of_all())
     if rank:
         # What is looked at by all ranks is the same in all; what dropout leaves out of shares, not.
-        torch.manual_seed(seed_of_step(step, seed=spec.seed, rank=rank))
+        place.seed(seed_of_step(step, seed=spec.seed, rank=rank))
     for batch in batches:
         measured = objective.measure(learner.network, batch)
         loss += measured.loss.item() / count
@@ -324,7 +325,7 @@ def _accumulate(course: Course, step: int, *, batches: Division) -> Score:
         for name, total in measured.further.items():
             further[name] = further.get(name, 0.0) + total / count
         torch.autograd.backward(measured.loss / count)
-        learner.network.place.mark_step()
+        place.mark_step()
     return Score(loss, correct / count, further)
 
 

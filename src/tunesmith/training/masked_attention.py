@@ -40,15 +40,20 @@ def attend(  # noqa: PLR0913, PLR0917  transformers decides what attention is gi
     if attention_mask is not None or softcap:
         raise ValueError("Attention of packed texts knows no other mask and no soft cap.")
     causal = getattr(module, "is_causal", True)
+    # Kernels that take a mask want as many heads of each.
+    groups = query.shape[1] // key.shape[1]
+    key, value = (states.repeat_interleave(groups, dim=1) for states in (key, value))
     query, key, value = (states.to(layout.dtype) for states in (query, key, value))
+    # What fills the row up stands behind its texts, so that one alone needs no mask.
+    plain = causal and len(layout.lengths) == 1 and sliding_window is None
     attended = functional.scaled_dot_product_attention(
         query,
         key,
         value,
-        attn_mask=layout.visible(causal=causal, window=sliding_window),
+        attn_mask=None if plain else layout.mask(causal=causal, window=sliding_window),
         dropout_p=dropout,
+        is_causal=plain,
         scale=scaling,
-        enable_gqa=query.shape[1] != key.shape[1],
     )
     return attended.transpose(1, 2).float(), None
 

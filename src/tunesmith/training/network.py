@@ -8,6 +8,7 @@ is a row, which every model takes.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -67,7 +68,9 @@ class Network:
         # Sequence classifiers that are decoders find a text's last token by it.
         self._padding: int = getattr(getattr(inner, "config", None), "pad_token_id", None) or 0
         self._backbone = getattr(inner, getattr(inner, "base_model_prefix", ""), inner)
-        self._head = None if packed is None else _head(inner, packed)
+        self._head = None if packed is None else _head(inner, packed, place=place)
+        config = getattr(inner, "config", None)
+        self._context: int = getattr(config, "max_position_embeddings", None) or sys.maxsize
 
     def forget(self) -> None:
         """Give back what a pass that broke off has left in the model."""
@@ -105,26 +108,30 @@ class Network:
             states = self.hidden_states(batch)[self._sent(places - 1)]
             losses, foreseen = token_losses(states, self._head, wanted=self._sent(wanted))
             return losses.cpu(), foreseen.cpu()
-        logits = self.logits(batch, places - 1).float()
+        logits, wanted = self._logits(batch, places - 1).float(), self._sent(wanted)
         foreseen = logits.detach().argmax(dim=-1) == wanted
-        return functional.cross_entropy(logits, wanted, reduction="none"), foreseen
+        return functional.cross_entropy(logits, wanted, reduction="none").cpu(), foreseen.cpu()
 
     def logits(self, batch: MicroBatch, places: torch.Tensor) -> torch.Tensor:
         """Return the logits at `places` of `batch`, (places, vocabulary), with their gradient.
 
         `places`, (places,), int64, are numbers of tokens.
         """
+        return self._logits(batch, places).cpu()
+
+    def _logits(self, batch: MicroBatch, places: torch.Tensor) -> torch.Tensor:
+        """Do as `logits`, and leave them where the model is."""
         if self._head is not None:
-            return self._head.logits(self.hidden_states(batch)[self._sent(places)]).cpu()
+            return self._head.logits(self.hidden_states(batch)[self._sent(places)])
         rows, columns = batch.texts[places], batch.positions[places]
         inputs = self._padded(batch)
         rows = self._sent(rows)
         if not self._keeps_logits or self.place.rules.fixed_shapes:
             logits: torch.Tensor = self.model(**inputs, use_cache=False).logits
-            return logits[rows, self._sent(columns)].cpu()
+            return logits[rows, self._sent(columns)]
         kept, among = torch.unique(columns, return_inverse=True)
         logits = self.model(**inputs, use_cache=False, logits_to_keep=self._sent(kept)).logits
-        return logits[rows, self._sent(among)].cpu()
+        return logits[rows, self._sent(among)]
 
     def scores(self, batch: MicroBatch) -> torch.Tensor:
         """Return the one output of a sequence classifier for each text, (texts,)."""
@@ -176,7 +183,7 @@ class Network:
         texts = len(batch.lengths)
         lacking = self.place.row(texts) - texts
         longest = max(batch.lengths)
-        more = (0, self.place.row(longest) - longest)
+        more = (0, max(min(self.place.row(longest), self._context), longest) - longest)
 
         def laid(tokens: torch.Tensor, value: int = 0) -> torch.Tensor:
             rows = [*torch.split(tokens, list(batch.lengths)), *[tokens[:1]] * lacking]
@@ -196,8 +203,9 @@ class Network:
         return tensor.to(self.place.name)
 
 
-def _head(inner: PreTrainedModel, dtype: torch.dtype) -> Head | None:
+def _head(inner: PreTrainedModel, dtype: torch.dtype, *, place: Place) -> Head | None:
     layer = inner.get_output_embeddings()
     if layer is None:
         return None
-    return Head(layer.weight, getattr(layer, "bias", None), dtype=dtype)
+    bias = getattr(layer, "bias", None)
+    return Head(layer.weight, bias, dtype=dtype, pieces=place.rules.pieces)

@@ -23,6 +23,7 @@ from tunesmith.training.attention import PACKED_ATTENTION
 from tunesmith.training.devices import PROCESSOR, Place
 from tunesmith.training.elementwise import replace_norms, replace_rotations
 from tunesmith.training.examples import MicroBatch, micro_batch_of
+from tunesmith.training.failures import is_memory
 from tunesmith.training.feed_forward import replace_feed_forwards
 from tunesmith.training.masked_attention import MASKED_ATTENTION
 from tunesmith.training.network import Network
@@ -43,6 +44,11 @@ _PADDING = 2
 """How many times as many places padded texts may take: for them, attention alone computes."""
 
 
+ALL_TRAINED = "all of its weights are trained, none frozen"
+SCALED = "DoRA scales each layer's whole result"
+"""Why a model cannot be used packed, whichever it is."""
+
+
 class NotPackableError(Exception):
     """The model cannot be used packed; it may be changed already and must be loaded anew."""
 
@@ -58,10 +64,10 @@ def pack(
     Raises `NotPackableError` where it gives another result so than text by text.
     """
     if not isinstance(model, PeftModel):
-        raise NotPackableError("all of its weights are trained, none frozen")
+        raise NotPackableError(ALL_TRAINED)
     inner = model.get_base_model()
     if any(layer.use_dora.get(ADAPTER) for layer in _adapters(inner)):
-        raise NotPackableError("DoRA scales each layer's whole result")
+        raise NotPackableError(SCALED)
     if getattr(inner.config.get_text_config(), "attention_chunk_size", None):
         # It shows on texts alone that are longer than those that both ways are compared on.
         raise NotPackableError("its attention goes by chunks of a text")
@@ -73,7 +79,7 @@ def pack(
         inner.set_attn_implementation(PACKED_ATTENTION if place.is_cpu else MASKED_ATTENTION)
         _keep_sums(inner, dtype)
         products = [SharedProduct(parts, dtype) for parts in shared]
-        replace_feed_forwards(inner, products)
+        replace_feed_forwards(inner, products, at_once=place.rules.pieces.numbers)
         replace_norms(inner)
         replace_rotations(inner)
         network = Network(
@@ -87,6 +93,8 @@ def pack(
         found = _logits(network, texts.together)
     # Whatever a model's own code raises when it is asked for what it does not know.
     except Exception as error:
+        if is_memory(error):
+            raise
         raise NotPackableError(f"its code does not take packed texts ({error})") from error
     check_same(found, wanted, dtype=dtype)
     model.train(training)

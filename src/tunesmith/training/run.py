@@ -21,11 +21,9 @@ from tunesmith.domain.models import CatalogueEntry
 from tunesmith.domain.spec import Method, Precision, RankingSpec, TrainSpec
 from tunesmith.training import base_model, checkpoints, devices
 from tunesmith.training.adapter import (
-    DTYPES,
     check_targets,
     context_length,
     load_config,
-    load_model,
     load_tokenizer,
 )
 from tunesmith.training.base_model import BaseModel
@@ -33,16 +31,15 @@ from tunesmith.training.checkpoints import Learner, Progress
 from tunesmith.training.data import Data, Reader, read_data
 from tunesmith.training.devices import Place
 from tunesmith.training.embedding import Embedding
-from tunesmith.training.encoders import pack_encoder
 from tunesmith.training.examples import Examples, learnt_by
 from tunesmith.training.failures import explain, naming_memory
 from tunesmith.training.fitting import Room
 from tunesmith.training.group import ALONE, Group, OutOfStepError, PeerLostError
+from tunesmith.training.loading import load_network
 from tunesmith.training.loop import Course, make_optimizer, result_step, run_loop, total_steps
 from tunesmith.training.measuring import few, measure
 from tunesmith.training.network import Network
 from tunesmith.training.objective import Joint, Objective
-from tunesmith.training.packed import NotPackableError, pack
 from tunesmith.training.preferences import needs_reference, preference_objective
 from tunesmith.training.receipt import FileReceipt, Receipt, libraries, sha256
 from tunesmith.training.receipt_lines import write_lines
@@ -156,7 +153,7 @@ def _learn(launch: _Launch, events: EventLog) -> tuple[Receipt, Course]:
 
     shown_by = spec if group.leads else spec.model_copy(update={"integrations": ()})
     with boards(shown_by, run, events=events) as shown, naming_memory(spec):
-        network = _network(spec, base, precision=precision, place=place, events=events)
+        network = load_network(spec, base, on=(place, precision), workers=group.size, events=events)
         _tell_tied(spec, network.model, events=events)
         newest = group.first(lambda: max(run.checkpoint_steps(), default=0))
         if spec.start_from is not None and not newest:
@@ -255,22 +252,6 @@ def _bring(launch: _Launch, spec: TrainSpec, *, events: EventLog) -> BaseModel:
     if launch.group.leads:
         return base
     return base_model.bring(entry, artifacts, announce=events.message)
-
-
-def _network(
-    spec: TrainSpec, base: BaseModel, *, precision: Precision, place: Place, events: EventLog
-) -> Network:
-    """Load the model, ready for packed texts where it can be used so."""
-    if spec.method is not Method.RERANK:
-        vectors = spec.method is Method.EMBEDDING
-        model = load_model(spec, base, precision=precision, padded=vectors, place=place)
-        try:
-            return (pack_encoder if vectors else pack)(model, DTYPES[precision], place=place)
-        except NotPackableError as error:
-            told = f"Texts are padded, which is slower: packed, {error}"
-            events.message(told, level=EventLevel.WARN)
-    model = load_model(spec, base, precision=precision, padded=True, place=place)
-    return Network(model, place=place)
 
 
 def _at_checkpoint(launch: _Launch, spec: TrainSpec, *, network: Network, newest: int) -> Network:

@@ -45,6 +45,20 @@ def test_a_worker_gets_the_processors_beside_its_device_that_no_other_would(
     assert resolve_grant(asked, CLUSTER) == granted
 
 
+def test_nodes_that_are_unlike_leave_no_device_over() -> None:
+    nodes = (empty_node("a", cpus=128, GPU=8.0), empty_node("b", cpus=32, GPU=1.0))
+
+    assert resolve_grant(JobRequest(device=Device.CUDA), Resources(nodes=nodes)) == (1, 16)
+
+
+def test_jobs_on_processors_are_as_large_as_nodes_without_devices_let_them() -> None:
+    nodes = (empty_node("plain", cpus=16), empty_node("gaudis", cpus=64, HPU=8.0))
+
+    assert resolve_grant(JobRequest(), Resources(nodes=nodes)) == (1, 16)
+    assert resolve_grant(JobRequest(cpus=64), Resources(nodes=nodes)) == (1, 64)
+    assert resolve_grant(JobRequest(), Resources(nodes=nodes[1:])) == (1, 64)
+
+
 @pytest.mark.parametrize(
     ("asked", "param", "words"),
     [

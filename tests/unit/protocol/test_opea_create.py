@@ -361,6 +361,13 @@ def test_what_is_trained_on_is_the_services_own_where_the_request_does_not_say_i
     assert wanted.to_request(device=Device.XPU).device is device
 
 
+def test_intels_cards_are_what_ray_calls_a_gpu_too() -> None:
+    resources = {"Training": {"resources_per_worker": {"GPU": 1}}}
+    wanted = read_shape(OpeaCreateJob, MINIMAL | resources)
+
+    assert wanted.to_request(device=Device.XPU).device is Device.XPU
+
+
 @pytest.mark.parametrize(("device", "name"), [("cpu", "HPU"), ("hpu", "GPU"), ("gpu", "HPU")])
 def test_workers_have_no_devices_of_another_kind_than_they_train_on(device: str, name: str) -> None:
     error = refusal({"Training": {"device": device, "resources_per_worker": {name: 1}}})

@@ -43,7 +43,7 @@ def test_a_node_without_the_device_says_what_it_lacks(device: Device, words: str
         find(device)
 
     assert failed.value.error.code is FailureCode.RESOURCES_UNAVAILABLE
-    assert failed.value.error.param == "device"
+    assert (failed.value.error.param, failed.value.error.change) == ("device", {"device": "cpu"})
 
 
 def test_where_shapes_are_compiled_there_are_few() -> None:
@@ -71,7 +71,7 @@ def test_a_mask_lets_tokens_see_those_of_their_own_text_alone(
     positions, texts = torch.tensor([0, 1, 0, 1]), torch.tensor([0, 0, 1, 1])
     layout = Layout((2, 2), positions, texts, torch.float32)
 
-    mask = layout.visible(causal=causal, window=window)
+    mask = layout.mask(causal=causal, window=window)
 
-    rows = ["".join(str(int(each)) for each in row) for row in mask[0, 0]]
+    rows = ["".join(str(int(each == 0)) for each in row) for row in mask[0, 0]]
     assert rows == seen

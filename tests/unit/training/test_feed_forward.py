@@ -16,6 +16,7 @@ from tunesmith.training.examples import micro_batch_of
 from tunesmith.training.feed_forward import FeedForward, replace_feed_forwards
 from tunesmith.training.network import Network
 from tunesmith.training.packed import pack
+from tunesmith.training.pieces import CACHED
 from tunesmith.training.products import Part, SharedProduct
 
 WITH_BLOCKS = ("llama", "qwen2", "qwen3", "mistral", "gemma3", "phi", "phi3", "gpt2")
@@ -48,7 +49,8 @@ def replaced(block: Block) -> Block:
     block.requires_grad_(requires_grad=False)
     parts = [[Part(block.gate, None), Part(block.up, None)], [Part(block.down, None)]]
     with torch.no_grad():
-        replace_feed_forwards(block, [SharedProduct(some, torch.float32) for some in parts])
+        products = [SharedProduct(some, torch.float32) for some in parts]
+        replace_feed_forwards(block, products, at_once=CACHED.numbers)
     return block
 
 

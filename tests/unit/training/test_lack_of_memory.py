@@ -11,7 +11,7 @@ from tunesmith.domain.events import EventLevel
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.preferences import Sigmoid
 from tunesmith.domain.spec import LoraSpec, Method, Precision
-from tunesmith.training import examples, failures, run
+from tunesmith.training import examples, failures, loading
 from tunesmith.training.network import Network
 from tunesmith.training.supervised import Supervised
 from tunesmith.training.telemetry import EventLog, Pass
@@ -304,7 +304,7 @@ def test_a_model_that_does_not_fit_at_all_is_to_be_smaller(
     def refuse(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(run, "load_model", refuse)
+    monkeypatch.setattr(loading, "load_model", refuse)
     monkeypatch.setattr(failures, "find_spec", lambda _: four_bits or None)
     bench.write_spec(rows(4), **options)
 

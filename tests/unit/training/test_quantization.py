@@ -49,7 +49,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[PreTrainedModel | PeftModel]
         models.append(load(*given, **named))  # type: ignore[arg-type]
         return models[-1]
 
-    monkeypatch.setattr("tunesmith.training.run.load_model", look_and_load)
+    monkeypatch.setattr("tunesmith.training.loading.load_model", look_and_load)
     return models
 
 

@@ -41,10 +41,6 @@ def get_device_name() -> str:
     return "stand-in"
 
 
-def empty_cache() -> None:
-    """Nothing is kept."""
-
-
 def synchronize() -> None:
     """All is done at once."""
 
