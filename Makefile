@@ -13,7 +13,7 @@ else
 TORCH_FROM := --torch-backend $(TORCH_BACKEND)
 endif
 
-.PHONY: setup check test demo objectives bench-api bench-training bench-objectives bench-growth bench-queue bench-start bench-burst chaos docs clean lock
+.PHONY: setup check test demo objectives bench-api bench-training bench-objectives bench-growth bench-queue bench-start bench-burst bench-serving chaos docs clean lock
 
 setup: $(VENV)/.installed
 
@@ -84,6 +84,10 @@ bench-queue: setup
 # Two hundred jobs at once on the local cluster, and how the API answers meanwhile; ten minutes.
 bench-burst: setup
 	$(BIN)/python benchmarks/burst.py
+
+# Answers a second with many adapters beside generate and peft; a few minutes.
+bench-serving: setup
+	$(BIN)/python benchmarks/serving.py
 
 # Kills processes at random moments; an hour or two. RUNS and REPORT (a file for what was done) may be set.
 RUNS ?= 100

@@ -1,0 +1,1 @@
+"""Runs on Ray: answers with base models and with adapters on them."""

@@ -1,0 +1,157 @@
+"""The adapters of one base model that are in memory, all of which answer together.
+
+Rows of a batch may have different adapters, or none: a layer multiplies once with the factors of
+all of them, and each row keeps what its own adapter makes (Hu et al. 2021, arXiv:2106.09685, for
+many adapters at once). What goes beyond plain factors is merged into a model of its own instead.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+"""The files of an adapter, as `peft` saves them."""
+
+_KEY = re.compile(r"base_model\.model\.(.+)\.lora_(A|B)\.weight")
+
+
+class NotPlainError(Exception):
+    """The adapter is more than factors of linear layers, so that it has to be merged."""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """The factors of an adapter."""
+
+    factors: dict[str, tuple[torch.Tensor, torch.Tensor]]
+    """By the path of the layer: (rank, inputs), and with the scale in it (outputs, rank)."""
+
+    @classmethod
+    def read(cls, folder: Path, *, dtype: torch.dtype) -> Adapter:
+        """Read the adapter in `folder`. Raises `NotPlainError`."""
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        refuse_what_is_more(config)
+        found: dict[str, dict[str, torch.Tensor]] = {}
+        for key, weight in load_file(folder / WEIGHTS).items():
+            match = _KEY.fullmatch(key)
+            if match is None:
+                raise NotPlainError(f"it has weights called '{key}'")
+            found.setdefault(match[1], {})[match[2]] = weight
+        rank = config["r"]
+        scale = config["lora_alpha"] / (math.sqrt(rank) if config.get("use_rslora") else rank)
+        return cls(
+            {
+                path: (pair["A"].to(dtype), (pair["B"].float() * scale).to(dtype))
+                for path, pair in found.items()
+            }
+        )
+
+
+def refuse_what_is_more(config: dict[str, Any]) -> None:
+    """Raise `NotPlainError` where an adapter's `config` says that it is more than factors."""
+    for name in ("use_dora", "modules_to_save", "rank_pattern", "alpha_pattern", "lora_bias"):
+        if config.get(name):
+            raise NotPlainError(f"its config has '{name}'")
+    if config.get("peft_type") != "LORA" or config.get("bias", "none") != "none":
+        raise NotPlainError("it is not LoRA alone")
+
+
+@dataclass(frozen=True)
+class _Joined:
+    """The factors of all adapters in one layer."""
+
+    first: torch.Tensor
+    """(ranks, inputs)."""
+    second: torch.Tensor
+    """(ranks, outputs)."""
+    places: tuple[int, ...]
+    """The place of the adapter that each rank is of."""
+
+
+class Factors:
+    """Adds to the linear layers of a model what the adapters of a batch make."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        """Stand between the linear layers of `model` and whoever calls them."""
+        self._layers: dict[str, nn.Module] = {
+            path: module
+            for path, module in model.named_modules()
+            if isinstance(module, nn.Linear | Conv1D)
+        }
+        self._adapters: dict[int, Adapter] = {}
+        self._joined: dict[str, _Joined] = {}
+        self._rows: tuple[int | None, ...] = ()
+        self._masks: dict[tuple[int, ...], torch.Tensor] = {}
+        for path, module in self._layers.items():
+            module.forward = partial(self._forward, path, own=module.forward)
+
+    def put(self, place: int, adapter: Adapter) -> None:
+        """Let rows with the number `place` have `adapter`, in place of another one's.
+
+        Raises `NotPlainError` where the model lacks a layer that the adapter has factors of.
+        """
+        missing = adapter.factors.keys() - self._layers.keys()
+        if missing:
+            raise NotPlainError(f"the base model has no linear layer '{min(missing)}'")
+        self._adapters[place] = adapter
+        self._join()
+
+    def drop(self, place: int) -> None:
+        """Forget the adapter at `place`."""
+        del self._adapters[place]
+        self._join()
+
+    def choose(self, rows: Sequence[int | None]) -> None:
+        """Let each row of the next batch have the adapter at its place, or none."""
+        chosen = tuple(rows)
+        if chosen != self._rows:
+            self._rows, self._masks = chosen, {}
+
+    def _join(self) -> None:
+        self._joined, self._masks = {}, {}
+        paths = dict.fromkeys(path for each in self._adapters.values() for path in each.factors)
+        for path in paths:
+            there = {
+                place: adapter.factors[path]
+                for place, adapter in sorted(self._adapters.items())
+                if path in adapter.factors
+            }
+            self._joined[path] = _Joined(
+                first=torch.cat([first for first, _ in there.values()]),
+                second=torch.cat([second.t() for _, second in there.values()]),
+                places=tuple(
+                    place for place, (first, _) in there.items() for _ in range(len(first))
+                ),
+            )
+
+    def _forward(self, path: str, states: torch.Tensor, *, own: Any) -> torch.Tensor:
+        made: torch.Tensor = own(states)
+        joined = self._joined.get(path)
+        if joined is None or not any(row is not None for row in self._rows):
+            return made
+        # Some models have the tokens of all rows one behind another here.
+        by_row = states.reshape(len(self._rows), -1, states.shape[-1])
+        inner = (by_row @ joined.first.t()).mul_(self._mask(joined.places, dtype=made.dtype))
+        return made.add_((inner @ joined.second).view_as(made))
+
+    def _mask(self, places: tuple[int, ...], *, dtype: torch.dtype) -> torch.Tensor:
+        """Return 1 where a rank is of the row's adapter, else 0, (rows, 1, ranks)."""
+        mask = self._masks.get(places)
+        if mask is None:
+            rows = torch.tensor([-1 if row is None else row for row in self._rows])
+            mask = (rows[:, None] == torch.tensor(places)).to(dtype)[:, None]
+            self._masks[places] = mask
+        return mask
