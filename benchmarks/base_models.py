@@ -11,8 +11,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from tunesmith.artifacts.local import LocalArtifacts
+from tunesmith.models.bringing import bring
 from tunesmith.settings import DEFAULT_CATALOGUE
-from tunesmith.training.base_model import bring
 
 
 def smollm2(folder: Path) -> Path:

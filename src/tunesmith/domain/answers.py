@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from tunesmith.domain.models import CatalogueEntry, WholeModel
 from tunesmith.domain.values import Value
 
 MOST_LOGPROBS = 20
@@ -64,3 +65,19 @@ class Chosen(Value):
     """Its log-probability, in nats; `None` where it was not asked for."""
     likeliest: tuple[Likely, ...] = ()
     """The likeliest tokens, the likeliest first."""
+
+
+class Answerer(Value):
+    """A model that answers: a base model, or what was made of one."""
+
+    base: CatalogueEntry
+    """The base model."""
+    whole: WholeModel | None = None
+    """The tuned model that stands in its place; `None` means the base model itself."""
+    adapter: str | None = None
+    """Prefix under which `artifacts` holds the adapter on it; `None` means none."""
+
+    @property
+    def alone(self) -> Answerer:
+        """The same without its adapter."""
+        return self.model_copy(update={"adapter": None})

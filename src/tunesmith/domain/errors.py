@@ -19,6 +19,7 @@
         ├── BusyError              there is no room for one more; waiting helps
         ├── ClusterUnavailableError  Ray does not answer; nothing is known of its jobs
         ├── TokenizerMissingError  a model's tokenizer cannot be had here
+        ├── ModelUnavailableError  a model's weights cannot be had, or read, here
         ├── SettingsError          a setting cannot be used
         └── FolderInUseError       another process has the data folder to itself
 
@@ -135,6 +136,10 @@ class ClusterUnavailableError(SystemFaultError):
 
 class TokenizerMissingError(SystemFaultError):
     """The model's tokenizer cannot be had here."""
+
+
+class ModelUnavailableError(SystemFaultError):
+    """The model cannot be used on this node."""
 
 
 class SettingsError(SystemFaultError):

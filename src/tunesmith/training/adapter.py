@@ -21,7 +21,7 @@ from transformers.pytorch_utils import Conv1D
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.models import CatalogueEntry
 from tunesmith.domain.spec import LoraSpec, Method, Precision, TrainSpec
-from tunesmith.training.base_model import BaseModel, unavailable
+from tunesmith.models.bringing import BaseModel, unavailable
 from tunesmith.training.devices import PROCESSOR, Place
 from tunesmith.training.failures import RunFailedError
 from tunesmith.training.quantization import keep_layout, nf4
@@ -46,7 +46,7 @@ DTYPES = {Precision.BF16: torch.bfloat16, Precision.FP32: torch.float32}
 
 
 def load_tokenizer(entry: CatalogueEntry, base: BaseModel) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of `base`. Raises `RunFailedError` where there is none."""
+    """Load the tokenizer of `base`. Raises `ModelUnavailableError` where there is none."""
     try:
         return AutoTokenizer.from_pretrained(base.folder, trust_remote_code=entry.trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
@@ -54,7 +54,7 @@ def load_tokenizer(entry: CatalogueEntry, base: BaseModel) -> PreTrainedTokenize
 
 
 def load_config(entry: CatalogueEntry, base: BaseModel) -> PretrainedConfig:
-    """Load the config of `base`. Raises `RunFailedError` where there is none."""
+    """Load the config of `base`. Raises `ModelUnavailableError` where there is none."""
     try:
         return AutoConfig.from_pretrained(base.folder, trust_remote_code=entry.trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
@@ -127,7 +127,7 @@ def load_model(
     weights are fp32, and in `bf16` rounded for each product alone; for packed texts, `pack` makes
     what is trained fp32. Without `moved`, it stays on the processor for now.
 
-    Raises `RunFailedError` where the model cannot be loaded.
+    Raises `ModelUnavailableError` where the model cannot be loaded.
     """
     whole = spec.lora is None or spec.method is Method.RERANK
     whole = whole or (padded and spec.lora is not None and bool(spec.lora.also_train))

@@ -10,7 +10,7 @@ import torch
 
 from tunesmith.domain.changes import Change, first_change, in_words, smaller_model
 from tunesmith.domain.disk import disk_is_full
-from tunesmith.domain.errors import TunesmithError
+from tunesmith.domain.errors import ModelUnavailableError, TunesmithError
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.jobs import JobError
 from tunesmith.domain.spec import TrainSpec
@@ -47,6 +47,8 @@ def explain(error: Exception) -> JobError:
     """Return what the client is told of `error`; a traceback is for the log alone."""
     if isinstance(error, RunFailedError):
         return error.error
+    if isinstance(error, ModelUnavailableError):
+        return JobError(code=FailureCode.MODEL_UNAVAILABLE, message=error.message, param="model")
     if disk_is_full(error):
         return JobError(
             code=FailureCode.DISK_FULL,

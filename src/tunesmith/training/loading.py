@@ -6,8 +6,8 @@ import gc
 
 from tunesmith.domain.events import EventLevel
 from tunesmith.domain.spec import LoraSpec, Method, Precision, TrainSpec
+from tunesmith.models.bringing import BaseModel
 from tunesmith.training.adapter import DTYPES, load_model
-from tunesmith.training.base_model import BaseModel
 from tunesmith.training.devices import Place
 from tunesmith.training.encoders import pack_encoder
 from tunesmith.training.network import Network

@@ -19,14 +19,15 @@ from tunesmith.domain.errors import DiskFullError, StaleJobError
 from tunesmith.domain.events import EventLevel, RunOutcome
 from tunesmith.domain.models import CatalogueEntry
 from tunesmith.domain.spec import Method, Precision, RankingSpec, TrainSpec
-from tunesmith.training import base_model, checkpoints, devices
+from tunesmith.models import bringing
+from tunesmith.models.bringing import BaseModel
+from tunesmith.training import checkpoints, devices
 from tunesmith.training.adapter import (
     check_targets,
     context_length,
     load_config,
     load_tokenizer,
 )
-from tunesmith.training.base_model import BaseModel
 from tunesmith.training.checkpoints import Learner, Progress
 from tunesmith.training.data import Data, Reader, read_data
 from tunesmith.training.devices import Place
@@ -238,20 +239,20 @@ def _bring(launch: _Launch, spec: TrainSpec, *, events: EventLog) -> BaseModel:
     """
     run, artifacts = launch.run, launch.artifacts
     if spec.beneath is not None:
-        return base_model.tuned(spec.beneath, artifacts)
+        return bringing.tuned(spec.beneath, artifacts)
 
     def bring() -> tuple[CatalogueEntry, BaseModel]:
         entry = run.pinned_base_model() or spec.base_model
-        base = base_model.bring(entry, artifacts, announce=events.message)
+        base = bringing.bring(entry, artifacts, announce=events.message)
         events.check_claim()
-        entry = base_model.pinned(entry, base)
+        entry = bringing.pinned(entry, base)
         run.pin_base_model(entry)
         return entry, base
 
     entry, base = launch.group.first(bring)
     if launch.group.leads:
         return base
-    return base_model.bring(entry, artifacts, announce=events.message)
+    return bringing.bring(entry, artifacts, announce=events.message)
 
 
 def _at_checkpoint(launch: _Launch, spec: TrainSpec, *, network: Network, newest: int) -> Network:

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tunesmith.artifacts.local import LocalArtifacts
 from tunesmith.domain.models import CatalogueEntry, PackageSource
-from tunesmith.training.base_model import bring
+from tunesmith.models.bringing import bring
 
 if TYPE_CHECKING:
     from pathlib import Path

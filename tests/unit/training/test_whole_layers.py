@@ -24,9 +24,9 @@ from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.models import CatalogueEntry, FolderSource
 from tunesmith.domain.preferences import Sigmoid
 from tunesmith.domain.spec import LoraSpec, Method, Precision, WholeLayer
+from tunesmith.models.bringing import BaseModel
 from tunesmith.training import checkpoints
 from tunesmith.training.adapter import DTYPES, load_model
-from tunesmith.training.base_model import BaseModel
 from tunesmith.training.examples import MicroBatch, micro_batch_of
 from tunesmith.training.network import Network
 from tunesmith.training.packed import pack

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.domain.disk import disk_is_full
-from tunesmith.domain.failures import FailureCode
+from tunesmith.domain.errors import ModelUnavailableError
 from tunesmith.domain.models import (
     CatalogueEntry,
     FolderSource,
@@ -23,7 +23,6 @@ from tunesmith.domain.models import (
     PackageSource,
     WholeModel,
 )
-from tunesmith.training.failures import RunFailedError
 
 _HUB_LEFT_OUT = ["*.gguf", "*.onnx", "*.msgpack", "*.h5", "*.tflite", "onnx/*", "original/*"]
 """Other formats of the same weights, which would be downloaded in vain."""
@@ -46,8 +45,7 @@ def bring(
 ) -> BaseModel:
     """Return the base model of `entry`, preparing or downloading it where that is still to do.
 
-    `announce` gets a sentence before anything that takes long. Raises
-    `RunFailedError` with the code `model_unavailable`.
+    `announce` gets a sentence before anything that takes long. Raises `ModelUnavailableError`.
     """
     match entry.source:
         case FolderSource() as source:
@@ -69,26 +67,20 @@ def pinned(entry: CatalogueEntry, base: BaseModel) -> CatalogueEntry:
 def tuned(model: WholeModel, artifacts: Artifacts) -> BaseModel:
     """Return the tuned `model`, which stands in a base model's place.
 
-    Raises `RunFailedError` with the code `model_unavailable`.
+    Raises `ModelUnavailableError`.
     """
     if not artifacts.exists(f"{model.key}/config.json"):
-        raise RunFailedError(
-            FailureCode.MODEL_UNAVAILABLE,
-            f"The tuned model '{model.name}', whose weights this job needs, is no longer there: it "
-            "was deleted. Choose another one.",
-            param="model",
+        raise ModelUnavailableError(
+            f"The tuned model '{model.name}', whose weights are needed, is no longer there: it was "
+            "deleted. Choose another one."
         )
     folder = artifacts.fetch_folder(model.key)
     return BaseModel(folder=folder, reference=str(folder))
 
 
-def unavailable(entry: CatalogueEntry, why: str) -> RunFailedError:
-    """Return the failure that says why the base model of `entry` cannot be used."""
-    return RunFailedError(
-        FailureCode.MODEL_UNAVAILABLE,
-        f"The base model '{entry.name}' cannot be used: {why}",
-        param="model",
-    )
+def unavailable(entry: CatalogueEntry, why: str) -> ModelUnavailableError:
+    """Return the error that says why the base model of `entry` cannot be used."""
+    return ModelUnavailableError(f"The base model '{entry.name}' cannot be used: {why}")
 
 
 def _from_folder(entry: CatalogueEntry, source: FolderSource) -> BaseModel:
