@@ -171,7 +171,10 @@ class Simulation:
             if job_id not in waiting:
                 self.broken += self._clock.now() > promised + 2 * TICK
                 del self._promised[job_id]
-            elif self._store.waits([job_id])[job_id].position > 1:
+                continue
+            # One that died and waits again has not been told its new place yet.
+            wait = self._store.waits([job_id]).get(job_id)
+            if wait is None or wait.position > 1:
                 del self._promised[job_id]
         if self._clock.now() % (5 * TICK) < TICK:
             for wait in self._store.all_waits()[:1]:
