@@ -102,7 +102,7 @@ class Engine:
     def say(self, text: Text) -> None:
         """Continue `text` as soon as there is a slot for it.
 
-        Raises `ValueError` where its prompt leaves no room for an answer.
+        Raises `ValueError` where its prompt leaves no room for an answer, or the engine is closed.
         """
         if not 0 < len(text.prompt) < self.longest:
             raise ValueError(
@@ -110,13 +110,10 @@ class Engine:
                 "taken."
             )
         with self._woken:
+            if self._closing:
+                raise ValueError("The model was taken out of memory.")
             self._waiting.append(text)
             self._woken.notify()
-
-    @property
-    def texts(self) -> int:
-        """How many texts are continued, or wait for it."""
-        return len(self._waiting) + len(self._going)
 
     def between(self, do: Callable[[], None]) -> None:
         """Call `do` while no token is made: so adapters are put in place and taken away."""
@@ -200,10 +197,13 @@ class Engine:
     def _tell(self, rows: Sequence[_Going], logits: torch.Tensor) -> None:
         """Choose and tell the next token of `rows`; those that end with it leave."""
         over: set[int] = set()
-        for row, found in zip(rows, logits, strict=True):
-            if not self._told(row, found):
-                over.add(id(row))
-        self._leave(lambda row: id(row) in over)
+        try:
+            for row, found in zip(rows, logits, strict=True):
+                if not self._told(row, found):
+                    over.add(id(row))
+        finally:
+            # Who has heard the end of a text is not told that it failed, where another one does.
+            self._leave(lambda row: id(row) in over)
 
     def _told(self, row: _Going, logits: torch.Tensor) -> bool:
         """Tell the next token of `row`, and return whether the text goes on."""

@@ -109,11 +109,6 @@ class Factors:
         self._adapters[place] = adapter
         self._join()
 
-    def drop(self, place: int) -> None:
-        """Forget the adapter at `place`."""
-        del self._adapters[place]
-        self._join()
-
     def choose(self, rows: Sequence[int | None]) -> None:
         """Let each row of the next batch have the adapter at its place, or none."""
         chosen = tuple(rows)

@@ -16,8 +16,10 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from models.tiny import save_tiny_llama
 from tunesmith.domain.answers import Chosen, Finish, Sampling
-from tunesmith.inference.engine import Engine, Listener, Text
+from tunesmith.inference.engine import Engine, Listener, Text, _Going
 from tunesmith.inference.factors import Adapter, NotPlainError
+from tunesmith.inference.sampling import Sampler
+from tunesmith.inference.slots import Pass
 
 LONGEST = 200
 GREEDY = Sampling(temperature=0, max_tokens=12)
@@ -255,3 +257,37 @@ def test_an_adapter_that_is_more_than_factors_is_left_to_be_merged(
 
     with pytest.raises(NotPlainError, match=why):
         Adapter.read(tmp_path / "adapter", dtype=torch.float32)
+
+
+def test_who_has_heard_the_end_of_a_text_does_not_hear_that_it_failed(engine: Engine) -> None:
+    ends: list[object] = []
+    failed: list[object] = []
+
+    def refuse(chosen: Chosen) -> bool:
+        raise RuntimeError(f"{chosen.token} cannot be heard")
+
+    pleased = Listener(lambda _: True, ends.append, ends.append)
+    one = Text((1,), Sampling(max_tokens=1), frozenset(), pleased)
+    other = Text((2,), GREEDY, frozenset(), Listener(refuse, failed.append, failed.append))
+    first = Pass(engine._slots, 0, 2, 1)
+    rows = [_Going(text, Sampler(text.sampling), given=1) for text in (one, other)]
+
+    def tell() -> None:
+        engine._going.extend(rows)
+        first.done()
+        with pytest.raises(RuntimeError, match="cannot be heard"):
+            engine._tell(rows, torch.zeros(2, 8))
+        engine._fail(RuntimeError("broken"))
+
+    engine.between(tell)
+
+    assert ends == [Finish.LENGTH]
+    assert [str(error) for error in failed] == ["broken"]
+
+
+def test_a_closed_engine_takes_no_text(folder: Path) -> None:
+    engine = Engine(AutoModelForCausalLM.from_pretrained(folder), slots=1, longest=LONGEST)
+    engine.close()
+
+    with pytest.raises(ValueError, match="out of memory"):
+        ask(engine, [1])
