@@ -12,6 +12,7 @@ from tunesmith.api.app import create_app
 from tunesmith.api.checks import FileChecks
 from tunesmith.api.services import Services
 from tunesmith.artifacts.memory import MemoryArtifacts
+from tunesmith.cluster.fake_answering import FakeAnswering
 from tunesmith.domain.clock import SystemClock
 from tunesmith.domain.models import FolderSource, HubSource, PackageSource
 from tunesmith.domain.values import Value
@@ -132,6 +133,7 @@ which it was made. A refused request answers as [errors](errors.md) tells; every
 def routes_page() -> str:
     """Return the page of all routes."""
     services = Services(
+        answering=FakeAnswering(),
         store=SqlStore.open("sqlite://", SystemClock()),
         artifacts=MemoryArtifacts(),
         catalogue={},

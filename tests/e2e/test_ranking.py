@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
+import openai
 import pytest
 
 from e2e.service import Service, running
@@ -63,6 +65,15 @@ def test_vectors_are_tuned_and_load(service: Service) -> None:
     model = sentence_transformers.SentenceTransformer(str(folder), device="cpu")
 
     assert model.encode(["where is 3"]).shape == (1, 32)
+    client = service.client.with_options(timeout=180)
+    made = next(each.id for each in client.models.list() if "ft:bert" in each.id)
+    answered = client.embeddings.create(model=made, input=["where is 3", "3 is here"])
+    wanted = model.encode(["where is 3", "3 is here"])
+    assert np.allclose([each.embedding for each in answered.data], wanted, atol=1e-5)
+    assert answered.usage.prompt_tokens > 4
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.chat.completions.create(model=made, messages=[{"role": "user", "content": "3"}])
+    assert refused.value.code == "wrong_kind_of_model"
 
 
 def test_a_reranker_is_tuned_and_loads(service: Service) -> None:
@@ -70,7 +81,15 @@ def test_a_reranker_is_tuned_and_loads(service: Service) -> None:
 
     model = sentence_transformers.CrossEncoder(str(folder), device="cpu")
 
-    assert len(model.predict([("where is 3", "3 is here")])) == 1
+    pairs = [("where is 3", "3 is here"), ("where is 3", "4 is here")]
+    wanted = model.predict(pairs)
+    made = next(each.id for each in service.client.models.list() if "ft:bert" in each.id)
+    body = {"model": made, "query": "where is 3", "documents": [passage for _, passage in pairs]}
+    answered = httpx.post(f"{service.url}/v1/rerank", json=body, timeout=180).json()
+    found = {each["index"]: each["relevance_score"] for each in answered["results"]}
+    assert np.allclose([found[0], found[1]], wanted, atol=1e-5)
+    scores = [each["relevance_score"] for each in answered["results"]]
+    assert scores == sorted(scores, reverse=True)
 
 
 def test_a_null_for_the_adapter_tunes_all_weights(service: Service) -> None:

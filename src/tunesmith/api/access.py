@@ -44,6 +44,10 @@ _ADMINS = "/v1/fine_tuning/checkpoints/"
 
 _ASKING = frozenset(
     {
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/embeddings",
+        "/v1/rerank",
         "/v1/files/{file_id}/validate",
         "/v1/fine_tuning/jobs/retrieve",
         "/v1/finetune/list_checkpoints",

@@ -15,6 +15,8 @@ from starlette.middleware import Middleware
 from starlette.routing import Match
 
 from tunesmith.api import (
+    chat,
+    completions,
     estimates,
     files,
     graders,
@@ -24,6 +26,7 @@ from tunesmith.api import (
     models,
     opea,
     permissions,
+    ranking,
     receipts,
     repair,
     uploads,
@@ -134,6 +137,9 @@ def create_app(services: Services) -> FastAPI:
         permissions,
         graders,
         models,
+        chat,
+        completions,
+        ranking,
         webhooks,
         health,
     ):

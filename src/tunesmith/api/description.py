@@ -23,6 +23,7 @@ TAGS = [
     {"name": "files", "description": "Training files, results, and what is wrong with a file."},
     {"name": "uploads", "description": "Files that come in parts, in any order and in parallel."},
     {"name": "models", "description": "Base models, tuned models and checkpoints."},
+    {"name": "answers", "description": "What models say: chats and texts, whole or streamed."},
     {"name": "webhooks", "description": "Who is told of a job's end, and what became of it."},
     {"name": "opea", "description": "OPEA's own routes, beside those that both dialects share."},
     {"name": "health", "description": "Whether the service is alive and ready."},

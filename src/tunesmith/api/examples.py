@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tunesmith.api.asking_examples import QUESTIONS, asked_answers
 from tunesmith.api.job_examples import BASE, JOB_ID, NOW, OPEA_ID, TUNED, job_answers
 from tunesmith.domain.files import File, Purpose
 from tunesmith.domain.models import Permission
@@ -51,6 +52,7 @@ _FILE_ID = "file-4ZlX0vT8bQm2Yc6RkP1sWd9n"
 _ORIGINAL_ID = "file-8bQm2Yc6RkP1sWd9n4ZlX0vT"
 
 REQUESTS: Mapping[type[Wire], Mapping[str, dict[str, Any]]] = {
+    **QUESTIONS,
     CreateJob: {
         "The least that is needed": {"model": BASE, "training_file": _FILE_ID},
         "Supervised, with options of this service": {
@@ -127,7 +129,7 @@ def request_examples(shape: type[Wire]) -> dict[str, Any]:
 
 def answer_examples() -> dict[str, Any]:
     """Return an example of each JSON answer, by the name of its shape."""
-    shown = [*_files(), *job_answers(), *_models(), *_webhooks(), *_health()]
+    shown = [*_files(), *job_answers(), *_models(), *asked_answers(), *_webhooks(), *_health()]
     return {type(each).__name__: each.model_dump(mode="json", by_alias=True) for each in shown}
 
 

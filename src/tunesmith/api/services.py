@@ -12,6 +12,7 @@ from fastapi.concurrency import run_in_threadpool
 from tunesmith.api.access import Admitted
 from tunesmith.api.checks import FileChecks
 from tunesmith.artifacts.protocol import Artifacts
+from tunesmith.cluster.answering import Answering
 from tunesmith.domain.clock import Clock
 from tunesmith.domain.devices import Device
 from tunesmith.domain.models import CatalogueEntry
@@ -29,6 +30,8 @@ class Services:
     """Files, uploads, jobs, events, checkpoints and tuned models."""
     artifacts: Artifacts
     """The bytes behind them."""
+    answering: Answering
+    """The models that answer."""
     catalogue: Mapping[str, CatalogueEntry]
     """The base models by their names."""
     organization: str

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from tunesmith.cluster.local_head import LocalRay
     from tunesmith.cluster.ray_jobs import RayJobs
+    from tunesmith.cluster.ray_serve import Ray
     from tunesmith.controller.loop import Controller
     from tunesmith.store.protocol import Store
 
@@ -97,10 +98,12 @@ def _serve_api(settings: Settings, listener: socket.socket, *, store: Store) -> 
     from tunesmith.api.app import create_app
     from tunesmith.api.checks import FileChecks
     from tunesmith.api.services import Services
+    from tunesmith.cluster.ray_serve import RayServe
 
     services = Services(
         store=store,
         artifacts=LocalArtifacts(settings.data),
+        answering=RayServe(partial(_find_ray, settings), data=settings.data),
         catalogue=settings.catalogue,
         organization=settings.organization,
         device=settings.device,
@@ -288,6 +291,23 @@ def _open_cluster(settings: Settings, *, leads: Callable[[], bool]) -> LocalRay 
     return head
 
 
+def _find_ray(settings: Settings) -> Ray:
+    """Return the Ray that runs the jobs. Raises `ClusterUnavailableError` where there is none."""
+    from tunesmith.cluster.head_process import HeadFolder
+    from tunesmith.cluster.ray_jobs import RayJobs
+    from tunesmith.cluster.ray_serve import Ray
+
+    if settings.ray_address:
+        jobs = RayJobs(settings.ray_address, python=settings.ray_python, token=settings.ray_token)
+    else:
+        folder = HeadFolder(settings.data / "ray")
+        head = folder.find()
+        if head is None:
+            raise ClusterUnavailableError("Ray is starting.")
+        jobs = RayJobs(head.address, python=sys.executable, token=folder.token())
+    return Ray(jobs, jobs.dashboard())
+
+
 def _leave(
     cluster: LocalRay | RayJobs, controller: Controller, *, store: Store, holder: str
 ) -> None:
@@ -371,8 +391,8 @@ def _log_to_stderr(settings: Settings) -> None:
     writer = logging.StreamHandler()
     writer.setFormatter(log_formatter(settings))
     logging.basicConfig(level=settings.log_level.upper(), handlers=[writer])
-    # They tell of every start what the first line printed says already.
-    for chatty in ("alembic", "uvicorn.error"):
+    # They tell again what the first line printed, or the line of a request, says already.
+    for chatty in ("alembic", "httpx", "uvicorn.error"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 

@@ -110,6 +110,17 @@ class RayJobs:
             raise self._fault("it has not counted its resources yet") from None
         return Resources(nodes=counted)
 
+    def serving(self) -> dict[str, Any]:
+        """Return what Ray Serve says of itself: `applications`, and `http_options` where it runs.
+
+        https://docs.ray.io/en/latest/serve/api/index.html#serve-rest-api
+        """
+        return self._retrieve("/api/serve/applications/")
+
+    def dashboard(self) -> str:
+        """Return the dashboard's URL."""
+        return self._find_dashboard()
+
     def _entrypoint(self, command: tuple[str, ...]) -> str:
         """Return the shell line for `command`.
 

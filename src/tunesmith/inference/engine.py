@@ -86,6 +86,8 @@ class Engine:
         """The adapters that texts may have."""
         self.longest = longest
         """Tokens of the longest text, prompt and answer."""
+        self.vocabulary: int = model.get_input_embeddings().num_embeddings
+        """How many tokens there are."""
         model.set_attn_implementation(SLOT_ATTENTION)
         model.eval()
         self._model = model

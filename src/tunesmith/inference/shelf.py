@@ -7,8 +7,8 @@ for longest goes, unless it is answering; and so do adapters.
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,7 +84,10 @@ class Shelf:
         self._sizes = sizes
         self._held: OrderedDict[Answerer, _Held] = OrderedDict()
         self._merged: set[Answerer] = set()
+        self._loading = 0
         self._turn = threading.Lock()
+        # Who asks for the same model waits for it; others are asked meanwhile.
+        self._turns: defaultdict[Answerer, threading.Lock] = defaultdict(threading.Lock)
 
     @contextmanager
     def asking(self, answerer: Answerer) -> Iterator[Ready]:
@@ -93,6 +96,8 @@ class Shelf:
         Raises `ModelUnavailableError`, and `BusyError` where all that is in memory is answering.
         """
         with self._turn:
+            alone = self._turns[answerer.alone]
+        with alone:
             held, place = self._taken(answerer)
         try:
             yield Ready(held.engine, place, held.tokenizer, held.ends)
@@ -112,30 +117,44 @@ class Shelf:
     def _taken(self, answerer: Answerer) -> tuple[_Held, int | None]:
         """Return what is asked, one user more, and where its adapter is."""
         if answerer.adapter is None or answerer in self._merged:
-            return self._model(answerer, lambda: self._loaded(answerer)), None
-        held = self._model(answerer.alone, lambda: self._loaded(answerer.alone))
+            return self._model(answerer), None
+        held = self._model(answerer.alone)
         try:
             place = self._adapter(held, answerer.adapter)
         except NotPlainError:
-            held.users -= 1
+            self._left(held)
             self._merged.add(answerer)
-            return self._model(answerer, lambda: self._loaded(answerer)), None
+            return self._model(answerer), None
         except BaseException:
-            held.users -= 1
+            self._left(held)
             raise
         return held, place
 
-    def _model(self, answerer: Answerer, load: Callable[[], _Held]) -> _Held:
-        held = self._held.get(answerer)
-        if held is None:
+    def _left(self, held: _Held) -> None:
+        with self._turn:
+            held.users -= 1
+
+    def _model(self, answerer: Answerer) -> _Held:
+        with self._turn:
+            held = self._held.get(answerer)
+            if held is not None:
+                self._held.move_to_end(answerer)
+                held.users += 1
+                return held
             self._make_room()
-            held = self._held[answerer] = load()
-        self._held.move_to_end(answerer)
-        held.users += 1
+            self._loading += 1
+        try:
+            held = self._loaded(answerer)
+            with self._turn:
+                self._held[answerer] = held
+                held.users += 1
+        finally:
+            with self._turn:
+                self._loading -= 1
         return held
 
     def _make_room(self) -> None:
-        while len(self._held) >= self._sizes.models:
+        while len(self._held) + self._loading >= self._sizes.models:
             idle = next((name for name, held in self._held.items() if not held.users), None)
             if idle is None:
                 raise _busy("models")
@@ -163,15 +182,16 @@ class Shelf:
 
         Raises `NotPlainError` where it is more than factors.
         """
-        place = held.places.get(key)
-        if place is None:
+        if key not in held.places:
             read = Adapter.read(self._adapter_folder(key), dtype=torch.float32)
-            place = self._free_place(held)
-            held.engine.between(lambda: held.engine.factors.put(place, read))
-            held.places[key] = place
-        held.places.move_to_end(key)
-        held.using[key] = held.using.get(key, 0) + 1
-        return place
+            with self._turn:
+                free = self._free_place(held)
+            held.engine.between(lambda: held.engine.factors.put(free, read))
+            held.places[key] = free
+        with self._turn:
+            held.places.move_to_end(key)
+            held.using[key] = held.using.get(key, 0) + 1
+            return held.places[key]
 
     def _free_place(self, held: _Held) -> int:
         if len(held.places) < self._sizes.adapters:

@@ -24,7 +24,7 @@ from tunesmith.artifacts.local import LocalArtifacts
 from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.domain.errors import StaleJobError
 from tunesmith.domain.failures import EXIT_DISK_FULL, EXIT_NO_DATA, FailureCode, no_data
-from tunesmith.training.environment import ENVIRONMENT
+from tunesmith.models.environment import ENVIRONMENT
 from tunesmith.training.run_log import RunLog
 from tunesmith.training.stopping import StopFlag, watch_parent, watch_sigterm
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunesmith.training.environment import ENVIRONMENT
+from tunesmith.models.environment import ENVIRONMENT
 
 _STREAMS = (0, 1, 2)
 _MOST = 2**20

@@ -19,7 +19,7 @@ import sys
 import threading
 from contextlib import suppress
 
-from tunesmith.training.environment import ENVIRONMENT
+from tunesmith.models.environment import ENVIRONMENT
 from tunesmith.training.handing import Line, Task, address, listening
 
 IMPORTED = ("tunesmith.training.run", "transformers.models.llama.modeling_llama")

@@ -38,7 +38,7 @@ from tunesmith.domain.errors import DiskFullError, TunesmithError
 from tunesmith.domain.events import EventLevel, RunOutcome
 from tunesmith.domain.failures import EXIT_NO_DATA, EXIT_NODE_LOST, EXIT_WORKER_LOST, no_data
 from tunesmith.domain.spec import TrainSpec
-from tunesmith.training.environment import ENVIRONMENT
+from tunesmith.models.environment import ENVIRONMENT
 from tunesmith.training.failures import explain
 from tunesmith.training.group import Group, OutOfStepError, PeerLostError, TorchLine
 from tunesmith.training.interfaces import NamedInterfaces

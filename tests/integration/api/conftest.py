@@ -16,6 +16,7 @@ from tunesmith.api.app import create_app
 from tunesmith.api.checks import FileChecks
 from tunesmith.api.services import Services
 from tunesmith.artifacts.local import LocalArtifacts
+from tunesmith.cluster.fake_answering import FakeAnswering
 from tunesmith.domain.clock import SystemClock
 from tunesmith.store.sql import SqlStore
 
@@ -43,6 +44,7 @@ class Live:
 def live(tmp_path: Path) -> Iterator[Live]:
     store = SqlStore.open(f"sqlite:///{tmp_path}/tunesmith.db", SystemClock())
     services = Services(
+        answering=FakeAnswering(),
         store=store,
         artifacts=LocalArtifacts(tmp_path / "artifacts"),
         catalogue={},

@@ -19,6 +19,7 @@ from tunesmith.artifacts.local import LocalArtifacts
 from tunesmith.cli.database import open_store
 from tunesmith.cli.serve import log_formatter
 from tunesmith.cluster.fake import FakeCluster
+from tunesmith.cluster.fake_answering import FakeAnswering
 from tunesmith.controller.doors import Doors
 from tunesmith.controller.launch import Launcher
 from tunesmith.controller.loop import Controller
@@ -53,6 +54,7 @@ class Service:
         doors = Doors(store=self.store, cluster=self.cluster, artifacts=artifacts, clock=clock)
         self.controller = Controller(doors, launcher, crash_retries=0)
         services = Services(
+            answering=FakeAnswering(),
             store=self.store,
             artifacts=artifacts,
             catalogue=CATALOGUE,

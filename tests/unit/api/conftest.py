@@ -24,6 +24,7 @@ from tunesmith.api.streams import EventStreams
 from tunesmith.artifacts.memory import MemoryArtifacts
 from tunesmith.artifacts.receipts import SCHEMA
 from tunesmith.artifacts.runs import RunDirectory
+from tunesmith.cluster.fake_answering import FakeAnswering
 from tunesmith.controller.resolve import resolve_spec
 from tunesmith.domain.clock import FakeClock
 from tunesmith.domain.events import Checkpoint, RunEvent, StepMetrics
@@ -61,6 +62,7 @@ class World:
     """The fakes behind one API, and what a controller would do to them."""
 
     clock: FakeClock = field(default_factory=FakeClock)
+    answering: FakeAnswering = field(default_factory=FakeAnswering)
     artifacts: MemoryArtifacts = field(default_factory=MemoryArtifacts)
     store: SqlStore = field(init=False)
     services: Services = field(init=False)
@@ -69,6 +71,7 @@ class World:
         self.store = fresh_store(self.clock).within(DEFAULT_PROJECT)
         names = (BASE, "org/tiny-llama")
         self.services = Services(
+            answering=self.answering,
             store=self.store,
             artifacts=self.artifacts,
             catalogue={

@@ -1,4 +1,4 @@
-"""What the libraries of a training process read from its environment when they are imported."""
+"""What libraries read from the environment when a process that trains or answers imports them."""
 
 ENVIRONMENT = {
     # Threads that spin long at a barrier take the processor from the very thread that they wait

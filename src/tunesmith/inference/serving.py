@@ -1,0 +1,104 @@
+"""The application that answers questions on Ray Serve.
+
+A replica takes questions as JSON, one a request, and streams the pieces of their answers, one JSON
+object a line. It is asked by the API alone, which shows the secret of the data folder.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import AsyncIterator
+from hmac import compare_digest
+from pathlib import Path
+
+from pydantic import ValidationError
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+from ray.serve.schema import ApplicationStatus
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+
+from tunesmith.artifacts.local import LocalArtifacts
+from tunesmith.domain.answers import Question
+from tunesmith.models.environment import ENVIRONMENT
+
+MODELS = 2
+"""Models of a kind that a replica keeps in memory, each with its adapters."""
+_PATIENCE = 300.0
+"""Seconds without a question after which replicas end."""
+_TOGETHER = 8
+"""Questions for each of which there is to be room at once in a replica, before there is another."""
+
+
+class Answers:
+    """A replica: some models in memory, and who asks them."""
+
+    def __init__(self, data: str, *, secret: str, threads: int) -> None:
+        """Answer with what the data folder `data` holds, whoever shows `secret`.
+
+        `threads` is how many compute; it takes seconds to import what is needed.
+        """
+        # It takes seconds to import what answers, which whoever deploys this need not wait for.
+        torch = importlib.import_module("torch")
+        self._telling = importlib.import_module("tunesmith.inference.telling")
+        torch.set_num_threads(threads)
+        logging.basicConfig(level=logging.INFO)
+        self._secret = secret
+        self._memory = self._telling.memory(LocalArtifacts(Path(data)), models=MODELS)
+
+    async def __call__(self, request: Request) -> Response:
+        """Answer one question."""
+        shown = request.headers.get("authorization", "")
+        if not compare_digest(shown, f"Bearer {self._secret}"):
+            return PlainTextResponse("This is for Tunesmith's API alone.", status_code=401)
+        try:
+            question = Question.model_validate_json(await request.body())
+        except ValidationError as error:
+            return PlainTextResponse(str(error), status_code=422)
+        await self._here(_place(question))
+        return StreamingResponse(self._lines(question), media_type="application/x-ndjson")
+
+    @serve.multiplexed(  # type: ignore[untyped-decorator]
+        max_num_models_per_replica=MODELS
+    )
+    async def _here(self, model: str) -> str:
+        """Note that `model` is in memory here, so that Serve brings more questions for it here."""
+        return model
+
+    async def _lines(self, question: Question) -> AsyncIterator[bytes]:
+        async for piece in self._telling.pieces(question, self._memory):
+            yield piece.model_dump_json(exclude_defaults=True).encode() + b"\n"
+
+
+def _place(question: Question) -> str:
+    """Return by what Serve knows the weights that `question` needs."""
+    return question.answerer.alone.model_dump_json()
+
+
+def deploy(name: str, *, data: Path, secret: str, processors: int, replicas: int) -> None:
+    """Let Serve keep the application `name`, up to `replicas` of `processors` threads each.
+
+    Replicas hold no processor of Ray's: who asks a model is answered while others train.
+    """
+    running = serve.status().applications.get(name)
+    if running is not None and running.status is ApplicationStatus.RUNNING:
+        return
+    deployment = serve.deployment(
+        name="answers",
+        max_ongoing_requests=8 * _TOGETHER,
+        autoscaling_config={
+            "min_replicas": 0,
+            "initial_replicas": 1,
+            "max_replicas": replicas,
+            "target_ongoing_requests": _TOGETHER,
+            "downscale_delay_s": _PATIENCE,
+        },
+        ray_actor_options={
+            "num_cpus": 0,
+            "runtime_env": {"env_vars": ENVIRONMENT | {"OMP_NUM_THREADS": str(processors)}},
+        },
+    )(Answers)
+    bound = deployment.bind(str(data), secret=secret, threads=processors)
+    made: DeploymentHandle[Answers] = serve.run(bound, name=name, route_prefix=f"/{name}")
+    logging.getLogger(__name__).info("%s answers", made.deployment_id)
