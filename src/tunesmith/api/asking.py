@@ -15,7 +15,7 @@ from fastapi.responses import StreamingResponse
 from tunesmith.api.services import Services
 from tunesmith.api.streams import MEDIA_TYPE
 from tunesmith.artifacts.runs import RunDirectory
-from tunesmith.domain.answers import Answerer, Fault, Finish, Piece, Question, Spelling
+from tunesmith.domain.answers import Answerer, Call, Fault, Finish, Piece, Question, Spelling
 from tunesmith.domain.errors import (
     ArtifactMissingError,
     BusyError,
@@ -37,13 +37,15 @@ _DONE = "data: [DONE]\n\n"
 _RETRY_AFTER = 5
 """Seconds after which a cluster that does not answer may."""
 
-BUSY: dict[int | str, dict[str, Any]] = {
-    503: {"description": "The models are being started, or all are busy; `Retry-After` says more."},
+_EVENT = {
+    "type": "object",
+    "properties": {"data": {"type": "string", "description": "A chunk as JSON, or `[DONE]`."}},
 }
-"""Describes the answers of a route that asks a model, for its `responses`."""
 
-ASKED_ANSWERS = BUSY | {200: {"content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}}
-"""The same of one that also streams."""
+ASKED_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {MEDIA_TYPE: {"schema": _EVENT}}}
+}
+"""Describes the answers of a route that may stream, for its `responses`."""
 
 
 @dataclass
@@ -54,6 +56,8 @@ class Said:
     """What it says."""
     spelled: list[Spelling] = field(default_factory=list)
     """Its tokens, where their likelihood was asked for."""
+    calls: tuple[Call, ...] = ()
+    """The tools that it calls."""
     finish: Finish = Finish.STOP
     """Why it ended."""
     tokens: int = 0
@@ -147,6 +151,7 @@ async def whole(services: Services, question: Question) -> tuple[int, list[Said]
             answer.spelled += piece.spelled
             if piece.finish is not None:
                 answer.finish, answer.tokens = piece.finish, piece.tokens
+                answer.calls = piece.calls
     return asked, [said[number] for number in sorted(said)]
 
 

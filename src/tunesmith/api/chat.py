@@ -22,6 +22,7 @@ from tunesmith.api.services import Serviced
 from tunesmith.domain.answers import Piece, Question, Spelling
 from tunesmith.domain.ids import new_answer_id
 from tunesmith.protocol.chat import (
+    CallDelta,
     ChatAnswer,
     ChatChoice,
     ChatChunk,
@@ -85,7 +86,7 @@ class _Writer:
             choices=[
                 ChatChoice(
                     index=number,
-                    message=ChatAnswer(content=said.text),
+                    message=ChatAnswer.to_wire(said.text, said.calls),
                     logprobs=self._logprobs(said.spelled),
                     finish_reason=said.finish.value,
                 )
@@ -102,6 +103,9 @@ class _Writer:
         if piece.text or piece.spelled:
             delta = ChatDelta(content=piece.text)
             chunks.append(self._chunk(piece.answer, delta, piece=piece))
+        if piece.calls:
+            calls = [CallDelta.to_wire(call, index=at) for at, call in enumerate(piece.calls)]
+            chunks.append(self._chunk(piece.answer, ChatDelta(tool_calls=calls)))
         if piece.finish is not None:
             chunks.append(self._chunk(piece.answer, ChatDelta(), finish=piece))
         return chunks

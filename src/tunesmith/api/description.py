@@ -120,6 +120,15 @@ _ERRORS = {
         "A fault of the service, told in its log.",
         ErrorDetail(type="server_error", message="The service has a fault.", param=None, code=None),
     ),
+    503: (
+        "The models are being started, or all are busy; `Retry-After` says when to try again.",
+        ErrorDetail(
+            type="server_error",
+            message="The models are still being started. Ask again later.",
+            param=None,
+            code="models_starting",
+        ),
+    ),
     507: (
         "The service's disk is full; nothing is lost.",
         ErrorDetail(
@@ -167,6 +176,8 @@ def _statuses(operation: dict[str, Any], *, path: str, method: str, public: bool
         yield from (409, 507)
     if "requestBody" in operation:
         yield from (413, 415)
+    if "answers" in operation["tags"]:
+        yield 503
     if "opea" in operation["tags"]:
         yield 422
 
@@ -189,7 +200,7 @@ def _headers(status: int) -> dict[str, Any]:
             "schema": {"type": "string"},
         }
     }
-    if status == 429:
+    if status in (429, 503):
         headers["Retry-After"] = {
             "description": "Seconds after which to try again.",
             "schema": {"type": "integer", "minimum": 0},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from tunesmith.api.answers import WireRoute
-from tunesmith.api.asking import BUSY, find_answerer, one_piece, unless_gone
+from tunesmith.api.asking import find_answerer, one_piece, unless_gone
 from tunesmith.api.body import JsonBody
 from tunesmith.api.openapi import json_body
 from tunesmith.api.services import Serviced
@@ -24,7 +24,6 @@ router = APIRouter(route_class=WireRoute, prefix="/v1", tags=["answers"])
     "/embeddings",
     response_model=EmbeddingList,
     openapi_extra=json_body(CreateEmbeddings),
-    responses=BUSY,
 )
 async def create_embeddings(
     services: Serviced, body: JsonBody, *, request: Request
@@ -43,7 +42,6 @@ async def create_embeddings(
     "/rerank",
     response_model=RerankList,
     openapi_extra=json_body(CreateRerank),
-    responses=BUSY,
 )
 async def rerank(services: Serviced, body: JsonBody, *, request: Request) -> RerankList | Response:
     """Order passages by how well they answer a query."""

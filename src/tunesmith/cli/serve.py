@@ -24,7 +24,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from types import FrameType
@@ -32,6 +31,7 @@ from typing import TYPE_CHECKING
 
 from tunesmith import __version__
 from tunesmith.artifacts.local import LocalArtifacts
+from tunesmith.cli.clusters import find_ray, open_cluster
 from tunesmith.cli.database import open_store
 from tunesmith.cli.folder import open_folder, sharing
 from tunesmith.cli.tokenizers import TokenizerFolders
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 
     from tunesmith.cluster.local_head import LocalRay
     from tunesmith.cluster.ray_jobs import RayJobs
-    from tunesmith.cluster.ray_serve import Ray
     from tunesmith.controller.loop import Controller
     from tunesmith.store.protocol import Store
 
@@ -103,7 +102,7 @@ def _serve_api(settings: Settings, listener: socket.socket, *, store: Store) -> 
     services = Services(
         store=store,
         artifacts=LocalArtifacts(settings.data),
-        answering=RayServe(partial(_find_ray, settings), data=settings.data),
+        answering=RayServe(partial(find_ray, settings), data=settings.data),
         catalogue=settings.catalogue,
         organization=settings.organization,
         device=settings.device,
@@ -222,7 +221,7 @@ def run_controller(settings: Settings, holder: str) -> None:
     lease = stand_by(store, holder, stop=stop)
     if lease is None:
         return
-    cluster = _open_cluster(settings, leads=partial(_leads, store, holder))
+    cluster = open_cluster(settings, leads=partial(_leads, store, holder))
     with holding(store, lease, given_up=deserted):
         controller = _controller(settings, store.fenced(lease), cluster=cluster, stop=stop)
         controller.run(stop)
@@ -277,35 +276,6 @@ def _watch_parent(stop: threading.Event, deserted: threading.Event) -> None:
     if not stop.is_set():
         deserted.set()
     stop.set()
-
-
-def _open_cluster(settings: Settings, *, leads: Callable[[], bool]) -> LocalRay | RayJobs:
-    if settings.ray_address:
-        from tunesmith.cluster.ray_jobs import RayJobs
-
-        return RayJobs(settings.ray_address, python=settings.ray_python, token=settings.ray_token)
-    from tunesmith.cluster.local_head import LocalRay
-
-    head = LocalRay(settings.data / "ray", leads=leads)
-    head.start()
-    return head
-
-
-def _find_ray(settings: Settings) -> Ray:
-    """Return the Ray that runs the jobs. Raises `ClusterUnavailableError` where there is none."""
-    from tunesmith.cluster.head_process import HeadFolder
-    from tunesmith.cluster.ray_jobs import RayJobs
-    from tunesmith.cluster.ray_serve import Ray
-
-    if settings.ray_address:
-        jobs = RayJobs(settings.ray_address, python=settings.ray_python, token=settings.ray_token)
-    else:
-        folder = HeadFolder(settings.data / "ray")
-        head = folder.find()
-        if head is None:
-            raise ClusterUnavailableError("Ray is starting.")
-        jobs = RayJobs(head.address, python=sys.executable, token=folder.token())
-    return Ray(jobs, jobs.dashboard())
 
 
 def _leave(

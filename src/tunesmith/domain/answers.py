@@ -45,6 +45,8 @@ class Finish(StrEnum):
     """The model ended it, or said one of the stops."""
     LENGTH = "length"
     """It has as many tokens as it may."""
+    TOOL_CALLS = "tool_calls"
+    """It ends with calls of tools."""
 
 
 class Likely(Value):
@@ -204,6 +206,8 @@ class Piece(Value):
     """What it goes on with."""
     spelled: tuple[Spelling, ...] = ()
     """The tokens that were chosen, where their likelihood was asked for."""
+    calls: tuple[Call, ...] = ()
+    """The tools that it calls, told with its end."""
     finish: Finish | None = None
     """Why it ended, where it did."""
     tokens: int = 0

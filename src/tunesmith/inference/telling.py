@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from starlette.concurrency import run_in_threadpool
 
 from tunesmith.artifacts.protocol import Artifacts
+from tunesmith.dataset.calling import CallMarks, CallReader
 from tunesmith.dataset.examples import Message, ToolCall
 from tunesmith.dataset.prompting import chat_prompt, text_prompt
 from tunesmith.dataset.tokenizer import FolderTokenizer
 from tunesmith.domain.answers import (
+    Call,
     Chat,
     Chosen,
     Fault,
@@ -36,6 +38,7 @@ from tunesmith.domain.errors import (
     ModelUnavailableError,
     TunesmithError,
 )
+from tunesmith.domain.ids import new_answer_id
 from tunesmith.inference.engine import Listener, Text
 from tunesmith.inference.ranked import Ranked
 from tunesmith.inference.shelf import Ready, Shelf, Sizes
@@ -120,8 +123,18 @@ async def _continued(
 
     _check(question, prompts, ready=ready)
     yield Piece(prompt_tokens=sum(map(len, prompts)))
+    tools = question.asked.tools if isinstance(question.asked, Chat) else ()
+    names = [str(tool["function"]["name"]) for tool in tools]
+    marks = CallMarks.of(ready.tokenizer) if names else None
     texts = [
-        _text(question.sampling, prompt, number=number, ready=ready, tell=tell)
+        _text(
+            question.sampling,
+            prompt,
+            number=number,
+            ready=ready,
+            tell=tell,
+            calls=CallReader(marks, names) if marks and names else None,
+        )
         for number, prompt in enumerate(each for each in prompts for _ in range(question.answers))
     ]
     try:
@@ -174,12 +187,13 @@ def _text(
     number: int,
     ready: Ready,
     tell: Callable[[Piece | Exception], None],
+    calls: CallReader | None,
 ) -> Text:
     """Return the text of the answer `number`, whose pieces are told to `tell`."""
     if sampling.seed is not None:
         # Else all answers to one question would be the same.
         sampling = sampling.model_copy(update={"seed": (sampling.seed + number) % 2**63})
-    telling = _Telling(number, ready.tokenizer, sampling, tell)
+    telling = _Telling(number, ready.tokenizer, sampling, tell, calls=calls)
     return Text(
         tuple(prompt),
         sampling=sampling,
@@ -198,25 +212,46 @@ class _Telling:
         tokenizer: FolderTokenizer,
         sampling: Sampling,
         tell: Callable[[Piece | Exception], None],
+        *,
+        calls: CallReader | None,
     ) -> None:
         self._number = number
         self._tokenizer = tokenizer
         self._spells = sampling.logprobs is not None
         self._wording = Wording(tokenizer.backend, sampling.stop)
+        self._calls = calls
         self._tell = tell
         self._tokens = 0
 
     def said(self, chosen: Chosen) -> bool:
         self._tokens += 1
-        text = self._wording.add(chosen.token)
+        text = self._sure(self._wording.add(chosen.token))
         spelled = (self._spelling(chosen),) if self._spells else ()
         if text or spelled:
             self._tell(Piece(answer=self._number, text=text, spelled=spelled))
         return not self._wording.stopped
 
     def ended(self, finish: Finish) -> None:
-        rest = self._wording.rest()
-        self._tell(Piece(answer=self._number, text=rest, finish=finish, tokens=self._tokens))
+        rest, found = self._sure(self._wording.rest()), list[tuple[str, str]]()
+        if self._calls is not None:
+            left, found = self._calls.end()
+            rest += left
+        calls = tuple(
+            Call(id=new_answer_id("call"), name=name, arguments=given) for name, given in found
+        )
+        self._tell(
+            Piece(
+                answer=self._number,
+                text=rest,
+                calls=calls,
+                finish=Finish.TOOL_CALLS if calls else finish,
+                tokens=self._tokens,
+            )
+        )
+
+    def _sure(self, text: str) -> str:
+        """Return what of the answer is surely no call, with `text` behind it."""
+        return text if self._calls is None else self._calls.add(text)
 
     def _spelling(self, chosen: Chosen) -> Spelling:
         return Spelling(

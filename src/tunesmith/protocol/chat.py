@@ -32,6 +32,11 @@ class FunctionCall(Wire):
     arguments: str
     """Its arguments, JSON as the model wrote it."""
 
+    @classmethod
+    def to_wire(cls, call: Call) -> FunctionCall:
+        """Return `call` as clients see it."""
+        return cls(name=call.name, arguments=call.arguments)
+
 
 class ToolCallObject(Wire):
     """A call of a tool."""
@@ -234,6 +239,15 @@ class ChatAnswer(Wire):
     ] = None
     """The tools that are called."""
 
+    @classmethod
+    def to_wire(cls, text: str, calls: Sequence[Call]) -> ChatAnswer:
+        """Return an answer that says `text` and then `calls` tools."""
+        called = [
+            ToolCallObject(id=call.id, type="function", function=FunctionCall.to_wire(call))
+            for call in calls
+        ]
+        return cls(content=None if calls and not text else text, tool_calls=called or None)
+
 
 class ChatChoice(Wire):
     """One answer."""
@@ -278,6 +292,11 @@ class CallDelta(Wire):
     """What is called."""
     function: FunctionCall
     """The call."""
+
+    @classmethod
+    def to_wire(cls, call: Call, *, index: int) -> CallDelta:
+        """Return `call`, the one of that number, as clients see it."""
+        return cls(index=index, id=call.id, function=FunctionCall.to_wire(call))
 
 
 class ChatDelta(Wire):

@@ -1,0 +1,48 @@
+"""Opens the door to Ray, for the process that runs jobs and for the one that asks models."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tunesmith.domain.errors import ClusterUnavailableError
+from tunesmith.settings import Settings
+
+if TYPE_CHECKING:
+    from tunesmith.cluster.local_head import LocalRay
+    from tunesmith.cluster.ray_jobs import RayJobs
+    from tunesmith.cluster.ray_serve import Ray
+
+
+def open_cluster(settings: Settings, *, leads: Callable[[], bool]) -> LocalRay | RayJobs:
+    """Return the cluster that the settings name, or a head of our own, which is started.
+
+    `leads` tells whether this process is the one that keeps the head.
+    """
+    if settings.ray_address:
+        from tunesmith.cluster.ray_jobs import RayJobs
+
+        return RayJobs(settings.ray_address, python=settings.ray_python, token=settings.ray_token)
+    from tunesmith.cluster.local_head import LocalRay
+
+    head = LocalRay(settings.data / "ray", leads=leads)
+    head.start()
+    return head
+
+
+def find_ray(settings: Settings) -> Ray:
+    """Return the Ray that runs the jobs. Raises `ClusterUnavailableError` where there is none."""
+    from tunesmith.cluster.head_process import HeadFolder
+    from tunesmith.cluster.ray_jobs import RayJobs
+    from tunesmith.cluster.ray_serve import Ray
+
+    if settings.ray_address:
+        jobs = RayJobs(settings.ray_address, python=settings.ray_python, token=settings.ray_token)
+    else:
+        folder = HeadFolder(settings.data / "ray")
+        head = folder.find()
+        if head is None:
+            raise ClusterUnavailableError("Ray is starting.")
+        jobs = RayJobs(head.address, python=sys.executable, token=folder.token())
+    return Ray(jobs, jobs.dashboard())
