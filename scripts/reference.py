@@ -70,6 +70,7 @@ The training processes read no setting of ours. The hub's own library reads `HF_
 models), `HF_HOME` and `HF_HUB_OFFLINE` from the environment of the node on which it runs: for the
 service's own Ray that is the environment of `tunesmith serve`, for a cluster that `RAY_ADDRESS`
 names it is that of its nodes. The token is never sent by the service, nor written anywhere.
+So it is with the variables of [Weights & Biases and MLflow](../how-to/track-runs.md).
 
 The token for the cluster goes to that cluster alone.
 """
