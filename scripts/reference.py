@@ -86,18 +86,18 @@ def settings_page() -> str:
 
 def _setting(name: str, field: FieldInfo) -> str:
     variable = RAYS_OWN.get(name, f"TUNESMITH_{name.upper()}")
-    return f"| `{name}` | `{variable}` | {_default(field)} | {field.description} |\n"
+    return f"| `{name}` | `{variable}` | {_default(field)} | {_line(field)} |\n"
 
 
 def _key(name: str, field: FieldInfo) -> str:
-    return f"| `{name}` | {_default(field)} | {field.description} |\n"
+    return f"| `{name}` | {_default(field)} | {_line(field)} |\n"
 
 
 def _source(kind: type[Value]) -> str:
     first = (kind.__doc__ or "").strip()
     value = kind.model_fields["kind"].default
     rows = [
-        f"| `{name}` | {_default(field)} | {field.description} |\n"
+        f"| `{name}` | {_default(field)} | {_line(field)} |\n"
         for name, field in kind.model_fields.items()
         if name != "kind"
     ]

@@ -7,7 +7,8 @@ a run to fail, nor to wait for long.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from tunesmith.artifacts.runs import RunDirectory
@@ -50,10 +51,11 @@ class Boards:
 
     def stopped(self) -> None:
         """Tell all boards that the process ends before the run."""
-        for board in tuple(self._open):
-            # There is nobody left to be told what went wrong.
-            with suppress(Exception):
-                board.stopped()
+        open_now = tuple(self._open)
+        # All at once, since there is half a second; nobody is left to be told what went wrong.
+        with ThreadPoolExecutor(max_workers=len(open_now) or 1) as pool:
+            for board in open_now:
+                pool.submit(board.stopped)
 
     def close(self, outcome: str) -> None:
         """Close all boards with `outcome`."""

@@ -143,7 +143,7 @@ def test_a_run_that_is_stopped_is_shown_as_killed_until_it_goes_on(
     monkeypatch.setattr(stopping, "_FAREWELL", 60)
     codes: list[int] = []
     stop = StopFlag(leave=codes.append)
-    spec = bench.write_spec(rows(12), integrations=(board,))
+    spec = bench.write_spec(rows(12), integrations=(board, board))
     events = EventLog(bench.run, 1)
 
     # The process would be gone behind the stop, and another attempt may write.
@@ -154,13 +154,19 @@ def test_a_run_that_is_stopped_is_shown_as_killed_until_it_goes_on(
         raise StaleJobError
 
     assert codes == [EXIT_STOPPED]
-    [run] = runs(client, board)
-    assert (run.info.status, curve(client, run)) == ("KILLED", {1: 0.5})
+    for run in both(client, board):
+        assert (run.info.status, curve(client, run)) == ("KILLED", {1: 0.5})
 
     with boards(spec, bench.run, events=events, stop=stop):
-        until(lambda: runs(client, board)[0].info.status == "RUNNING")
-    [run] = runs(client, board)
-    assert (run.info.status, curve(client, run)) == ("FINISHED", {1: 0.5})
+        until(lambda: {run.info.status for run in both(client, board)} == {"RUNNING"})
+    for run in both(client, board):
+        assert (run.info.status, curve(client, run)) == ("FINISHED", {1: 0.5})
+
+
+def both(client: MlflowClient, board: MlflowIntegration) -> list[Run]:
+    found = runs(client, board)
+    assert len(found) == 2
+    return found
 
 
 def until(look: Callable[[], bool]) -> None:
