@@ -40,7 +40,7 @@ check: setup
 	$(BIN)/lint-imports
 
 # Unit tests of one thread each, on all processors; the others start whole services, one at a time.
-test: check
+test: check $(VENV)/peers/mlflow/.installed
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit --numprocesses auto --dist loadfile
 	$(BIN)/pytest tests/integration tests/e2e
 
@@ -108,6 +108,14 @@ $(PEERS)/llamafactory/.installed: | setup
 	$(UV) pip install --quiet --python $(PEERS)/llamafactory/bin/python $(TORCH_FROM) \
 	  torch==2.13.0 llamafactory==0.9.5
 	$(UV) pip uninstall --quiet --python $(PEERS)/llamafactory/bin/python torchvision torchaudio
+	touch $@
+
+# A server for the test of tracking: the client's own package and what else its server imports,
+# a third of the whole mlflow.
+$(PEERS)/mlflow/.installed: constraints.txt | setup
+	$(PYTHON) -m venv $(PEERS)/mlflow
+	$(UV) pip install --quiet --python $(PEERS)/mlflow/bin/python --constraint constraints.txt \
+	  mlflow-skinny flask==3.1.3 flask-cors==6.0.5 aiohttp alembic numpy pandas sqlalchemy
 	touch $@
 
 $(PEERS)/sentence-transformers/.installed: | setup

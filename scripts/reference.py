@@ -71,6 +71,7 @@ The training processes read no setting of ours. The hub's own library reads `HF_
 models), `HF_HOME` and `HF_HUB_OFFLINE` from the environment of the node on which it runs: for the
 service's own Ray that is the environment of `tunesmith serve`, for a cluster that `RAY_ADDRESS`
 names it is that of its nodes. The token is never sent by the service, nor written anywhere.
+So it is with the variables of [Weights & Biases and MLflow](../how-to/track-runs.md).
 
 The token for the cluster goes to that cluster alone.
 """
@@ -86,18 +87,18 @@ def settings_page() -> str:
 
 def _setting(name: str, field: FieldInfo) -> str:
     variable = RAYS_OWN.get(name, f"TUNESMITH_{name.upper()}")
-    return f"| `{name}` | `{variable}` | {_default(field)} | {field.description} |\n"
+    return f"| `{name}` | `{variable}` | {_default(field)} | {_line(field)} |\n"
 
 
 def _key(name: str, field: FieldInfo) -> str:
-    return f"| `{name}` | {_default(field)} | {field.description} |\n"
+    return f"| `{name}` | {_default(field)} | {_line(field)} |\n"
 
 
 def _source(kind: type[Value]) -> str:
     first = (kind.__doc__ or "").strip()
     value = kind.model_fields["kind"].default
     rows = [
-        f"| `{name}` | {_default(field)} | {field.description} |\n"
+        f"| `{name}` | {_default(field)} | {_line(field)} |\n"
         for name, field in kind.model_fields.items()
         if name != "kind"
     ]

@@ -10,8 +10,10 @@ import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, AliasChoices, Field, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -24,6 +26,13 @@ from tunesmith.domain.devices import Device
 from tunesmith.domain.errors import SettingsError
 from tunesmith.domain.models import CatalogueEntry, PackageSource, Source
 from tunesmith.domain.projects import Limits
+from tunesmith.domain.tracking import (
+    Integration,
+    MlflowIntegration,
+    TensorboardIntegration,
+    Tracking,
+    WandbIntegration,
+)
 from tunesmith.domain.values import Value
 
 DEFAULT_CATALOGUE = (
@@ -42,6 +51,20 @@ class ModelSetting(Value):
     """Where the weights come from: `kind` is `folder`, `hub` or `package`."""
     trust_remote_code: bool = False
     """Whether Python code that comes with the model may be run on the workers."""
+
+
+def _server(uri: str) -> str:
+    """Return `uri` if it is the address of a server, with no secret in it."""
+    parts = urlsplit(uri)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise PydanticCustomError("server", "Give its address, such as http://host:5000")
+    if parts.username or parts.password or parts.query:
+        raise PydanticCustomError(
+            "secret",
+            "A secret has no place in it; set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME "
+            "and MLFLOW_TRACKING_PASSWORD, in the environment of the nodes",
+        )
+    return uri
 
 
 class Settings(BaseSettings):
@@ -94,6 +117,17 @@ class Settings(BaseSettings):
     warm_processes: bool = True
     """Whether a process waits on each node that has imported what training needs, some 600 MB, so
     that runs on one worker begin seconds earlier."""
+    tensorboard: bool = False
+    """Whether the run directory of every job holds its metrics as files for TensorBoard."""
+    wandb_project: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    """The project of Weights & Biases that shows every job; none means those that ask for it."""
+    mlflow_experiment: Annotated[str, Field(min_length=1, max_length=500)] | None = None
+    """The experiment of MLflow that shows every job; none means those that ask for it."""
+    mlflow_tracking_uri: Annotated[
+        Annotated[str, AfterValidator(_server)] | None, Field(repr=False)
+    ] = None
+    """The MLflow server, `http://host:5000`; none means the one that `MLFLOW_TRACKING_URI` names on
+    the nodes."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """How much the service logs: `debug`, `info`, `warning` or `error`."""
     models: dict[str, ModelSetting] = {}
@@ -114,6 +148,18 @@ class Settings(BaseSettings):
             max_jobs=self.project_max_jobs,
             requests_per_minute=self.project_requests_per_minute,
         )
+
+    @property
+    def tracking(self) -> Tracking:
+        """Return where runs are shown besides the service itself."""
+        every: list[Integration] = []
+        if self.tensorboard:
+            every.append(TensorboardIntegration())
+        if self.wandb_project:
+            every.append(WandbIntegration(project=self.wandb_project))
+        if self.mlflow_experiment:
+            every.append(MlflowIntegration(experiment=self.mlflow_experiment))
+        return Tracking(of_every_job=tuple(every), mlflow_tracking_uri=self.mlflow_tracking_uri)
 
     @property
     def catalogue(self) -> dict[str, CatalogueEntry]:
@@ -157,7 +203,10 @@ def environment_secrets() -> tuple[str, ...]:
 
     What has under 8 characters is no secret, and would be found in every other word.
     """
-    names = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "RAY_AUTH_TOKEN", "WANDB_API_KEY")
+    names = (
+        *("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "RAY_AUTH_TOKEN", "WANDB_API_KEY"),
+        *("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD"),
+    )
     return tuple(value for name in names if len(value := os.environ.get(name, "")) >= 8)
 
 

@@ -14,6 +14,7 @@ runs/<job id>/
   reference.safetensors
                        log-probabilities of preference pairs before the first step
   measurement.json     what a run found that only measures, for an estimate
+  tensorboard/         the metrics as TensorBoard's event files, one of each attempt
   wandb/               what Weights & Biases wrote in offline mode
 output/<job id>/       the result; `checkpoint-N/` beside it, where OPEA's users look
 """
@@ -53,6 +54,8 @@ class RunDirectory:
         """Key prefix of the run directory."""
         self.output = f"output/{job_id}"
         """Key prefix of what the run hands out."""
+        self.tensorboard = f"{self.prefix}/tensorboard"
+        """Key prefix of TensorBoard's files."""
         self._measurement = f"{self.prefix}/measurement.json"
 
     def write_spec(self, spec: TrainSpec) -> None:
@@ -191,6 +194,18 @@ class RunDirectory:
     def save_wandb(self, folder: Path) -> None:
         """Keep the files of `folder`, which Weights & Biases wrote in offline mode."""
         self._artifacts.put_folder(f"{self.prefix}/wandb", folder)
+
+    def tensorboard_files(self) -> list[bytes]:
+        """Return the content of TensorBoard's event files, oldest first."""
+        return [self._artifacts.get(key) for key in self._artifacts.list(self.tensorboard)]
+
+    def write_tensorboard(self, name: str, records: bytes) -> None:
+        """Keep `records` as the event file `name` of TensorBoard's."""
+        self._artifacts.put(f"{self.tensorboard}/{name}", records)
+
+    def append_tensorboard(self, name: str, record: bytes) -> None:
+        """Write one record behind the others of the event file `name`."""
+        self._artifacts.append(f"{self.tensorboard}/{name}", record)
 
     def write_reference(self, tensors: bytes) -> None:
         """Keep the log-probabilities of all pairs before the first step, safetensors."""

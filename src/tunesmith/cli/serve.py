@@ -252,6 +252,7 @@ def _controller(
         location=str(settings.data),
         catalogue=settings.catalogue,
         keep_checkpoints=settings.keep_checkpoints,
+        tracking=settings.tracking,
     )
     threading.Thread(target=keep_swept, args=(doors, stop), daemon=True).start()
     threading.Thread(target=keep_delivering, args=(doors, stop), daemon=True).start()

@@ -15,6 +15,7 @@ from tunesmith.domain.files import File
 from tunesmith.domain.jobs import Job
 from tunesmith.domain.models import CatalogueEntry
 from tunesmith.domain.spec import TrainSpec
+from tunesmith.domain.tracking import NOT_TRACKED, Tracking
 
 
 class Launcher:
@@ -27,12 +28,14 @@ class Launcher:
         location: str,
         catalogue: Mapping[str, CatalogueEntry],
         keep_checkpoints: int,
+        tracking: Tracking = NOT_TRACKED,
     ) -> None:
-        """Take where `artifacts` are for the nodes, the base models, and a spec's last value."""
+        """Take where `artifacts` are for the nodes, the base models, and a spec's last values."""
         self._artifacts = artifacts
         self._location = location
         self._catalogue = catalogue
         self._keep_checkpoints = keep_checkpoints
+        self._tracking = tracking
 
     def freeze(
         self, job: Job, files: tuple[File, File | None], *, resources: Resources
@@ -55,6 +58,7 @@ class Launcher:
                 files=files,
                 cpus=granted.cpus,
                 keep=self._keep_checkpoints,
+                tracking=self._tracking,
             )
             run.write_spec(spec)
         if Grant(spec.workers, spec.cpus) != granted:

@@ -13,6 +13,7 @@
 | `cpus` | as many for each worker as let all find a place: for one, all of the largest node |
 | `cpus` on another device | the same, but no more than a node's divided by its devices |
 | `ranking` | for the methods of `RANKED` its defaults; for others none |
+| `integrations` | those asked for, then those that the operator has for every job |
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from tunesmith.domain.spec import (
     RankingSpec,
     TrainSpec,
 )
+from tunesmith.domain.tracking import NOT_TRACKED, Tracking
 
 WARMUP_RATIO = 0.05
 """Share of the steps over which the learning rate rises."""
@@ -105,12 +107,18 @@ def _no_device(device: Device, resources: Resources) -> InvalidRequestError:
 
 
 def resolve_spec(
-    job: Job, *, entry: CatalogueEntry, files: tuple[File, File | None], cpus: int, keep: int
+    job: Job,
+    *,
+    entry: CatalogueEntry,
+    files: tuple[File, File | None],
+    cpus: int,
+    keep: int,
+    tracking: Tracking = NOT_TRACKED,
 ) -> TrainSpec:
     """Freeze everything that decides the run's result.
 
     `job` has its hyperparameters resolved, `files` are its training and
-    validation file, `keep` is how many checkpoints are kept.
+    validation file, `keep` is how many checkpoints are kept, `tracking` where runs are shown.
     """
     request, resolved = job.request, job.resolved
     if resolved is None:
@@ -161,7 +169,7 @@ def resolve_spec(
         cpus=cpus,
         memory=request.memory,
         workers=request.workers,
-        integrations=request.integrations,
+        integrations=tracking.integrations(request.integrations),
     )
 
 

@@ -14,6 +14,7 @@ from pydantic import Field
 from tunesmith.domain.devices import Device
 from tunesmith.domain.models import CatalogueEntry, WholeModel
 from tunesmith.domain.preferences import Preference
+from tunesmith.domain.tracking import MOST_INTEGRATIONS, Integration
 from tunesmith.domain.values import Value
 
 LEARNING_RATES = (1e-8, 1.0)
@@ -155,19 +156,6 @@ class EarlyStopping(Value):
     """Nats by which the loss must fall to count as a new best."""
 
 
-class WandbIntegration(Value):
-    """Weights & Biases shows the run's metrics."""
-
-    project: Annotated[str, Field(min_length=1, max_length=128)]
-    """The project that the run belongs to."""
-    name: Annotated[str, Field(min_length=1, max_length=128)] | None = None
-    """The run's display name; `None` means the job's id."""
-    entity: Annotated[str, Field(min_length=1, max_length=128)] | None = None
-    """Team or user that the run belongs to; `None` means that of the API key."""
-    tags: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = ()
-    """Tags besides the default ones."""
-
-
 class JobRequest(Value):
     """What the client asked for, with `None` for `"auto"`; both dialects are translated to this."""
 
@@ -246,7 +234,7 @@ class JobRequest(Value):
     """Processes that train together, each on processors of its own."""
     min_workers: Annotated[int, Field(ge=1, le=MOST_WORKERS)] | None = None
     """The fewest that do, where the cluster has no place for `workers`; `None` means no fewer."""
-    integrations: Annotated[tuple[WandbIntegration, ...], Field(max_length=5)] = ()
+    integrations: Annotated[tuple[Integration, ...], Field(max_length=MOST_INTEGRATIONS)] = ()
     """Services that are told of the run's metrics."""
     suffix: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     """Fourth part of the tuned model's name."""
@@ -355,8 +343,8 @@ class TrainSpec(Value):
     """Bytes of memory that are kept for each worker on its node; `None` means none."""
     workers: int
     """Processes that train together in the newest attempt."""
-    integrations: tuple[WandbIntegration, ...]
-    """Services that are told of the run's metrics."""
+    integrations: tuple[Integration, ...]
+    """Services that are told of the run's metrics: those asked for, then the operator's."""
     measured: bool = False
     """Whether the run only measures a few steps, and makes no result."""
 

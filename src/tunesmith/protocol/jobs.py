@@ -19,7 +19,12 @@ from tunesmith.protocol.hyperparameters import (
     Suffix,
     check_suffix,
 )
-from tunesmith.protocol.integrations import IntegrationObject, Integrations, asked_integrations
+from tunesmith.protocol.integrations import (
+    IntegrationObject,
+    Integrations,
+    asked_integrations,
+    integrations_to_wire,
+)
 from tunesmith.protocol.methods import (
     DpoMethod,
     MethodRequest,
@@ -202,7 +207,7 @@ class JobObject(Wire):
             trained_tokens=job.trained_tokens,
             training_file=job.training_file,
             validation_file=job.validation_file,
-            integrations=IntegrationObject.list_to_wire(job.request.integrations),
+            integrations=integrations_to_wire(job.request.integrations),
             seed=job.seed,
             estimated_finish=job.estimated_finish,
             method=method_to_wire(job),

@@ -11,7 +11,7 @@ from tunesmith.domain.events import Checkpoint
 from tunesmith.domain.jobs import Job, JobStatus
 from tunesmith.protocol.events import CheckpointMetrics
 from tunesmith.protocol.hyperparameters import HyperparametersObject
-from tunesmith.protocol.integrations import IntegrationObject
+from tunesmith.protocol.integrations import IntegrationObject, integrations_to_wire
 from tunesmith.protocol.jobs import JobErrorObject, Status
 from tunesmith.protocol.wire import Wire
 
@@ -81,7 +81,7 @@ class OpeaJobObject(Wire):
             trained_tokens=job.trained_tokens,
             training_file=job.training_filename,
             validation_file=job.validation_filename,
-            integrations=IntegrationObject.list_to_wire(job.request.integrations) or None,
+            integrations=integrations_to_wire(job.request.integrations) or None,
             seed=job.seed,
             estimated_finish=job.estimated_finish,
         )

@@ -138,7 +138,7 @@ class OpeaCreateJob(Wire):
             device=training.to_device(device),
             cpus=training.to_cpus(),
             workers=training.num_training_workers,
-            integrations=asked_integrations(self.integrations),
+            integrations=general.to_integrations(asked_integrations(self.integrations)),
             suffix=self.suffix,
         )
         check_ranking(request, place="Dataset", group_size="Dataset.train_group_size")

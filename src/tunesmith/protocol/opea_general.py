@@ -11,6 +11,7 @@ from pydantic import Field
 
 from tunesmith.domain.errors import InvalidRequestError
 from tunesmith.domain.spec import LoraSpec, Method
+from tunesmith.domain.tracking import MOST_INTEGRATIONS, Integration, TensorboardIntegration
 from tunesmith.protocol.adapters import Alpha, Dropout, Rank, Targets, check_same
 from tunesmith.protocol.wire import Only, Wire, expecting
 
@@ -125,11 +126,9 @@ class GeneralSection(Wire):
     """No effect: in OPEA it asks for a transformers version that is older than ours."""
     output_dir: str = "./tmp"
     """No effect, as in OPEA: the result is always under `output/<job id>`."""
-    report_to: Annotated[
-        Literal["none", "tensorboard"],
-        Only("none", mend="read the job's events, or its metrics table in 'result_files'"),
-    ] = "none"
-    """`none` only."""
+    report_to: Literal["none", "tensorboard"] = "none"
+    """`tensorboard` writes the run's metrics as files that TensorBoard shows, into the run
+    directory; see also `integrations`."""
     resume_from_checkpoint: Annotated[
         Annotated[str, Field(pattern=CHECKPOINT_PATH)] | None,
         expecting(
@@ -163,6 +162,22 @@ class GeneralSection(Wire):
     def to_method(self) -> Method:
         """Return what is learnt."""
         return _METHODS[self.task]
+
+    def to_integrations(self, given: tuple[Integration, ...]) -> tuple[Integration, ...]:
+        """Return the integrations `given` and, once, the one that `report_to` asks for.
+
+        Raises `InvalidRequestError` where they become too many.
+        """
+        asked = TensorboardIntegration()
+        if self.report_to == "none" or asked in given:
+            return given
+        if len(given) == MOST_INTEGRATIONS:
+            raise InvalidRequestError(
+                f"'General.report_to' asks for one integration more than the {MOST_INTEGRATIONS} "
+                "that a job may have. Leave it out, or one of 'integrations'.",
+                param="General.report_to",
+            )
+        return (*given, asked)
 
     def to_lora(self, source: LoraSpec | None) -> LoraSpec | None:
         """Return the adapter's shape in domain terms; `None` means that all weights are trained.

@@ -122,7 +122,7 @@ def complaint(
     if error["type"] == "missing":
         message = f"{name} is missing; it is required."
     elif error["type"] == "extra_forbidden":
-        nearest = get_close_matches(parts[-1], known, n=1)
+        nearest = get_close_matches(parts[-1], set(known) - {parts[-1]}, n=1)
         guess = f"did you mean '{nearest[0]}'? Remove" if nearest else "remove"
         message, code = (
             f"{name} is no known key; {guess} it or correct its spelling.",

@@ -95,7 +95,7 @@ def _start_log(kept: RunLog) -> None:
     printed.setFormatter(kept.formatter)
     logging.basicConfig(level=logging.INFO, handlers=[printed, kept])
     logging.captureWarnings(capture=True)
-    for talkative in ("httpx", "urllib3", "filelock", "wandb"):
+    for talkative in ("httpx", "urllib3", "filelock", "wandb", "mlflow"):
         logging.getLogger(talkative).setLevel(logging.WARNING)
 
 

@@ -13,6 +13,7 @@ from tunesmith.domain.changes import slower
 from tunesmith.domain.events import StepMetrics
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.spec import Optimizer, TrainSpec
+from tunesmith.training.boards import Boards
 from tunesmith.training.checkpoints import Learner
 from tunesmith.training.examples import (
     Examples,
@@ -29,7 +30,6 @@ from tunesmith.training.saving import Saver
 from tunesmith.training.sharding import put_together
 from tunesmith.training.stopping import StopFlag
 from tunesmith.training.telemetry import EventLog, Pass
-from tunesmith.training.wandb import Boards
 
 
 class Stopwatch:

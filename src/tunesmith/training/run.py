@@ -28,6 +28,7 @@ from tunesmith.training.adapter import (
     load_config,
     load_tokenizer,
 )
+from tunesmith.training.boards import boards
 from tunesmith.training.checkpoints import Learner, Progress
 from tunesmith.training.data import Data, Reader, read_data
 from tunesmith.training.devices import Place
@@ -52,7 +53,6 @@ from tunesmith.training.sharding import is_sharded, shard
 from tunesmith.training.stopping import StopFlag
 from tunesmith.training.supervised import Supervised
 from tunesmith.training.telemetry import EventLog
-from tunesmith.training.wandb import boards
 from tunesmith.training.whole_layers import is_tied
 
 _log = logging.getLogger(__name__)
@@ -153,7 +153,7 @@ def _learn(launch: _Launch, events: EventLog) -> tuple[Receipt, Course]:
         write_lines(run, tokenizer, files=data.lines)
 
     shown_by = spec if group.leads else spec.model_copy(update={"integrations": ()})
-    with boards(shown_by, run, events=events) as shown, naming_memory(spec):
+    with boards(shown_by, run, events=events, stop=stop) as shown, naming_memory(spec):
         network = load_network(spec, base, on=(place, precision), workers=group.size, events=events)
         _tell_tied(spec, network.model, events=events)
         newest = group.first(lambda: max(run.checkpoint_steps(), default=0))

@@ -22,6 +22,9 @@ EXIT_STOPPED = 143
 _PATIENCE = 2.5
 """Seconds that a stop waits for a write in progress; Ray kills after 4 s."""
 
+_FAREWELL = 0.5
+"""Seconds that a stop waits at its end for those who are told of it."""
+
 _PARENT_INTERVAL = 0.5
 """Seconds between two looks at the parent process."""
 
@@ -33,7 +36,8 @@ class StopFlag:
         """Leave through `leave`, which gets the exit code."""
         self._leave = leave
         self._whole = threading.RLock()
-        self._save: Callable[[], None] = _save_nothing
+        self._save: Callable[[], None] = _do_nothing
+        self._tell: Callable[[], None] = _do_nothing
 
     def whole(self) -> AbstractContextManager[object]:
         """Return a context whose block is either done wholly before a stop, or not begun."""
@@ -43,17 +47,24 @@ class StopFlag:
         """Call `save` at a stop; before this is called, a stop saves nothing."""
         self._save = save
 
+    def tell_with(self, tell: Callable[[], None]) -> None:
+        """Call `tell` at a stop, while all is saved; it may take little longer than that."""
+        self._tell = tell
+
     def stop(self) -> None:
         """Save and leave with `EXIT_STOPPED`, at the latest when `_PATIENCE` has run out.
 
         The blocks of `whole()` are shut for good, so that nothing is written behind the end.
         """
+        telling = threading.Thread(target=self._tell, name="farewell", daemon=True)
+        telling.start()
         try:
             if self._whole.acquire(timeout=_PATIENCE):
                 self._save()
         except Exception:  # noqa: BLE001  the process's edge: it ends in any case
             _log.exception("The last step could not be saved")
         finally:
+            telling.join(_FAREWELL)
             logging.shutdown()
             self._leave(EXIT_STOPPED)
 
@@ -83,5 +94,5 @@ def watch_parent(stop: StopFlag) -> None:
     threading.Thread(target=wait, name="parent", daemon=True).start()
 
 
-def _save_nothing() -> None:
-    """There is nothing to lose yet."""
+def _do_nothing() -> None:
+    """There is nothing to lose yet, and nobody to tell."""

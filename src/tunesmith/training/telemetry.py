@@ -74,7 +74,8 @@ class EventLog:
     def __init__(self, run: RunDirectory, attempt: int, *, group: Group = ALONE) -> None:
         """Mend and read the log of `run`. Raises `StaleJobError` as each write does."""
         self._run = run
-        self._attempt = attempt
+        self.attempt = attempt
+        """Number of the attempt that writes, from 1."""
         self._leads = group.leads
         self._clock = SystemClock()
         self.check_claim()
@@ -82,6 +83,8 @@ class EventLog:
         self._number = len(events)
         self.steps = {event.metrics.step: event.metrics for event in events if event.metrics}
         """The numbers of each step told so far, by step."""
+        self.told_at = {event.metrics.step: event.created_at for event in events if event.metrics}
+        """When the numbers of each step were told, in unix seconds, by step."""
         self.checkpoints = {event.checkpoint.step for event in events if event.checkpoint}
         """The steps whose checkpoints were told so far."""
         told = (event.data for event in events if event.data)
@@ -123,7 +126,7 @@ class EventLog:
     def check_claim(self) -> None:
         """Raise `StaleJobError` if another attempt has claimed the run."""
         if self._leads:
-            self._run.check_claim(self._attempt)
+            self._run.check_claim(self.attempt)
 
     def message(
         self, text: str, *, level: EventLevel = EventLevel.INFO, data: dict[str, Any] | None = None
@@ -140,7 +143,7 @@ class EventLog:
         """Tell the numbers of a step, unless they were told before."""
         if metrics.step in self.steps:
             return
-        self._append(
+        at = self._append(
             f"Step {metrics.step}/{metrics.total_steps}: "
             f"training loss={metrics.train_loss:.4f}, {_accuracy(metrics)}"
             + (
@@ -151,6 +154,7 @@ class EventLog:
             metrics=metrics,
         )
         self.steps[metrics.step] = metrics
+        self.told_at[metrics.step] = at
 
     def checkpoint(self, metrics: StepMetrics) -> None:
         """Tell that the state after a step was saved, unless it was told before."""
@@ -189,19 +193,17 @@ class EventLog:
         self._run.mend_events()
         return self._run.events(after=0)
 
-    def _append(self, message: str, **fields: Any) -> None:
+    def _append(self, message: str, **fields: Any) -> int:
+        """Write an event, unless another rank leads; return when, in unix seconds."""
+        now = int(self._clock.now())
         if not self._leads:
-            return
+            return now
         self.check_claim()
-        event = RunEvent(
-            number=self._number + 1,
-            created_at=int(self._clock.now()),
-            message=message,
-            **fields,
-        )
+        event = RunEvent(number=self._number + 1, created_at=now, message=message, **fields)
         self._run.append_event(event)
         self._number += 1
         _log.log(logging.getLevelNamesMapping()[event.level.value.upper()], "%s", message)
+        return now
 
 
 def _accuracy(metrics: StepMetrics) -> str:

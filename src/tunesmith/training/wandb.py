@@ -1,38 +1,21 @@
 """Shows a run's metrics on Weights & Biases.
 
 `WANDB_API_KEY` and `WANDB_MODE` come from the environment of the node, where
-wandb itself reads them. Whatever goes wrong with it is told in a warning, and
-training goes on: a board is no reason for a run to fail, nor to wait for long.
+wandb itself reads them.
 """
 
 from __future__ import annotations
 
 import importlib
-import logging
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from tunesmith.artifacts.runs import RunDirectory
-from tunesmith.domain.errors import StaleJobError
-from tunesmith.domain.events import EventLevel, StepMetrics
 from tunesmith.domain.spec import TrainSpec
-from tunesmith.training.failures import explain
-from tunesmith.training.telemetry import EventLog
-
-_log = logging.getLogger(__name__)
-
-_SHOWN = frozenset(
-    {
-        *("method", "beta", "max_length", "seed", "n_epochs", "max_steps", "batch_size"),
-        *("learning_rate", "schedule", "warmup_ratio", "weight_decay", "max_grad_norm", "lora"),
-        *("max_seconds", "optimizer", "ranking"),
-    }
-)
-"""What of the spec a board shows as its config: nothing that names a path."""
+from tunesmith.domain.tracking import WandbIntegration
+from tunesmith.training.board import SUCCEEDED, Point, config
 
 _LIMITS = {"init_timeout": 15.0, "login_timeout": 15.0, "finish_timeout": 15.0}
 """Seconds that a step of wandb may take."""
@@ -57,119 +40,73 @@ _TAG = 64
 """Characters of the longest tag that wandb takes."""
 
 
-class Boards:
-    """The boards that show a run; one that fails is closed, with a warning."""
+class WandbBoard:
+    """A run of one of Weights & Biases' projects, the same one in each attempt."""
 
-    def __init__(self, events: EventLog) -> None:
-        """Show nothing yet; warn through `events`."""
-        self._events = events
-        self._open: dict[int, tuple[str, Any]] = {}
+    name = "Weights & Biases"
 
-    def open(self, spec: TrainSpec, number: int, *, folder: Path) -> None:
-        """Open the board of the integration `number` of `spec`, the same one in each attempt.
+    def __init__(
+        self, spec: TrainSpec, integration: WandbIntegration, *, number: int, folder: Path
+    ) -> None:
+        """Show the run of `spec` as its integration `number`, from 1; write into `folder`."""
+        self.place = f"the project '{integration.project}'"
+        self._spec = spec
+        self._integration = integration
+        self._number = number
+        self._folder = folder
+        self._run: Any = None
 
-        It shows the steps told by earlier attempts as well, where it has them not.
-        """
-        project = spec.integrations[number].project
-        with self._warning(number, project):
-            library = importlib.import_module("wandb")
-            board = _init(library, spec, number=number, folder=folder)
-            self._open[number] = (project, board)
-            for metrics in self._events.steps.values():
-                _show(board, metrics)
+    def open(self, history: Sequence[Point]) -> None:
+        """Open the run, and show of `history` what it has not."""
+        self._run = self._init()
+        for point in history:
+            self.step(point)
 
-    def step(self, metrics: StepMetrics) -> None:
-        """Show the numbers of a step on all boards."""
-        for number, (project, board) in tuple(self._open.items()):
-            with self._warning(number, project):
-                _show(board, metrics)
+    def step(self, point: Point) -> None:
+        """Show one step more."""
+        # A run that is resumed takes no step again that it has.
+        if point.step >= self._run.step:
+            self._run.log(point.numbers, step=point.step)
 
-    def close(self, outcome: str) -> bool:
-        """Close all boards with `outcome`; tell whether one wrote its data to this node alone."""
-        kept = False
-        for number, (project, board) in tuple(self._open.items()):
-            with self._warning(number, project):
-                board.summary["outcome"] = outcome
-                kept = kept or board.offline
-                board.finish(exit_code=0 if outcome == "succeeded" else 1)
-        self._open.clear()
-        return kept
+    def stopped(self) -> None:
+        """Leave it to the service, which sees that nothing comes any more."""
 
-    @contextmanager
-    def _warning(self, number: int, project: str) -> Iterator[None]:
-        """Give up the board `number`, with a warning that names `project`, if the block fails."""
-        try:
-            yield
-        # wandb raises errors of many kinds, of its own and of the network.
-        except Exception as error:  # noqa: BLE001  a loop's edge: the run goes on without a board
-            self._open.pop(number, None)
-            # The error's own words are not repeated: they may hold a part of the key.
-            self._events.message(
-                f"Weights & Biases does not show this job in the project '{project}' "
-                f"({type(error).__name__}). {_mend(error)} Training goes on.",
-                level=EventLevel.WARN,
-            )
+    def close(self, outcome: str) -> None:
+        """End the run with `outcome`."""
+        self._run.summary["outcome"] = outcome
+        self._run.finish(exit_code=0 if outcome == SUCCEEDED else 1)
 
+    def mend(self, error: BaseException) -> str:
+        """Return what is to be done about `error`."""
+        if isinstance(error, ModuleNotFoundError):
+            return "Install the package 'wandb' on the nodes."
+        return (
+            "Check WANDB_API_KEY, WANDB_MODE and the network of the nodes, and the project's name."
+        )
 
-@contextmanager
-def boards(spec: TrainSpec, run: RunDirectory, *, events: EventLog) -> Iterator[Boards]:
-    """Return a context with the boards of `spec`, which are closed with how the block ends.
-
-    What wandb writes in offline mode is kept in the run directory.
-    """
-    opened = Boards(events)
-    if not spec.integrations:
-        yield opened
-        return
-    with run.scratch() as folder:
-        for number in range(len(spec.integrations)):
-            opened.open(spec, number, folder=folder)
-        try:
-            yield opened
-        except StaleJobError:
-            # The attempt that took over goes on with the same boards.
-            raise
-        except Exception as error:
-            _end(opened, run, outcome=str(explain(error).code), folder=folder)
-            raise
-        _end(opened, run, outcome="succeeded", folder=folder)
+    def _init(self) -> Any:
+        library = importlib.import_module("wandb")
+        spec, integration, number = self._spec, self._integration, self._number
+        base = spec.base_model.name
+        tags = ("openai/finetune", f"openai/{base}", f"openai/{spec.job_id}", *integration.tags)
+        return library.init(
+            # wandb keeps no two runs of one id in a process, be it in different projects.
+            id=spec.job_id if number == 1 else f"{spec.job_id}-{number}",
+            resume="allow",
+            reinit="create_new",
+            project=integration.project,
+            entity=integration.entity,
+            name=integration.name or spec.job_id,
+            tags=[tag[:_TAG] for tag in tags],
+            config=config(spec),
+            dir=self._folder,
+            settings=library.Settings(**_LIMITS, **_QUIET),
+        )
 
 
-def _init(library: ModuleType, spec: TrainSpec, *, number: int, folder: Path) -> Any:
-    integration = spec.integrations[number]
-    base = spec.base_model.name
-    config = spec.model_dump(mode="json", include=set(_SHOWN))
-    tags = ("openai/finetune", f"openai/{base}", f"openai/{spec.job_id}", *integration.tags)
-    return library.init(
-        # wandb keeps no two runs of one id in a process, be it in different projects.
-        id=spec.job_id if number == 0 else f"{spec.job_id}-{number + 1}",
-        resume="allow",
-        reinit="create_new",
-        project=integration.project,
-        entity=integration.entity,
-        name=integration.name or spec.job_id,
-        tags=[tag[:_TAG] for tag in tags],
-        config={**config, "base_model": base, "fine_tuned_model": spec.tuned_model},
-        dir=folder,
-        settings=library.Settings(**_LIMITS, **_QUIET),
-    )
-
-
-def _show(board: Any, metrics: StepMetrics) -> None:
-    # A board that is resumed takes no step again that it has.
-    if metrics.step >= board.step:
-        numbers = metrics.model_dump(exclude={"step", "seconds_left"}, exclude_none=True)
-        board.log(numbers, step=metrics.step)
-
-
-def _mend(error: Exception) -> str:
-    if isinstance(error, ModuleNotFoundError):
-        return "Install the package 'wandb' on the nodes."
-    return "Check WANDB_API_KEY, WANDB_MODE and the network of the nodes, and the project's name."
-
-
-def _end(opened: Boards, run: RunDirectory, *, outcome: str, folder: Path) -> None:
-    if not opened.close(outcome):
+def keep_offline(run: RunDirectory, folder: Path) -> None:
+    """Keep in the run directory what wandb wrote into `folder` to be sent later, if anything."""
+    if not any(folder.glob("wandb/offline-run-*")):
         return
     for logs in folder.glob("wandb/*/logs"):
         shutil.rmtree(logs)

@@ -34,6 +34,8 @@ EVENT = "fine_tuning.job.succeeded"
 TOKENS = {
     "HF_TOKEN": "hf_aaaaaaaaaaaaaaaaaaaaaaaaaaaa",
     "WANDB_API_KEY": "wwwwwwwwwwwwwwwwwwwwwwwwwwww",
+    "MLFLOW_TRACKING_TOKEN": "mmmmmmmmmmmmmmmmmmmmmmmmmmmm",
+    "MLFLOW_TRACKING_PASSWORD": "pppppppppppppppppppppppppppp",
     "RAY_AUTH_TOKEN": "rrrrrrrrrrrrrrrrrrrrrrrrrrrr",
 }
 CATALOGUE = {"base": CatalogueEntry(name="base", source=PackageSource(package="p", file="f"))}

@@ -18,6 +18,10 @@ JSON = {"content-type": "application/json"}
 WANDB = {"type": "wandb", "wandb": {"project": "p"}}
 
 
+def mlflow(**settings: object) -> dict[str, object]:
+    return {"type": "mlflow", "mlflow": settings}
+
+
 def dpo(**hyperparameters: Any) -> dict[str, Any]:
     return {"type": "dpo", "dpo": {"hyperparameters": hyperparameters}}
 
@@ -66,7 +70,26 @@ def refused(
         ({"metadata": {str(n): "" for n in range(17)}}, "metadata", "at most 16"),
         ({"metadata": []}, "metadata", "must be an object"),
         ({"integrations": [{"type": "wandb"}]}, "integrations.0.wandb", "is missing"),
-        ({"integrations": [{"type": "mlflow"}]}, "integrations.0.type", "'wandb'"),
+        ({"integrations": [{"type": "clearml"}]}, "integrations.0.type", "'tensorboard' or 'mlf"),
+        ({"integrations": [WANDB, {}]}, "integrations.1.type", "is missing"),
+        ({"integrations": [{"type": "mlflow"}]}, "integrations.0.mlflow", "is missing"),
+        ({"integrations": [mlflow()]}, "integrations.0.mlflow.experiment", "is missing"),
+        ({"integrations": [{**WANDB, "mlflow": {}}]}, "integrations.0.mlflow", "no known key"),
+        (
+            {"integrations": [mlflow(experiment="e", tracking_uri="http://x")]},
+            "integrations.0.mlflow.tracking_uri",
+            "no known key",
+        ),
+        (
+            {"integrations": [mlflow(experiment="e", tags={"tunesmith.job": "x"})]},
+            "integrations.0.mlflow.tags",
+            "begins with 'tunesmith.'",
+        ),
+        (
+            {"integrations": [{"type": "tensorboard", "tensorboard": {"folder": "/"}}]},
+            "integrations.0.tensorboard.folder",
+            "no known key",
+        ),
         ({"integrations": [WANDB] * 6}, "integrations", "at most 5"),
         ({"hyperparameters": {"n_epochs": 0}}, "hyperparameters.n_epochs", "from 1 to 50"),
         ({"hyperparameters": {"n_epochs": "3"}}, "hyperparameters.n_epochs", '"auto" or an'),

@@ -12,6 +12,11 @@ from merging import merged
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.jobs import JobChange, JobError, JobStatus
 from tunesmith.domain.resolved import ResolvedHyperparameters
+from tunesmith.domain.tracking import (
+    MlflowIntegration,
+    TensorboardIntegration,
+    WandbIntegration,
+)
 
 Create = Callable[..., Any]
 
@@ -92,6 +97,28 @@ def test_integrations_are_kept_and_shown(create: Create, world: Any) -> None:
     [kept] = world.store.job(job.id).request.integrations
     assert (kept.project, kept.tags) == ("p", ("a", "b"))
     assert create().integrations == []
+
+
+def test_our_own_integrations_stand_beside_openais(create: Create, world: Any) -> None:
+    wandb: dict[str, Any] = {"project": "p", "name": None, "entity": None, "tags": []}
+    mlflow = {"experiment": "orders", "name": "first", "tags": {"team": "blue"}}
+    given = [
+        {"type": "tensorboard"},
+        {"type": "wandb", "wandb": {"project": "p"}},
+        {"type": "mlflow", "mlflow": mlflow},
+    ]
+    job = create(integrations=given)
+
+    assert [each.to_dict() for each in job.integrations] == [
+        {"type": "tensorboard", "tensorboard": {}},
+        {"type": "wandb", "wandb": wandb},
+        {"type": "mlflow", "mlflow": mlflow},
+    ]
+    assert world.store.job(job.id).request.integrations == (
+        TensorboardIntegration(),
+        WandbIntegration(project="p"),
+        MlflowIntegration(experiment="orders", name="first", tags={"team": "blue"}),
+    )
 
 
 def test_what_a_job_learns_and_by_which_loss_is_asked_for_and_shown(create: Create) -> None:

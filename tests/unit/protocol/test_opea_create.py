@@ -12,6 +12,7 @@ from tunesmith.domain.devices import Device
 from tunesmith.domain.errors import InvalidRequestError
 from tunesmith.domain.ids import new_file_id
 from tunesmith.domain.spec import JobRequest, LoraSpec, Optimizer, Policy, Precision
+from tunesmith.domain.tracking import TensorboardIntegration
 from tunesmith.protocol.dialects import read_create
 from tunesmith.protocol.opea_create import OpeaCreateJob
 from tunesmith.protocol.reading import read_shape
@@ -202,7 +203,6 @@ def test_a_key_without_effect_in_this_task_is_accepted(body: dict[str, Any]) -> 
     [
         ("General", "tokenizer_name", "x"),
         ("General", "gaudi_config_name", "x"),
-        ("General", "report_to", "tensorboard"),
         ("Dataset", "max_source_length", 100),
         ("Dataset", "truncation_side", "left"),
         ("Dataset", "mask_input", False),
@@ -374,3 +374,16 @@ def test_workers_have_no_devices_of_another_kind_than_they_train_on(device: str,
 
     assert error.param == f"Training.resources_per_worker.{name}"
     assert f"Set 'Training.device' to '{name.lower()}'" in error.message
+
+
+def test_report_to_asks_for_the_integration_of_tensorboard_once() -> None:
+    given = {"model": "m", "training_file": "a.jsonl", "General": {"report_to": "tensorboard"}}
+    both = {**given, "integrations": [{"type": "tensorboard"}]}
+    for body in (given, both):
+        request = read_shape(OpeaCreateJob, body).to_request()
+        assert request.integrations == (TensorboardIntegration(),)
+
+    full = {**given, "integrations": [{"type": "wandb", "wandb": {"project": "p"}}] * 5}
+    with pytest.raises(InvalidRequestError) as refused:
+        read_shape(OpeaCreateJob, full).to_request()
+    assert refused.value.param == "General.report_to"

@@ -20,6 +20,7 @@ HONOURED: dict[str, object] = {
     "hyperparameters.learning_rate_multiplier": 1e-4,
     "suffix": "blue",
     "integrations": [{"type": "wandb", "wandb": {"project": "p"}}],
+    "General.report_to": "tensorboard",
     "General.save_strategy": "steps",
     "General.lora_config.r": 16,
     "General.lora_config.lora_alpha": 64,
@@ -62,7 +63,6 @@ HONOURED_BESIDE = {
 REFUSED: dict[str, object] = {
     "General.tokenizer_name": "x",
     "General.gaudi_config_name": "x",
-    "General.report_to": "tensorboard",
     "General.config.trust_remote_code": True,
     "General.config.token": "x",
     "General.lora_config.task_type": "SEQ_CLS",

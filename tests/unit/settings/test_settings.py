@@ -7,6 +7,12 @@ import pytest
 
 from tunesmith.domain.errors import SettingsError
 from tunesmith.domain.models import HubSource
+from tunesmith.domain.tracking import (
+    MlflowIntegration,
+    TensorboardIntegration,
+    Tracking,
+    WandbIntegration,
+)
 from tunesmith.settings import load_settings
 
 
@@ -181,3 +187,37 @@ def test_the_token_of_the_cluster_is_not_shown_with_the_settings(
     settings = load_settings({})
     assert settings.ray_token == "rrrrrrrr"
     assert "rrrrrrrr" not in repr(settings)
+
+
+def test_every_job_may_be_tracked_by_settings_alone(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text(
+        'tensorboard = true\nwandb_project = "w"\nmlflow_experiment = "m"\n'
+        'mlflow_tracking_uri = "http://mlflow:5000"\n'
+    )
+
+    tracking = load_settings({"data": tmp_path}).tracking
+
+    assert tracking == Tracking(
+        of_every_job=(
+            TensorboardIntegration(),
+            WandbIntegration(project="w"),
+            MlflowIntegration(experiment="m"),
+        ),
+        mlflow_tracking_uri="http://mlflow:5000",
+    )
+    assert load_settings({}).tracking == Tracking()
+
+
+@pytest.mark.parametrize(
+    ("uri", "why"),
+    [
+        ("mlflow:5000", "Give its address"),
+        ("sqlite:///m.db", "Give its address"),
+        ("http://me:hunter22@mlflow:5000", "A secret has no place"),
+        ("http://mlflow:5000/?token=hunter22", "A secret has no place"),
+    ],
+)
+def test_the_address_of_mlflow_is_a_servers_and_holds_no_secret(uri: str, why: str) -> None:
+    with pytest.raises(SettingsError, match=f"'mlflow_tracking_uri' cannot be used: {why}") as told:
+        load_settings({"mlflow_tracking_uri": uri})
+    assert "hunter22" not in str(told.value)

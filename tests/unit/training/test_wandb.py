@@ -14,7 +14,7 @@ import wandb
 from wandb.proto import wandb_internal_pb2
 
 from tunesmith.domain.events import EventLevel, RunEvent
-from tunesmith.domain.spec import WandbIntegration
+from tunesmith.domain.tracking import WandbIntegration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
