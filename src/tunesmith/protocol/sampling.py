@@ -18,7 +18,7 @@ MOST_TOKENS = 2**20
 
 def _bias(given: dict[str, float] | None) -> dict[str, float] | None:
     for token in given or ():
-        if not token.isdecimal():
+        if not (token.isascii() and token.isdecimal() and len(token) < 10):
             raise PydanticCustomError("token", "must have ids of tokens as its keys")
     return given
 
@@ -59,7 +59,12 @@ class SampledRequest(Wire):
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     """Taken off a token's logit once it was said."""
     logit_bias: (
-        Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], AfterValidator(_bias)] | None
+        Annotated[
+            dict[str, Annotated[float, Field(ge=-100, le=100)]],
+            AfterValidator(_bias),
+            Field(json_schema_extra={"propertyNames": {"pattern": "^[0-9]{1,9}$"}}),
+        ]
+        | None
     ) = None
     """Added to the logits of tokens, by their ids."""
     stream: bool | None = None

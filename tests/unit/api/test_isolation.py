@@ -98,6 +98,12 @@ CASES = {
     "GET /v1/fine_tuning/jobs/{job_id}/receipt/lines/{line}": hidden(),
     "POST /v1/fine_tuning/estimate": hidden(json={"model": MODEL, "training_file": "<file_id>"}),
     "GET /v1/fine_tuning/estimate/{estimate_id}": hidden(),
+    "POST /v1/chat/completions": hidden(
+        json={"model": "<model>", "messages": [{"role": "user", "content": "Is it?"}]}
+    ),
+    "POST /v1/completions": hidden(json={"model": "<model>", "prompt": "Is it?"}),
+    "POST /v1/embeddings": hidden(json={"model": "<model>", "input": "Is it?"}),
+    "POST /v1/rerank": hidden(json={"model": "<model>", "query": "Is it?", "documents": ["Yes."]}),
     "POST /v1/fine_tuning/jobs/retrieve": OPEA_JOB,
     "POST /v1/fine_tuning/jobs/cancel": OPEA_JOB,
     "POST /v1/finetune/list_checkpoints": OPEA_JOB,

@@ -164,7 +164,7 @@ def test_who_stops_listening_stops_the_model(root: Path, held: Memory) -> None:
             await anext(found)
         with held.shelf.asking(endless.answerer) as ready:
             while ready.engine._going:
-                await asyncio.sleep(0.01)  # noqa: ASYNC110  the engine tells nobody
+                await asyncio.sleep(0.01)
 
     asyncio.run(asyncio.wait_for(leave(), 60))
 
