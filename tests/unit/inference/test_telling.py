@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
@@ -162,12 +163,12 @@ def test_who_stops_listening_stops_the_model(root: Path, held: Memory) -> None:
         async with aclosing(pieces(endless, held)) as found:
             await anext(found)
             await anext(found)
-        with held.shelf.asking(endless.answerer) as ready:
-            while ready.engine._going:
-                await asyncio.sleep(0.01)
 
     asyncio.run(asyncio.wait_for(leave(), 60))
 
+    with held.shelf.asking(endless.answerer) as ready:
+        while ready.engine._going:
+            time.sleep(0.01)
     assert said(told(question(root, Prompts(prompts=("one",))), held))
 
 
