@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
-from tunesmith.training.environment import ENVIRONMENT
 
 from tunesmith.domain.errors import StaleJobError
 from tunesmith.domain.events import EventLevel, StepMetrics
 from tunesmith.domain.tracking import MlflowIntegration
+from tunesmith.models.environment import ENVIRONMENT
 from tunesmith.training import stopping
 from tunesmith.training.boards import boards
 from tunesmith.training.stopping import EXIT_STOPPED, StopFlag
