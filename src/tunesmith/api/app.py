@@ -16,6 +16,7 @@ from starlette.routing import Match
 
 from tunesmith.api import (
     estimates,
+    exports,
     files,
     graders,
     health,
@@ -78,6 +79,7 @@ _STATUS_OF_CODE = {
     "job_not_pausable": 400,
     "job_not_paused": 400,
     "upload_not_pending": 400,
+    "export_ended": 400,
 }
 """Statuses of the errors whose kind alone does not decide it."""
 
@@ -131,6 +133,7 @@ def create_app(services: Services) -> FastAPI:
         receipts,
         logs,
         estimates,
+        exports,
         permissions,
         graders,
         models,

@@ -30,7 +30,8 @@ class Launcher:
     ) -> None:
         """Take where `artifacts` are for the nodes, the base models, and a spec's last value."""
         self._artifacts = artifacts
-        self._location = location
+        self.location = location
+        """Where the artifacts are for the nodes."""
         self._catalogue = catalogue
         self._keep_checkpoints = keep_checkpoints
 
@@ -73,7 +74,7 @@ class Launcher:
         module = "tunesmith.training.start" if warm else "tunesmith.training"
         # The job comes first, so that it is seen where a process's title is cut short.
         own = ("--job", job.id, "--attempt", str(job.attempt))
-        command = ("python", "-m", module, *own, "--artifacts", self._location)
+        command = ("python", "-m", module, *own, "--artifacts", self.location)
         return Submission(
             id=job.submission_id,
             command=command,
