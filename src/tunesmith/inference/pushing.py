@@ -45,8 +45,7 @@ def _to_folder(files: Path, path: Path) -> None:
 def _to_hub(files: Path, repo: str, *, message: str) -> None:
     """Upload `files` to the repository `repo`, in one commit."""
     try:
-        # It reads the node's HF_TOKEN and HF_ENDPOINT.
-        hub = huggingface_hub.HfApi()
+        hub = _client()
         hub.create_repo(repo, private=True, exist_ok=True)
         hub.upload_folder(repo_id=repo, folder_path=files, commit_message=message)
     except (OSError, ValueError, huggingface_hub.errors.HfHubHTTPError) as error:
@@ -54,3 +53,8 @@ def _to_hub(files: Path, repo: str, *, message: str) -> None:
             f"the repository {repo} cannot be written ({error}). Check HF_TOKEN on the node, and "
             "what it may write"
         ) from error
+
+
+def _client() -> huggingface_hub.HfApi:
+    """Return the hub's client, which reads the node's HF_TOKEN and HF_ENDPOINT."""
+    return huggingface_hub.HfApi()

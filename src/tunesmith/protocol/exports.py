@@ -154,7 +154,7 @@ class ParityObject(Wire):
     @classmethod
     def to_wire(cls, parity: Parity) -> Self:
         """Return `parity` as clients see it."""
-        return cls.model_validate(parity.model_dump())
+        return cls.model_validate(parity.model_dump(mode="json"))
 
 
 class ExportObject(Wire):

@@ -129,8 +129,8 @@ def test_an_export_that_has_changed_since_it_was_seen_stays_as_it_is(
     running = store.change_export(seen, seen.model_copy(update=launched))
     with pytest.raises(StaleJobError):
         store.change_export(seen, seen.model_copy(update={"progress": 0.5}))
+    older = running.model_copy(update={"attempt": 0})
     with pytest.raises(StaleJobError):
-        older = running.model_copy(update={"attempt": 0})
         store.change_export(older, older)
     assert store.export(seen.id) == running
 
