@@ -220,7 +220,10 @@ class _Making:
             raise _NotMadeError(f"The GGUF file is no good: {error}.") from error
 
     def _check_tokens(self, side: llama_cpp.LlamaCpp) -> None:
-        for text in (*sides.QUESTIONS, *sides.TRICKY):
+        normalizer = self.tokenizer.backend.normalizer
+        for given in (*sides.QUESTIONS, *sides.TRICKY):
+            # llama.cpp composes no characters; nearly all texts come composed.
+            text = given if normalizer is None else normalizer.normalize_str(given)
             wanted, made = list(self.tokenizer.encode([text])[0].ids), side.tokens(text)
             if wanted != made:
                 raise _NotMadeError(

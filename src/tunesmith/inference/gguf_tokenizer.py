@@ -93,7 +93,7 @@ def cut_of(described: Mapping[str, Any]) -> str:
     steps = described.get("pre_tokenizer") or {}
     steps = steps["pretokenizers"] if steps.get("type") == "Sequence" else [steps]
     shown = [{name: step[name] for name in step if name != "trim_offsets"} for step in steps]
-    # Qwen's composes characters before anything else, and llama.cpp does so where it is named.
+    # Qwen's composes characters before anything else, which llama.cpp leaves to who writes to it.
     normalizer = (described.get("normalizer") or {}).get("type")
     for name, cut in _CUTS.items():
         if shown == cut and normalizer in ((None, "NFC") if name == "qwen2" else (None,)):

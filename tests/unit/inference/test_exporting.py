@@ -28,7 +28,7 @@ from tunesmith.domain.exports import (
 )
 from tunesmith.domain.models import WholeModel
 from tunesmith.domain.spec import LoraSpec, Method, RankingSpec, WholeLayer
-from tunesmith.inference import exporting, llama_cpp
+from tunesmith.inference import exporting, llama_cpp, merging
 from tunesmith.inference.exporting import export
 from unit.training.conftest import JOB, Bench, rows
 from unit.training.ranking import ranking_rows
@@ -256,10 +256,9 @@ def test_other_answers_are_not_handed_out(
     exports: Exports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exports.tune(lora=SMALL)
-    right = exporting.merged
 
     def wrong(source: Any) -> Any:
-        model = right(source)
+        model = merging.merged(source)
         model.model.layers[0].self_attn.q_proj.weight.data.mul_(3)
         model.model.layers[1].mlp.down_proj.weight.data.mul_(-3)
         return model
