@@ -47,7 +47,7 @@ BOUNDS = {
     Quantization.F32: 0.02,
     Quantization.F16: 0.05,
     Quantization.BF16: 0.5,
-    Quantization.Q8_0: 0.5,
+    Quantization.Q8_0: 1.0,
 }
 """The largest difference of a log-probability that is taken, in nats, by the number format."""
 

@@ -70,11 +70,17 @@ def follow_by_asking(side: Asked, answer: Answer) -> list[Place]:
         for likeliest in told:
             wanted = answer.tokens[len(places)]
             best = next(iter(likeliest))
-            found = likeliest.get(wanted, math.nan)
-            places.append(Place(best, None if math.isnan(found) else found))
+            places.append(Place(best, _of(likeliest, wanted)))
             if best != wanted:
                 break
     return places
+
+
+def _of(likeliest: dict[int, float], wanted: int) -> float | None:
+    """Return the log-probability of `wanted`; infinitely low where all told of are likelier."""
+    if any(math.isnan(each) for each in likeliest.values()):
+        return None
+    return likeliest.get(wanted, -math.inf)
 
 
 @dataclass(frozen=True)
@@ -120,18 +126,16 @@ def compare(answers: Sequence[Answer], side: Side, *, name: str, by: str, bound:
 
 def _difference(place: Place, answer: Answer, *, at: int) -> float:
     """Return by how many nats a side differs; infinitely where the token is far from its best."""
-    if place.logprob is not None:
-        return abs(place.logprob - answer.logprobs[at])
     # Of some tokens it is told that they came, not how likely they were.
-    return 0.0 if place.token == answer.tokens[at] else math.inf
+    return 0.0 if place.logprob is None else abs(place.logprob - answer.logprobs[at])
 
 
 def _told(answer: Answer, place: Place, *, at: int, difference: float) -> str:
-    what = (
-        f"its log-probability differs by {difference:.4g} nats"
-        if math.isfinite(difference)
-        else "it is not among the likeliest tokens"
-    )
+    what = f"its log-probability differs by {difference:.4g} nats"
+    if place.logprob is None:
+        what = "it led by more than the bound"
+    elif math.isinf(difference):
+        what = "it is not among the likeliest tokens"
     same = place.token == answer.tokens[at]
     other = "" if same else f", and token {place.token} comes in its place"
     return f"after the prompt {answer.shown!r}, token {at + 1} of the answer: {what}{other}"

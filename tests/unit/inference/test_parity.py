@@ -64,13 +64,16 @@ def test_a_log_probability_beyond_the_bound_is_refused_though_the_token_is_the_s
 
 
 def test_a_token_that_is_not_even_likely_is_refused() -> None:
-    told = fault(Place(5, None), Place(8, -0.2), Place(9, -0.3))
+    told = fault(Place(5, -math.inf), Place(8, -0.2), Place(9, -0.3))
     assert told is not None
     assert "not among the likeliest" in told
 
 
 def test_of_a_token_whose_likelihood_is_not_told_it_is_enough_that_it_came() -> None:
-    assert fault(Place(7, None), Place(8, -0.2), Place(9, -0.3)) is None
+    assert fault(Place(7, None), Place(5, None), Place(9, -0.3)) is None
+    told = fault(Place(5, None), Place(8, -0.2), Place(9, -0.3))
+    assert told is not None
+    assert "token 5 comes in its place" in told
 
 
 class Asked:
