@@ -55,7 +55,7 @@ def greedy(model: Any, tokenizer: Any) -> tuple[list[int], list[int]]:
         QUESTION, add_generation_prompt=True, return_dict=True, return_tensors="pt"
     )["input_ids"]
     with torch.inference_mode():
-        said = model.generate(prompt, max_new_tokens=LENGTH, min_new_tokens=LENGTH, do_sample=False)
+        said = model.generate(prompt, max_new_tokens=LENGTH, do_sample=False)
     tokens = said[0].tolist()
     return tokens[: prompt.shape[1]], tokens[prompt.shape[1] :]
 
@@ -96,6 +96,7 @@ def test_a_cancelled_export_stops(service: Service) -> None:
     until(lambda: httpx.delete(f"{path}/{made['id']}").status_code == 200, 60)
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(not llama_cpp.installed(), reason="xllamacpp is not installed")
 def test_a_tuned_smollm2_gives_the_same_greedy_answers_in_peft_transformers_and_llama_cpp(
     service: Service, tmp_path: Path
@@ -128,5 +129,5 @@ def test_a_tuned_smollm2_gives_the_same_greedy_answers_in_peft_transformers_and_
     with llama_cpp.llama_cpp(path, threads=1, context=256) as asked:
         said = [next(iter(place)) for place in asked.go_on(prompt, LENGTH)]
         assert asked.tokens(tokenizer.decode(prompt)) == prompt
-    assert said == wanted[: len(said)]
+    assert said == wanted
     assert len(said) > 4
