@@ -110,6 +110,14 @@ class Settings(BaseSettings):
     """Most requests of a project within any 60 seconds; none means no limit."""
     device: Device = Device.CPU
     """What jobs are trained on that do not say it: `cpu`, `cuda`, `hpu` or `xpu`."""
+    push_folder: Path | None = None
+    """Folder below which exports may be copied, each project's in one of its own; all nodes see it
+    under this absolute path. None means that no export is copied."""
+    push_hub_owner: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")] | None = (
+        None
+    )
+    """User or organisation of the Hugging Face hub to whose repositories exports may be pushed,
+    with the nodes' `HF_TOKEN`; none means that no export is."""
     crash_retries: Annotated[int, Field(ge=0)] = 3
     """How often a job is launched again after its training process died without a word."""
     keep_checkpoints: Annotated[int, Field(ge=1)] = 3

@@ -18,6 +18,7 @@ from tunesmith.api import (
     chat,
     completions,
     estimates,
+    exports,
     files,
     graders,
     health,
@@ -81,6 +82,7 @@ _STATUS_OF_CODE = {
     "job_not_pausable": 400,
     "job_not_paused": 400,
     "upload_not_pending": 400,
+    "export_ended": 400,
 }
 """Statuses of the errors whose kind alone does not decide it."""
 
@@ -134,6 +136,7 @@ def create_app(services: Services) -> FastAPI:
         receipts,
         logs,
         estimates,
+        exports,
         permissions,
         graders,
         models,

@@ -47,6 +47,8 @@ _PARAMETERS = {
     "purpose": "Only files with this purpose.",
     "job_id": "A job's id, such as `ftjob-…`.",
     "estimate_id": "An estimate's id, `ftestimate-…`.",
+    "export_id": "An export's id, `exp_…`.",
+    "name": "A file's path in the export, such as `model.safetensors`.",
     "file_id": "A file's id, `file-…`.",
     "permission_id": "A permission's id, `cp_…`.",
     "project_id": "Only the permission of this project.",

@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from tunesmith.api.asking_examples import QUESTIONS, asked_answers
+from tunesmith.api.export_examples import EXPORT_REQUESTS, export_answers
 from tunesmith.api.job_examples import BASE, JOB_ID, NOW, OPEA_ID, TUNED, job_answers
 from tunesmith.domain.files import File, Purpose
 from tunesmith.domain.models import Permission
 from tunesmith.domain.uploads import Upload, UploadPart, UploadStatus
 from tunesmith.domain.values import Page
 from tunesmith.domain.webhooks import Delivery, DeliveryStatus, WebhookEndpoint, WebhookEvent
+from tunesmith.protocol.exports import CreateExport
 from tunesmith.protocol.files import FileDeleted, FileList, FileObject
 from tunesmith.protocol.health import ReadyObject
 from tunesmith.protocol.jobs import CreateJob
@@ -110,6 +112,7 @@ REQUESTS: Mapping[type[Wire], Mapping[str, dict[str, Any]]] = {
             "event_types": ["fine_tuning.job.succeeded", "fine_tuning.job.failed"],
         },
     },
+    CreateExport: EXPORT_REQUESTS,
     UpdateEndpoint: {"Another address": {"url": "https://example.org/new-hook"}},
     RotateSecret: {"With a day to change over": {"keep_old_secret_active_for_24_hours": True}},
     AskSample: {"A sample of a good end": {"event_type": "fine_tuning.job.succeeded"}},
@@ -129,7 +132,15 @@ def request_examples(shape: type[Wire]) -> dict[str, Any]:
 
 def answer_examples() -> dict[str, Any]:
     """Return an example of each JSON answer, by the name of its shape."""
-    shown = [*_files(), *job_answers(), *_models(), *asked_answers(), *_webhooks(), *_health()]
+    shown = [
+        *_files(),
+        *job_answers(),
+        *_models(),
+        *asked_answers(),
+        *export_answers(),
+        *_webhooks(),
+        *_health(),
+    ]
     return {type(each).__name__: each.model_dump(mode="json", by_alias=True) for each in shown}
 
 

@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from tunesmith.api.answers import WireRoute
 from tunesmith.api.codes import FORBIDDEN
 from tunesmith.api.services import Serviced
+from tunesmith.artifacts.exports import ExportDirectory
 from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.domain.errors import ConflictError
 from tunesmith.domain.ids import checkpoint_step
@@ -51,6 +52,9 @@ def delete_model(services: Serviced, model: str) -> ModelDeleted:
     for each in run.checkpoint_steps() if step is None else [step]:
         run.drop_checkpoint(each)
     services.artifacts.delete(gone.key)
+    for export in services.store.exports_of(model):
+        ExportDirectory(services.artifacts, export.id).delete()
+        services.store.delete_export(export.id)
     # The rows go last: without them, nobody would find bytes that were left behind.
     services.store.delete_model(model)
     return ModelDeleted(id=gone.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request
@@ -16,7 +17,7 @@ from tunesmith.cluster.answering import Answering
 from tunesmith.domain.clock import Clock
 from tunesmith.domain.devices import Device
 from tunesmith.domain.models import CatalogueEntry
-from tunesmith.domain.projects import Limits
+from tunesmith.domain.projects import DEFAULT_PROJECT, Limits
 from tunesmith.store.protocol import Store
 
 _Answer = TypeVar("_Answer")
@@ -48,8 +49,14 @@ class Services:
     """Whether everybody is admitted to the default project while no API key was ever made."""
     own_names: frozenset[str] | None = None
     """Names, beside loopback's, by which alone it admits them; `None` means any."""
+    push_folder: Path | None = None
+    """Folder below which exports may be pushed, each project's in one of its own; `None`: none."""
+    push_hub_owner: str | None = None
+    """Whose repositories on the hub exports may be pushed to; `None` means nobody's."""
     device: Device = Device.CPU
     """What jobs are trained on that do not say it."""
+    project: str = DEFAULT_PROJECT
+    """The project that asks; set for each request."""
     limits: Limits = field(default_factory=Limits)
     """The limits of a project that has none of its own."""
 
@@ -70,7 +77,11 @@ class Services:
 
 async def _services(request: Request, access: Admitted) -> Services:
     services: Services = request.app.state.services
-    return replace(services, store=services.store.within(access.project, access.limits))
+    return replace(
+        services,
+        store=services.store.within(access.project, access.limits),
+        project=access.project,
+    )
 
 
 Serviced = Annotated[Services, Depends(_services)]

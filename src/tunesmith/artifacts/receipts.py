@@ -99,6 +99,26 @@ def read_line(
     return [LineReceipt(**row) for row in found if row["element"] == first]
 
 
+def held_out_prompts(stream: BinaryIO, *, most: int) -> list[list[int]]:
+    """Return the tokens before what is learnt of the first `most` texts that were held out.
+
+    Of a text that is learnt from its beginning on, it is the first quarter. `stream` is the table.
+    """
+    table = parquet.ParquetFile(stream)
+    found: list[list[int]] = []
+    for group in range(table.num_row_groups):
+        columns = table.read_row_group(group, columns=["split", "token_ids", "learnt"])
+        for row in columns.filter(pc.equal(columns["split"], "held_out")).to_pylist():
+            tokens, learnt = row["token_ids"] or [], row["learnt"] or []
+            before = learnt.index(True) if True in learnt else 0
+            prompt = tokens[: before if before > 1 else len(tokens) // 4]
+            if prompt and len(found) < most:
+                found.append(prompt)
+        if len(found) == most:
+            break
+    return found
+
+
 def _may_hold(group: Any, file: str, *, line: int) -> bool:
     files, lines = (group.column(SCHEMA.names.index(name)).statistics for name in ("file", "line"))
     return bool(files.min <= file <= files.max and lines.min <= line <= lines.max)

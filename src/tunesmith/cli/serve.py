@@ -106,6 +106,8 @@ def _serve_api(settings: Settings, listener: socket.socket, *, store: Store) -> 
         catalogue=settings.catalogue,
         organization=settings.organization,
         device=settings.device,
+        push_folder=settings.push_folder,
+        push_hub_owner=settings.push_hub_owner,
         clock=SystemClock(),
         max_upload_bytes=settings.max_upload_bytes,
         version=__version__,

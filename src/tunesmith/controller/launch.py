@@ -32,7 +32,8 @@ class Launcher:
     ) -> None:
         """Take where `artifacts` are for the nodes, the base models, and a spec's last values."""
         self._artifacts = artifacts
-        self._location = location
+        self.location = location
+        """Where the artifacts are for the nodes."""
         self._catalogue = catalogue
         self._keep_checkpoints = keep_checkpoints
         self._tracking = tracking
@@ -77,7 +78,7 @@ class Launcher:
         module = "tunesmith.training.start" if warm else "tunesmith.training"
         # The job comes first, so that it is seen where a process's title is cut short.
         own = ("--job", job.id, "--attempt", str(job.attempt))
-        command = ("python", "-m", module, *own, "--artifacts", self._location)
+        command = ("python", "-m", module, *own, "--artifacts", self.location)
         return Submission(
             id=job.submission_id,
             command=command,

@@ -14,6 +14,7 @@ from tunesmith.controller.act import Actor
 from tunesmith.controller.decide import Seen, decide
 from tunesmith.controller.doors import Doors
 from tunesmith.controller.estimates import Estimator
+from tunesmith.controller.exports import Exporter
 from tunesmith.controller.ingest import Ingester
 from tunesmith.controller.launch import Launcher
 from tunesmith.controller.turns import Turns
@@ -63,6 +64,7 @@ class Controller:
         self._turns = Turns(doors)
         self._warmth = Warmth(doors.cluster) if warm else None
         self._estimator = Estimator(doors, launcher)
+        self._exporter = Exporter(doors, location=launcher.location)
         self._reasons: dict[str, str] = {}
         self._faults: dict[str, int] = {}
         self._sign: SignOfLife | None = None
@@ -91,6 +93,8 @@ class Controller:
         self._actor.drop_checks_but(jobs)
         view = self._look(jobs)
         self._give_sign(up=view is not None)
+        # First, so that in a full queue an export has its turn as soon as a processor is free.
+        self._exporter.step(view.resources if view else None)
         for job in jobs:
             if view is None or not view.lets_wait(job):
                 with marked_logs(job=job.id):

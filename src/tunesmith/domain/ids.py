@@ -59,6 +59,11 @@ def new_answer_id(kind: str) -> str:
     return f"{kind}-{_token(24)}"
 
 
+def new_export_id() -> str:
+    """Return a fresh id of an export, `exp_` and 24 characters."""
+    return f"exp_{_token(24)}"
+
+
 def new_event_id() -> str:
     """Return a fresh event id, `ftevent-` and 24 characters."""
     return f"ftevent-{_token(24)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tunesmith.domain.errors import ConflictError, NotFoundError
+from tunesmith.domain.exports import Export
 
 
 def no_model(name: str) -> NotFoundError:
@@ -62,6 +63,52 @@ def foreign_model(name: str) -> ConflictError:
         f"The model '{name}' belongs to another project, which alone can delete or share it.",
         param="model",
         code="model_not_yours",
+    )
+
+
+def foreign_export(name: str) -> ConflictError:
+    """Return the error for exporting a model that another project shares."""
+    return ConflictError(
+        f"The model '{name}' belongs to another project, which lets this one use it, but alone can "
+        "export it.",
+        param="model",
+        code="model_not_yours",
+    )
+
+
+def no_export(export_id: str) -> NotFoundError:
+    """Return the error for an unknown export."""
+    return NotFoundError(
+        f"No such export: {export_id[:100]}. List them to see their ids.", param="export_id"
+    )
+
+
+def export_ended(export: Export) -> ConflictError:
+    """Return the error for cancelling what has ended."""
+    return ConflictError(
+        f"Export '{export.id}' is over already: it is {export.status}.",
+        param="export_id",
+        code="export_ended",
+    )
+
+
+def export_running(export: Export) -> ConflictError:
+    """Return the error for deleting an export whose process may still write."""
+    return ConflictError(
+        f"Export '{export.id}' is {export.status}, and its process may still write. Cancel it, and "
+        "delete it some seconds later.",
+        param="export_id",
+        code="export_running",
+    )
+
+
+def model_exported(name: str, export_ids: Sequence[str]) -> ConflictError:
+    """Return the error for deleting a model of which exports are being made."""
+    return ConflictError(
+        f"The model '{name}' is being exported: {', '.join(export_ids)}. Cancel these exports, or "
+        "wait for their end.",
+        param="model",
+        code="model_in_use",
     )
 
 

@@ -18,6 +18,7 @@ from tunesmith.domain.uploads import Upload, UploadPart
 from tunesmith.domain.values import Page
 from tunesmith.domain.webhooks import Attempt, Delivery, WebhookEndpoint, WebhookEvent
 from tunesmith.store.estimate_protocol import EstimateStore
+from tunesmith.store.export_protocol import ExportStore
 from tunesmith.store.life_protocol import LeaseStore, LifeStore
 from tunesmith.store.model_protocol import ModelStore, PermissionStore
 
@@ -341,6 +342,7 @@ class Store(
     JobStore,
     WaitStore,
     EstimateStore,
+    ExportStore,
     ModelStore,
     PermissionStore,
     KeyStore,

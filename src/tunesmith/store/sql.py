@@ -11,6 +11,7 @@ from tunesmith.store.database import guarded, open_database
 from tunesmith.store.kept import KeptJobs
 from tunesmith.store.schema import upgrade
 from tunesmith.store.sql_estimates import SqlEstimates
+from tunesmith.store.sql_exports import SqlExports
 from tunesmith.store.sql_files import SqlFiles
 from tunesmith.store.sql_jobs import SqlJobs
 from tunesmith.store.sql_keys import SqlKeys
@@ -29,6 +30,7 @@ class SqlStore(
     SqlJobs,
     SqlWaits,
     SqlEstimates,
+    SqlExports,
     SqlModels,
     SqlPermissions,
     SqlKeys,

@@ -12,8 +12,9 @@ from tunesmith.domain.models import TunedModel
 from tunesmith.store import model_rules, rules
 from tunesmith.store.database import reading, writing
 from tunesmith.store.queries import read_all
+from tunesmith.store.sql_exports import open_export
 from tunesmith.store.sql_lookup import ModelLookup, check_settled
-from tunesmith.store.tables import CHECKPOINTS, JOBS, PERMISSIONS, TUNED_MODELS
+from tunesmith.store.tables import CHECKPOINTS, EXPORTS, JOBS, PERMISSIONS, TUNED_MODELS
 
 
 class SqlModels(ModelLookup):
@@ -42,6 +43,7 @@ class SqlModels(ModelLookup):
             model = self._own_model(connection, name)
             check_settled(connection, model)
             self._check_unused(connection, model)
+            self._check_not_exported(connection, model)
             for table, rows in _rows_of(model):
                 connection.execute(update(table).where(rows).values(deleting=True))
             return model.model_copy(update={"deleting": True})
@@ -55,6 +57,17 @@ class SqlModels(ModelLookup):
             for table, rows in _rows_of(model):
                 connection.execute(delete(table).where(rows))
             return model
+
+    def _check_not_exported(self, connection: Connection, model: TunedModel) -> None:
+        """Raise `ConflictError` where an export of `model`, or of what goes with it, is going on.
+
+        So it is as well where it has ended, and its process may still read.
+        """
+        going = [model.name, *_checkpoint_names(connection, model)]
+        query = select(EXPORTS.c.id).where(EXPORTS.c.model.in_(going), open_export())
+        ids = connection.scalars(query.order_by(EXPORTS.c.seq)).all()
+        if ids:
+            raise model_rules.model_exported(model.name, ids)
 
     def _check_unused(self, connection: Connection, model: TunedModel) -> None:
         """Raise `ConflictError` where anything needs `model`, or what goes with it.

@@ -355,6 +355,33 @@ ESTIMATES = Table(
 )
 """One `Estimate` a row."""
 
+EXPORTS = Table(
+    "exports",
+    METADATA,
+    _sequence(),
+    Column("id", String, nullable=False, unique=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("status", String, nullable=False, index=True),
+    Column("model", String, nullable=False, index=True),
+    _job_id(),
+    Column("key", String, nullable=False),
+    Column("format", String, nullable=False),
+    Column("quantization", String),
+    Column("push_to", String),
+    _json("push", nullable=True),
+    Column("progress", Double, nullable=False),
+    Column("message", Text),
+    _json("error", nullable=True),
+    _json("files"),
+    _json("parity", nullable=True),
+    Column("attempt", BigInteger, nullable=False),
+    Column("submission_open", Boolean, nullable=False, index=True),
+    Column("finished_at", BigInteger),
+    _project(),
+    sqlite_autoincrement=True,
+)
+"""One `Export` a row."""
+
 IDEMPOTENCY_KEYS = Table(
     "idempotency_keys",
     METADATA,

@@ -22,9 +22,9 @@ from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.models import CatalogueEntry
 from tunesmith.domain.spec import LoraSpec, Method, Precision, TrainSpec
 from tunesmith.models.bringing import BaseModel, unavailable
+from tunesmith.models.quantization import keep_layout, nf4
 from tunesmith.training.devices import PROCESSOR, Place
 from tunesmith.training.failures import RunFailedError
-from tunesmith.training.quantization import keep_layout, nf4
 from tunesmith.training.whole_layers import check_whole_layers, is_tied, tie, whole_layers
 
 _ADAPTABLE = (torch.nn.Linear, torch.nn.Embedding, Conv1D)

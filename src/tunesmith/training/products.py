@@ -19,7 +19,7 @@ from peft.tuners.lora.layer import LoraLayer
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from tunesmith.training.quantization import dequantize, is_quantized
+from tunesmith.models.quantization import dequantize, is_quantized
 from tunesmith.training.room import Use, room
 
 ADAPTER = "default"

@@ -19,6 +19,7 @@ from tunesmith.api import webhooks
 from tunesmith.api.access import PUBLIC
 from tunesmith.api.app import create_app
 from tunesmith.artifacts.logs import LogFile
+from tunesmith.domain.exports import ExportFile, ExportStatus
 from tunesmith.domain.keys import Scope, new_key
 
 if TYPE_CHECKING:
@@ -104,6 +105,13 @@ CASES = {
     "POST /v1/completions": hidden(json={"model": "<model>", "prompt": "Is it?"}),
     "POST /v1/embeddings": hidden(json={"model": "<model>", "input": "Is it?"}),
     "POST /v1/rerank": hidden(json={"model": "<model>", "query": "Is it?", "documents": ["Yes."]}),
+    "POST /v1/exports": hidden(json={"model": "<model>", "format": "merged"}),
+    "GET /v1/exports": nothing(),
+    "GET /v1/exports/{export_id}": hidden(),
+    "POST /v1/exports/{export_id}/cancel": hidden(),
+    "DELETE /v1/exports/{export_id}": hidden(),
+    "GET /v1/exports/{export_id}/content": hidden(),
+    "GET /v1/exports/{export_id}/content/{name:path}": hidden(),
     "POST /v1/fine_tuning/jobs/retrieve": OPEA_JOB,
     "POST /v1/fine_tuning/jobs/cancel": OPEA_JOB,
     "POST /v1/finetune/list_checkpoints": OPEA_JOB,
@@ -186,11 +194,20 @@ def _things(world: World, http: TestClient, key: str) -> dict[str, str]:
         json={"project_ids": ["third"]},
         **header,
     ).json()
+    wanted = {"model": done.fine_tuned_model, "format": "merged"}
+    export = ask("/v1/exports", json=wanted, **header).json()
+    world.artifacts.put(f"exports/{export['id']}/files/model.safetensors", b"weights")
+    seen = world.store.export(export["id"])
+    made = ExportFile(name="model.safetensors", bytes=7, sha256="0")
+    ended = {"status": ExportStatus.SUCCEEDED, "files": (made,)}
+    world.store.change_export(seen, seen.model_copy(update=ended))
     [delivery] = world.store.list_deliveries(hook["id"], after=None, limit=5).items
     return {
         "file_id": file["id"],
         "estimate_id": estimate["id"],
         "upload_id": upload["id"],
+        "export_id": export["id"],
+        "name": "model.safetensors",
         "part_id": part["id"],
         "job_id": job["id"],
         "model": done.fine_tuned_model or "",

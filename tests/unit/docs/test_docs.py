@@ -14,6 +14,7 @@ import typer.main
 from tunesmith.api import codes
 from tunesmith.cli.main import app
 from tunesmith.domain.events import EventLevel, EventType, StepMetrics
+from tunesmith.domain.exports import ExportFailure
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.jobs import TRANSITIONS, JobStatus
 
@@ -92,3 +93,9 @@ def test_every_command_and_its_options_are_explained() -> None:
     for command in commands.values():
         for option in command.params:
             assert all(f"| `{name}` |" in page for name in option.opts)
+
+
+@pytest.mark.parametrize("code", ExportFailure)
+def test_every_failure_of_an_export_is_explained_with_its_mend(code: ExportFailure) -> None:
+    rows = [line for line in read("errors.md").splitlines() if line.startswith(f"| `{code}` |")]
+    assert any(len(row.split(" | ")) == 3 for row in rows)

@@ -15,11 +15,12 @@ from models.families import adapted
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.models import CatalogueEntry, FolderSource
 from tunesmith.domain.spec import LoraSpec, Method
-from tunesmith.training import adapter, quantization
+from tunesmith.models import quantization
+from tunesmith.models.quantization import dequantize, is_quantized, keep_layout, nf4
+from tunesmith.training import adapter
 from tunesmith.training.examples import micro_batch_of
 from tunesmith.training.network import Network
 from tunesmith.training.packed import pack
-from tunesmith.training.quantization import dequantize, is_quantized, keep_layout, nf4
 from unit.training.ranking import asked, ranking_rows
 
 if TYPE_CHECKING:

@@ -1,0 +1,163 @@
+"""Makes the exports that clients ask for, each by a submission beside the jobs."""
+
+from __future__ import annotations
+
+import logging
+
+from tunesmith.artifacts.exports import ExportDirectory
+from tunesmith.cluster.protocol import CPU, Resources, Submission, SubmissionStatus
+from tunesmith.controller.doors import Doors
+from tunesmith.domain.errors import (
+    ArtifactMissingError,
+    ClusterUnavailableError,
+    LeaseLostError,
+    NotFoundError,
+    StaleJobError,
+)
+from tunesmith.domain.exports import (
+    Export,
+    ExportError,
+    ExportFailure,
+    ExportOutcome,
+    ExportSpec,
+    ExportStatus,
+)
+
+CPUS = 1
+"""Processors of an export, so that it finds room beside the jobs."""
+
+ATTEMPTS = 3
+"""Launches behind which an export whose process dies without a word fails."""
+
+_log = logging.getLogger(__name__)
+
+
+class Exporter:
+    """Brings exports from queued to their end. Each step is safe to repeat after a crash."""
+
+    def __init__(self, doors: Doors, *, location: str) -> None:
+        """Work through `doors`; `location` is where the artifacts are for the nodes."""
+        self._doors = doors
+        self._location = location
+
+    def step(self, resources: Resources | None) -> None:
+        """Care for each export, unless there are no `resources`: the cluster is silent."""
+        if resources is None:
+            return
+        free = sum(int(node.free.get(CPU, 0.0)) // CPUS for node in resources.nodes)
+        for export in self._doors.store.open_exports():
+            try:
+                free -= self._care_for(export, room=free > 0)
+            except LeaseLostError:
+                raise
+            except (ClusterUnavailableError, StaleJobError, NotFoundError):
+                _log.debug("Export %s waits.", export.id)
+            except (ArtifactMissingError, ValueError) as error:
+                _log.exception("Export %s cannot be cared for.", export.id)
+                self._give_up(export, error)
+
+    def _care_for(self, export: Export, *, room: bool) -> int:
+        """Bring `export` one step on; return how many were launched."""
+        if export.status is ExportStatus.QUEUED:
+            if room:
+                self._launch(export)
+            return int(room)
+        submission = self._doors.cluster.status(export.submission_id)
+        alive = submission is not None and not submission.state.ended
+        if export.status.ended:
+            self._let_go(export, alive=alive)
+        elif alive:
+            self._tell(export)
+        else:
+            self._end(export, submission)
+        return 0
+
+    def _launch(self, export: Export) -> None:
+        # The row goes first: who cancels the export meanwhile has its process stopped.
+        launched = export.model_copy(
+            update={
+                "status": ExportStatus.RUNNING,
+                "attempt": export.attempt + 1,
+                "submission_open": True,
+                "message": "Waiting for its process",
+            }
+        )
+        spec = ExportSpec(
+            id=export.id,
+            model=export.model,
+            job_id=export.job_id,
+            key=export.key,
+            format=export.format,
+            quantization=export.quantization,
+            push=export.push,
+            cpus=CPUS,
+        )
+        ExportDirectory(self._doors.artifacts, export.id).write_spec(spec)
+        self._doors.store.change_export(export, launched)
+        own = ("--export", export.id, "--attempt", str(launched.attempt))
+        command = ("python", "-m", "tunesmith.inference.export", *own)
+        self._doors.cluster.submit(
+            Submission(
+                id=launched.submission_id,
+                command=(*command, "--artifacts", self._location),
+                cpus=CPUS,
+            )
+        )
+
+    def _tell(self, export: Export) -> None:
+        """Bring in how far the process has come."""
+        report = ExportDirectory(self._doors.artifacts, export.id).report()
+        if report is None or report.attempt != export.attempt or report.outcome is not None:
+            return
+        told = {"progress": report.progress, "message": report.message or None}
+        changed = export.model_copy(update=told)
+        if changed != export:
+            self._doors.store.change_export(export, changed)
+
+    def _end(self, export: Export, submission: SubmissionStatus | None) -> None:
+        """End the export as its process told it; launch it again where that died without a word."""
+        report = ExportDirectory(self._doors.artifacts, export.id).report()
+        if report is not None and report.attempt == export.attempt and report.outcome is not None:
+            self._finish(export, report.outcome)
+        elif export.attempt < ATTEMPTS:
+            _log.info("Export %s was lost, and begins anew.", export.id)
+            again = {"status": ExportStatus.QUEUED, "submission_open": False, "progress": 0.0}
+            self._doors.store.change_export(export, export.model_copy(update=again))
+        else:
+            words = f" The cluster says: {submission.message}" if submission else ""
+            message = (
+                f"The process of the export died without a word {ATTEMPTS} times; perhaps the node "
+                f"has too little memory for the model.{words}"
+            )
+            error = ExportError(code=ExportFailure.WORKER_LOST, message=message)
+            self._finish(export, ExportOutcome(error=error))
+
+    def _finish(self, export: Export, outcome: ExportOutcome) -> None:
+        done = {
+            "status": ExportStatus.FAILED if outcome.error else ExportStatus.SUCCEEDED,
+            "submission_open": False,
+            "progress": export.progress if outcome.error else 1.0,
+            "message": None,
+            "error": outcome.error,
+            "files": outcome.files,
+            "parity": outcome.parity,
+            "finished_at": int(self._doors.clock.now()),
+        }
+        self._doors.store.change_export(export, export.model_copy(update=done))
+        if outcome.error is not None:
+            ExportDirectory(self._doors.artifacts, export.id).delete()
+
+    def _let_go(self, export: Export, *, alive: bool) -> None:
+        """Stop the process of an export that was cancelled, and remove what it made."""
+        if alive:
+            self._doors.cluster.stop(export.submission_id)
+            return
+        ExportDirectory(self._doors.artifacts, export.id).delete()
+        self._doors.store.change_export(
+            export, export.model_copy(update={"submission_open": False})
+        )
+
+    def _give_up(self, export: Export, fault: Exception) -> None:
+        message = f"What the export told cannot be read ({type(fault).__name__}). See the log."
+        error = ExportError(code=ExportFailure.INTERNAL_ERROR, message=message)
+        self._finish(export, ExportOutcome(error=error))
