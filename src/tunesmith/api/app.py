@@ -28,6 +28,7 @@ from tunesmith.api import (
     repair,
     uploads,
     validation,
+    verdicts,
     webhooks,
 )
 from tunesmith.api.access import Doorkeeper, authorize
@@ -129,6 +130,7 @@ def create_app(services: Services) -> FastAPI:
         repair,
         uploads,
         receipts,
+        verdicts,
         logs,
         estimates,
         permissions,
