@@ -28,7 +28,12 @@ def judged(service: Service, learnt: list[str], *, gate: str) -> tuple[Any, dict
     client = service.client
     training = client.files.create(file=("learnt.jsonl", chats(learnt)), purpose="fine-tune")
     validation = client.files.create(file=("valid.jsonl", held_out), purpose="fine-tune")
-    tuning = {"gate": gate, "learning_rate": 0.02, "verdict": {"answers": 2}}
+    tuning = {
+        "gate": gate,
+        "adapter": {"kind": "full"},
+        "learning_rate": 0.02,
+        "verdict": {"answers": 2},
+    }
     created = client.fine_tuning.jobs.create(
         model="tiny",
         training_file=training.id,
@@ -44,7 +49,7 @@ def judged(service: Service, learnt: list[str], *, gate: str) -> tuple[Any, dict
 def test_a_gate_keeps_a_worse_model_from_its_name_and_leaves_its_checkpoints(
     service: Service,
 ) -> None:
-    job, verdict = judged(service, ["zzzz"] * 12, gate="not_worse")
+    job, verdict = judged(service, ["z" * 40] * 12, gate="not_worse")
 
     assert (job.status, job.fine_tuned_model) == ("failed", None)
     assert (job.error.code, job.error.param) == ("gate_not_passed", "tuning.gate")

@@ -121,6 +121,27 @@ def test_a_better_model_passes_the_gate(bench: Bench, rows: Callable[[int], Rows
     assert bench.adapter()
 
 
+def test_the_baseline_of_a_job_that_goes_on_is_the_adapter_that_it_goes_on_from(
+    bench: Bench, rows: Callable[[int], Rows]
+) -> None:
+    same = [{"instruction": f"Say {n}", "output": "aaa"} for n in range(8)]
+    fields = held_out(bench, same) | {"n_epochs": 40, "learning_rate": 2e-2}
+    bench.write_spec(same, **fields)
+    bench.train()
+    first = bench.run.verdict()
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        bench.artifacts.copy(f"{bench.run.output}/{name}", f"output/ftjob-0/{name}")
+    bench.artifacts.delete(bench.run.prefix)
+    asked = {"start_from": "output/ftjob-0", "verdict": VerdictSpec(answers=2)}
+    bench.write_spec(rows(8), **fields | asked | {"n_epochs": 1})
+
+    bench.train()
+
+    second = bench.run.verdict()
+    assert second.loss.baseline.value == pytest.approx(first.loss.tuned.value, abs=1e-6)
+    assert [one.baseline for one in second.answers] == ["aaa", "aaa"]
+
+
 def test_few_lines_tell_nothing(bench: Bench, rows: Callable[[int], Rows]) -> None:
     bench.write_spec(rows(16), gate=Gate.BETTER, **held_out(bench, rows(4)))
 
