@@ -19,10 +19,12 @@ from tunesmith.api import webhooks
 from tunesmith.api.access import PUBLIC
 from tunesmith.api.app import create_app
 from tunesmith.artifacts.logs import LogFile
+from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.domain.keys import Scope, new_key
 
 if TYPE_CHECKING:
-    from unit.api.conftest import World
+    from unit.api.test_verdicts import VERDICT
+from unit.api.conftest import World
 
 HIDDEN, NOTHING, OWN = "answers 404", "shows nothing of it", "makes something of one's own"
 
@@ -174,6 +176,7 @@ def _things(world: World, http: TestClient, key: str) -> dict[str, str]:
     world.store = world.store.within("theirs")
     world.run(job["id"])
     world.put_receipt(job["id"], lines=[424_242])
+    RunDirectory(world.artifacts, job["id"]).write_verdict(VERDICT)
     LogFile(world.artifacts, job["id"]).append(["a line of theirs"])
     done = world.finish(job["id"])
     shared = ask(
