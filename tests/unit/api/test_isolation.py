@@ -20,11 +20,11 @@ from tunesmith.api.access import PUBLIC
 from tunesmith.api.app import create_app
 from tunesmith.artifacts.logs import LogFile
 from tunesmith.artifacts.runs import RunDirectory
-from unit.api.test_verdicts import VERDICT
 from tunesmith.domain.keys import Scope, new_key
+from unit.api.test_verdicts import VERDICT
 
 if TYPE_CHECKING:
-from unit.api.conftest import World
+    from unit.api.conftest import World
 
 HIDDEN, NOTHING, OWN = "answers 404", "shows nothing of it", "makes something of one's own"
 
