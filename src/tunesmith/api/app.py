@@ -32,6 +32,7 @@ from tunesmith.api import (
     repair,
     uploads,
     validation,
+    verdicts,
     webhooks,
 )
 from tunesmith.api.access import Doorkeeper, authorize
@@ -134,6 +135,7 @@ def create_app(services: Services) -> FastAPI:
         repair,
         uploads,
         receipts,
+        verdicts,
         logs,
         estimates,
         exports,

@@ -24,5 +24,8 @@ FOREIGN_ORIGIN = "foreign_origin"
 TOO_MANY_STREAMS = "too_many_streams"
 """The process streams events to as many clients as it can."""
 
+VERDICT_NOT_MADE = "verdict_not_made"
+"""There is no verdict on the job, or none yet."""
+
 RECEIPT_NOT_READY = "receipt_not_ready"
 """The job's training process has not read its files yet."""

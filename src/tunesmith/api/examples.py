@@ -72,6 +72,7 @@ REQUESTS: Mapping[type[Wire], Mapping[str, dict[str, Any]]] = {
                 "max_length": 2048,
                 "held_out_percent": 5,
                 "early_stopping": {"patience": 3},
+                "gate": "not_worse",
             },
         },
         "Preferences (DPO)": {

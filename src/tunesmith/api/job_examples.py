@@ -9,6 +9,18 @@ from tunesmith.domain.jobs import Job, JobStatus
 from tunesmith.domain.resolved import ResolvedHyperparameters, ResolvedTuning
 from tunesmith.domain.spec import JobRequest
 from tunesmith.domain.values import Page
+from tunesmith.domain.verdicts import (
+    Gate,
+    GeneralText,
+    HeldOut,
+    Interval,
+    Measure,
+    ResultCheckpoint,
+    Verdict,
+    VerdictOutcome,
+    WorseLine,
+    gate_result,
+)
 from tunesmith.protocol.dialects import JobList, job_to_wire
 from tunesmith.protocol.estimates import EstimateObject
 from tunesmith.protocol.events import CheckpointList, EventList
@@ -16,6 +28,7 @@ from tunesmith.protocol.jobs import JobObject
 from tunesmith.protocol.logs import LogLineList, LogLineObject
 from tunesmith.protocol.opea import OpeaCheckpoint, OpeaJobObject
 from tunesmith.protocol.receipts import ReceiptLineObject, ReceiptTextObject, TokenObject
+from tunesmith.protocol.verdicts import VerdictObject
 from tunesmith.protocol.wire import Wire
 
 JOB_ID = "ftjob-b3K7tQx9LmZ2pV5cR8yH1dNw"
@@ -46,6 +59,7 @@ def _job(dialect: Dialect) -> Job:
         training_file=_FILE_ID,
         training_filename="chats.jsonl",
         request=JobRequest(n_epochs=3, suffix="support", metadata={"team": "blue"}),
+        verdict=VerdictOutcome.BETTER,
         resolved=ResolvedHyperparameters(
             examples=120,
             n_epochs=3,
@@ -109,6 +123,7 @@ def job_answers() -> list[Wire]:
         CheckpointList.to_wire(Page(items=(checkpoint,), has_more=False)),
         OpeaCheckpoint.list_to_wire(opea, [opea_checkpoint])[0],
         _receipt_line(),
+        _verdict(job),
         _log(),
         _estimate(job),
     ]
@@ -131,6 +146,33 @@ def _estimate(job: Job) -> EstimateObject:
         measurement=found,
     )
     return EstimateObject.to_wire(estimate)
+
+
+def _verdict(job: Job) -> VerdictObject:
+    loss = Measure(
+        name="loss",
+        better="lower",
+        baseline=Interval(value=1.93, low=1.71, high=2.15),
+        tuned=Interval(value=1.24, low=1.08, high=1.41),
+        difference=Interval(value=-0.69, low=-0.83, high=-0.56),
+    )
+    verdict = Verdict(
+        model=TUNED,
+        outcome=VerdictOutcome.BETTER,
+        held_out=HeldOut(lines=24, tokens=1310),
+        measures=(loss,),
+        result_step=90,
+        best_checkpoint=ResultCheckpoint(step=90, name=f"{TUNED}:ckpt-step-90", loss=1.24),
+        worse_lines=(WorseLine(line=17, element=0, baseline_loss=0.92, tuned_loss=1.31),),
+        worse_count=1,
+        general=(
+            GeneralText(
+                text="What is 7 plus 5? 7 plus 5 is 12.", baseline_loss=0.41, tuned_loss=0.47
+            ),
+        ),
+        gate=gate_result(Gate.BETTER, VerdictOutcome.BETTER, loss=loss, lines=24),
+    )
+    return VerdictObject.to_wire(job, verdict)
 
 
 def _log() -> LogLineList:

@@ -13,6 +13,8 @@ runs/<job id>/
   receipt.parquet      the same with each token; see `artifacts/receipts.py`
   reference.safetensors
                        log-probabilities of preference pairs before the first step
+  baseline.safetensors losses of the held-out examples before the first step
+  verdict.json         how the result compares with them
   measurement.json     what a run found that only measures, for an estimate
   tensorboard/         the metrics as TensorBoard's event files, one of each attempt
   wandb/               what Weights & Biases wrote in offline mode
@@ -35,6 +37,7 @@ from tunesmith.domain.estimates import Measurement
 from tunesmith.domain.events import RunEvent
 from tunesmith.domain.models import CatalogueEntry
 from tunesmith.domain.spec import TrainSpec
+from tunesmith.domain.verdicts import Verdict
 
 ReceiptForm = Literal["json", "jsonl", "parquet"]
 """The sums of a receipt; line by line; with each token."""
@@ -217,6 +220,26 @@ class RunDirectory:
             return self._artifacts.get(f"{self.prefix}/reference.safetensors")
         except ArtifactMissingError:
             return None
+
+    def write_baseline(self, tensors: bytes) -> None:
+        """Keep the losses of the held-out examples before the first step, safetensors."""
+        self._artifacts.put(f"{self.prefix}/baseline.safetensors", tensors)
+
+    def baseline(self) -> bytes | None:
+        """Return what `write_baseline` kept; `None` before that."""
+        try:
+            return self._artifacts.get(f"{self.prefix}/baseline.safetensors")
+        except ArtifactMissingError:
+            return None
+
+    def write_verdict(self, verdict: Verdict) -> None:
+        """Keep how the result compares with what the run started from."""
+        content = verdict.model_dump_json(indent=2).encode()
+        self._artifacts.put(f"{self.prefix}/verdict.json", content)
+
+    def verdict(self) -> Verdict:
+        """Return what `write_verdict` kept. Raises `ArtifactMissingError`."""
+        return Verdict.model_validate_json(self._artifacts.get(f"{self.prefix}/verdict.json"))
 
 
 def _whole_events(lines: Iterable[bytes], *, first: int) -> Iterator[RunEvent]:

@@ -22,6 +22,7 @@ from tunesmith.domain.events import EventLevel, RunOutcome
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.files import File
 from tunesmith.domain.jobs import Job, JobChange, JobError, JobStatus
+from tunesmith.domain.verdicts import VerdictOutcome
 
 
 class Actor:
@@ -57,7 +58,7 @@ class Actor:
             case Verb.SUCCEED:
                 self._succeed(job, seen.outcome or RunOutcome())
             case Verb.FAIL:
-                self._fail(job, decision)
+                self._fail(job, decision, outcome=seen.outcome or RunOutcome())
             case Verb.REQUEUE:
                 self._requeue(job, decision)
             case Verb.STOP:
@@ -148,20 +149,22 @@ class Actor:
             fine_tuned_model=model.name,
             trained_tokens=outcome.trained_tokens,
             result_files=(results.id,),
+            verdict=outcome.verdict,
             estimated_finish=None,
         )
         self._doors.store.finish_job(job, change, model=model, results=results)
         record_pace(self._doors, job)
 
-    def _fail(self, job: Job, decision: Decision) -> None:
+    def _fail(self, job: Job, decision: Decision, *, outcome: RunOutcome) -> None:
         if decision.error is None:
             raise ValueError(f"Job '{job.id}' is to fail without an error.")
-        self._end(job, decision.error)
+        self._end(job, decision.error, verdict=outcome.verdict)
 
-    def _end(self, job: Job, error: JobError) -> None:
+    def _end(self, job: Job, error: JobError, *, verdict: VerdictOutcome | None = None) -> None:
         change = JobChange(
             status=JobStatus.FAILED,
             error=error,
+            verdict=verdict,
             finished_at=int(self._doors.clock.now()),
             estimated_finish=None,
         )

@@ -24,6 +24,7 @@ from tunesmith.domain.estimates import Estimate, EstimateStatus
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.files import File
 from tunesmith.domain.jobs import JobError
+from tunesmith.domain.verdicts import VerdictSpec
 
 PATIENCE = 1800
 """Seconds behind which a measurement that does not end is given up."""
@@ -98,7 +99,13 @@ class Estimator:
         if not any(_has_room(node, demand) for node in resources.nodes):
             return
         # What only evaluates and tells is left out: nothing of it says how large a step is.
-        alone = {"validation_file": None, "early_stopping": None, "integrations": ()}
+        alone = {
+            "validation_file": None,
+            "early_stopping": None,
+            "gate": None,
+            "verdict": VerdictSpec(),
+            "integrations": (),
+        }
         run.write_spec(spec.model_copy(update={"measured": True, **alone}))
         self._doors.cluster.submit(self._launcher.submission(job))
         started = {"status": EstimateStatus.RUNNING, "started_at": self._now()}

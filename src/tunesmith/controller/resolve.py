@@ -163,6 +163,8 @@ def resolve_spec(
         precision=request.precision,
         evaluate_every=request.evaluate_every or max(WINDOW_STEPS if windows else 1, steps // 10),
         early_stopping=request.early_stopping,
+        gate=request.gate,
+        verdict=request.verdict,
         checkpoint_every=request.checkpoint_every or (WINDOW_STEPS if windows else min(epoch, 50)),
         keep_checkpoints=request.keep_checkpoints or keep,
         device=request.device,

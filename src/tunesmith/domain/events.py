@@ -7,6 +7,7 @@ from typing import Any
 
 from tunesmith.domain.jobs import JobError
 from tunesmith.domain.values import Value
+from tunesmith.domain.verdicts import VerdictOutcome
 
 
 class EventLevel(StrEnum):
@@ -105,6 +106,8 @@ class RunOutcome(Value):
     """Why it failed; `None` when it succeeded."""
     trained_tokens: int = 0
     """See `Job.trained_tokens`."""
+    verdict: VerdictOutcome | None = None
+    """See `Job.verdict`."""
 
 
 class RunEvent(Value):

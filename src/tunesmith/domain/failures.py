@@ -19,6 +19,7 @@ class FailureCode(StrEnum):
     DISK_FULL = "disk_full"
     RESOURCES_UNAVAILABLE = "resources_unavailable"
     DEADLINE_EXCEEDED = "deadline_exceeded"
+    GATE_NOT_PASSED = "gate_not_passed"
     WORKER_LOST = "worker_lost"
     INTERNAL_ERROR = "internal_error"
 

@@ -13,6 +13,7 @@ from tunesmith.domain.projects import DEFAULT_PROJECT
 from tunesmith.domain.resolved import ResolvedHyperparameters, ResolvedTuning
 from tunesmith.domain.spec import JobRequest
 from tunesmith.domain.values import Value
+from tunesmith.domain.verdicts import VerdictOutcome
 
 
 class JobStatus(StrEnum):
@@ -119,6 +120,9 @@ class Job(Value):
     """File ids of the metrics tables."""
     error: JobError | None = None
     """Why it failed."""
+    verdict: VerdictOutcome | None = None
+    """How its result compares with what it started from; `None` until that was found, and where no
+    example was held out."""
     attempt: int = 0
     """How many times it was launched."""
     crashes: int = 0
@@ -173,6 +177,8 @@ class JobChange(Value):
     """See `Job.result_files`."""
     error: JobError | None = None
     """See `Job.error`."""
+    verdict: VerdictOutcome | None = None
+    """See `Job.verdict`."""
     attempt: int = 0
     """See `Job.attempt`."""
     crashes: int = 0

@@ -16,6 +16,7 @@ from tunesmith.domain.models import CatalogueEntry, WholeModel
 from tunesmith.domain.preferences import Preference
 from tunesmith.domain.tracking import MOST_INTEGRATIONS, Integration
 from tunesmith.domain.values import Value
+from tunesmith.domain.verdicts import Gate, VerdictSpec
 
 LEARNING_RATES = (1e-8, 1.0)
 """The lowest and the highest learning rate: below, weights stay as they are; above, they burst."""
@@ -208,6 +209,10 @@ class JobRequest(Value):
     """Evaluate on the held-out examples every this many steps, and at the end."""
     early_stopping: EarlyStopping | None = None
     """End before the last epoch where the held-out loss no longer falls; `None` means never."""
+    gate: Gate | None = None
+    """What the verdict has to be for the tuned model to take its name; `None` means anything."""
+    verdict: VerdictSpec = VerdictSpec()
+    """What the verdict has beside what every one has."""
     checkpoint_every: Annotated[int, Field(ge=1)] | None = None
     """Save a checkpoint every this many steps, besides the one at the end."""
     keep_checkpoints: Annotated[int, Field(ge=1)] | None = None
@@ -331,6 +336,10 @@ class TrainSpec(Value):
     """Evaluate on the held-out examples every this many steps, and at the end."""
     early_stopping: EarlyStopping | None
     """End where the held-out loss no longer falls."""
+    gate: Gate | None = None
+    """What the verdict has to be for the tuned model to take its name; `None` means anything."""
+    verdict: VerdictSpec = VerdictSpec()
+    """What the verdict has beside what every one has."""
     checkpoint_every: int
     """Save a checkpoint every this many steps, and at the end."""
     keep_checkpoints: int

@@ -18,6 +18,7 @@ _OPTIONS: dict[Dialect, dict[str, str]] = {
         "cpus": "tuning.cpus",
         "device": "tuning.device",
         "early_stopping": "tuning.early_stopping",
+        "gate": "tuning.gate",
         "gradient_checkpointing": "tuning.gradient_checkpointing",
         "held_out_percent": "tuning.held_out_percent",
         "learning_rate": "tuning.learning_rate",

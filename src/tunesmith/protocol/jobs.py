@@ -36,6 +36,7 @@ from tunesmith.protocol.methods import (
 from tunesmith.protocol.queue import QueueObject
 from tunesmith.protocol.ranking import check_ranking
 from tunesmith.protocol.tuning import TuningObject, TuningRequest
+from tunesmith.protocol.verdicts import VerdictOutcomeObject
 from tunesmith.protocol.wire import Wire
 
 Status = Literal[
@@ -188,6 +189,9 @@ class JobObject(Wire):
     """The suffix that the request gave."""
     queue: QueueObject | None
     """Our own: why a job waits that is to be launched; null for any other."""
+    verdict: VerdictOutcomeObject | None
+    """Our own: how its result compares with what it started from; null until that is known, and
+    where nothing is held out."""
 
     @classmethod
     def to_wire(cls, job: Job, wait: Wait | None = None) -> Self:
@@ -215,4 +219,5 @@ class JobObject(Wire):
             metadata=job.request.metadata,
             user_provided_suffix=job.request.suffix,
             queue=QueueObject.to_wire(job, wait),
+            verdict=VerdictOutcomeObject.to_wire(job),
         )

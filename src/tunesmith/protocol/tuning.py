@@ -26,6 +26,7 @@ from tunesmith.domain.spec import (
     Priority,
     ThinkMark,
 )
+from tunesmith.domain.verdicts import Gate, VerdictSpec
 from tunesmith.protocol.adapters import AdapterObject, AdapterRequest
 from tunesmith.protocol.preferences import PreferenceObject, PreferenceRequest
 from tunesmith.protocol.ranking import RankingRequest
@@ -50,6 +51,14 @@ class EarlyStoppingRequest(Wire):
     """Evaluations in a row without a new best that are borne."""
     min_delta: Annotated[float, Field(ge=0, le=1000)] = 0.0
     """Nats by which the loss must fall to count as a new best."""
+
+
+class VerdictRequest(Wire):
+    """What the verdict has beside what every one has."""
+
+    answers: Annotated[int, Field(ge=0, le=256)] = 0
+    """How many held-out lines, the first ones, the model is asked before it is tuned and behind,
+    for exact match and text similarity; with `supervised` and `reasoning` alone."""
 
 
 class TuningRequest(Wire):
@@ -115,6 +124,12 @@ class TuningRequest(Wire):
     tenth of the run, with `pretraining` no fewer than 50 steps."""
     early_stopping: EarlyStoppingRequest | None = None
     """End before the last epoch where the held-out loss no longer falls; null means never."""
+    gate: Literal["better", "not_worse"] | None = None
+    """Publish only if the verdict is `better`, or if it is `not_worse`; else the job fails, no
+    model takes the name, and the checkpoints stay. It needs held-out examples. Null means that
+    every result is published."""
+    verdict: VerdictRequest = VerdictRequest()
+    """What the verdict has beside what every one has."""
     checkpoint_every: Count | None = None
     """Save a checkpoint every this many steps, and at the end; null means each epoch, and every
     50 steps in a longer one or with `pretraining`."""
@@ -169,6 +184,8 @@ class TuningRequest(Wire):
             "precision": Precision(self.precision),
             "optimizer": Optimizer(self.optimizer),
             "early_stopping": EarlyStopping(**stopping.model_dump()) if stopping else None,
+            "gate": Gate(self.gate) if self.gate else None,
+            "verdict": VerdictSpec(answers=self.verdict.answers),
         }
 
     def to_method(self, method: Method) -> Method:
@@ -194,6 +211,10 @@ class TuningRequest(Wire):
             )
         if self.think is not None and len({*self.think}) < len(self.think):
             raise _fault("think", "has the same mark twice; end thoughts by another one")
+        if self.verdict.answers and chosen not in (Method.SUPERVISED, Method.REASONING):
+            raise _fault(
+                "verdict.answers", "is for 'supervised' and 'reasoning', which answer; leave it out"
+            )
         return chosen
 
     def check(self, *, validation_file: bool, multiplier: bool) -> None:
@@ -218,8 +239,14 @@ class TuningRequest(Wire):
             raise _fault("min_workers", f"is more than 'tuning.workers', which is {self.workers}")
         if validation_file or self.held_out_percent:
             return
-        for key in ("early_stopping", "evaluate_every"):
-            if getattr(self, key) is not None:
+        asked = {
+            "early_stopping": self.early_stopping,
+            "evaluate_every": self.evaluate_every,
+            "gate": self.gate,
+            "verdict.answers": self.verdict.answers or None,
+        }
+        for key, value in asked.items():
+            if value is not None:
                 raise _fault(
                     key,
                     "needs held-out examples: give a 'validation_file', or set "
@@ -280,6 +307,10 @@ class TuningObject(Wire):
     """Steps between evaluations."""
     early_stopping: EarlyStoppingRequest | None
     """When to end before the last epoch."""
+    gate: Literal["better", "not_worse"] | None
+    """What the verdict has to be for the result to be published."""
+    verdict: VerdictRequest
+    """What the verdict has beside what every one has."""
     checkpoint_every: int | None
     """Steps between checkpoints."""
     keep_checkpoints: int | None

@@ -174,6 +174,7 @@ JOBS = Table(
     Column("estimated_finish", BigInteger),
     _json("result_files"),
     _json("error", nullable=True),
+    Column("verdict", String),
     Column("attempt", Integer, nullable=False),
     Column("crashes", Integer, nullable=False),
     Column("submission_open", Boolean, nullable=False, index=True),

@@ -22,7 +22,7 @@ from tunesmith.training.early_stopping import Standing
 from tunesmith.training.failures import RunFailedError
 from tunesmith.training.group import in_step
 from tunesmith.training.network import Network
-from tunesmith.training.sharding import divide, put_together
+from tunesmith.training.sharding import divide, divide_weights, put_together
 
 STATE = "training_state.pt"
 """The one file of a checkpoint that is not handed out."""
@@ -173,7 +173,7 @@ def restore_weights(
         return
     # Some weights have other names in files than in the model; transformers knows which.
     saved = type(model).from_pretrained(folder, dtype=torch.float32)
-    model.load_state_dict(saved.state_dict())
+    model.load_state_dict(divide_weights(saved.state_dict(), model))
 
 
 def restore(run: RunDirectory, artifacts: Artifacts, *, learner: Learner, step: int) -> None:

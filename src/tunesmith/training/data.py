@@ -112,6 +112,13 @@ def read_data(reader: Reader, events: EventLog) -> Data:
             param="early_stopping",
             change={"early_stopping": None},
         )
+    if spec.gate is not None and not spec.measured and not len(data.held_out):
+        raise RunFailedError(
+            FailureCode.INVALID_HYPERPARAMETERS,
+            "A gate needs examples that are held out, but there are none. Give a validation file, "
+            "or hold out a share of the training file.",
+            param="gate",
+        )
     return data
 
 

@@ -21,7 +21,7 @@ from tunesmith.domain.spec import RankingSpec
 from tunesmith.training.examples import MicroBatch
 from tunesmith.training.network import Network
 from tunesmith.training.objective import Measured
-from tunesmith.training.ranks import losses, numbered, ranks
+from tunesmith.training.ranks import each_query, losses, numbered, ranks
 
 
 @dataclass(frozen=True)
@@ -173,6 +173,7 @@ class _Whole:
         return Measured(
             loss=loss,
             correct=int((found.ranks == 1).sum()),
+            each=each_query(found.losses, found.ranks),
             further={"mrr": float((1 / found.ranks).sum())},
         )
 

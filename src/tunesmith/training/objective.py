@@ -21,6 +21,30 @@ from tunesmith.training.network import Network
 
 
 @dataclass(frozen=True)
+class Each:
+    """The losses of a micro-batch one by one, without their gradients."""
+
+    examples: torch.Tensor
+    """Which example of the micro-batch each is of, from 0, (losses,), int64."""
+    losses: torch.Tensor
+    """The losses, in nats, (losses,)."""
+    right: torch.Tensor
+    """Whether the model got it right, from 0 to 1, (losses,)."""
+    further: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """Further numbers by their names, (losses,) each."""
+
+    @property
+    def columns(self) -> dict[str, torch.Tensor]:
+        """All numbers, and a 1 for each loss, by the names that `ByExample` has for their sums."""
+        own = {
+            "losses": self.losses,
+            "right": self.right,
+            "counts": torch.ones(len(self.losses), dtype=torch.float64),
+        }
+        return own | {f"f.{name}": values for name, values in self.further.items()}
+
+
+@dataclass(frozen=True)
 class Measured:
     """Sums over a micro-batch."""
 
@@ -28,6 +52,8 @@ class Measured:
     """Sum of the losses, in nats; a scalar with its gradient."""
     correct: int
     """How many the model got right."""
+    each: Each
+    """What was summed."""
     further: dict[str, float] = field(default_factory=dict)
     """Sums of further numbers, by the field of `StepMetrics` that shows their mean."""
 

@@ -18,7 +18,7 @@ from torch.nn import functional
 from tunesmith.training.examples import MicroBatch
 from tunesmith.training.network import Network
 from tunesmith.training.objective import Measured
-from tunesmith.training.pairs import by_pair, count_pairs
+from tunesmith.training.pairs import by_pair, count_pairs, each_pair
 from tunesmith.training.tokens import mean_log_probabilities
 
 _MOST = -1e-7
@@ -45,9 +45,11 @@ class Orpo:
         chosen, rejected = by_pair(means)
         better, worse = by_pair(_log_odds(means))
         odds = -functional.logsigmoid(better - worse)
+        losses = self.odds_weight * odds - chosen
         return Measured(
-            loss=(self.odds_weight * odds - chosen).sum(),
+            loss=losses.sum(),
             correct=int((chosen > rejected).sum()),
+            each=each_pair(losses, chosen=chosen, rejected=rejected),
         )
 
 

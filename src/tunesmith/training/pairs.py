@@ -10,7 +10,7 @@ import torch
 
 from tunesmith.training.examples import MicroBatch
 from tunesmith.training.network import Network
-from tunesmith.training.objective import Measured
+from tunesmith.training.objective import Each, Measured
 from tunesmith.training.tokens import log_probabilities
 
 
@@ -37,12 +37,22 @@ def gains(network: Network, batch: MicroBatch) -> torch.Tensor:
     return log_probabilities(network, batch) - batch.reference
 
 
+def each_pair(losses: torch.Tensor, *, chosen: torch.Tensor, rejected: torch.Tensor) -> Each:
+    """Return the `losses` of pairs one by one, by how the two answers are rewarded, (pairs,) each.
+
+    Where both are rewarded alike, as all are before the first step, half of the pair is right.
+    """
+    right = (chosen > rejected).double() + 0.5 * (chosen == rejected)
+    return Each(torch.arange(len(losses)), losses.detach(), right.detach())
+
+
 def rewarded(losses: torch.Tensor, rewards: torch.Tensor) -> Measured:
     """Return the sums of the `losses`, (pairs,), and of the `rewards`, (texts,), by their names."""
     chosen, rejected = (side.detach() for side in by_pair(rewards))
     return Measured(
         loss=losses.sum(),
         correct=int((chosen > rejected).sum()),
+        each=each_pair(losses, chosen=chosen, rejected=rejected),
         further={
             "rewards_chosen": chosen.sum().item(),
             "rewards_rejected": rejected.sum().item(),

@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional
 
 from tunesmith.training.examples import MicroBatch
+from tunesmith.training.objective import Each
 
 
 def numbered(batches: Iterable[MicroBatch]) -> torch.Tensor:
@@ -45,6 +46,11 @@ def ranks(scores: torch.Tensor, *, answers: torch.Tensor, numbers: torch.Tensor)
     kept = _without(scores.detach(), answers=answers, numbers=numbers)
     right = kept.gather(1, answers[:, None])
     return (kept >= right).sum(dim=1)
+
+
+def each_query(losses: torch.Tensor, ranks: torch.Tensor) -> Each:
+    """Return the `losses` of queries one by one, with the `ranks` of their answers, (queries,)."""
+    return Each(torch.arange(len(losses)), losses.detach(), ranks == 1, {"mrr": 1 / ranks})
 
 
 def _without(scores: torch.Tensor, *, answers: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ import torch
 from tunesmith.training.examples import MicroBatch
 from tunesmith.training.network import Network
 from tunesmith.training.objective import Measured
-from tunesmith.training.ranks import losses, numbered, ranks
+from tunesmith.training.ranks import each_query, losses, numbered, ranks
 
 
 class Rerank:
@@ -31,8 +31,10 @@ class Rerank:
         numbers = numbered([batch]).reshape(scores.shape)
         answers = torch.zeros(len(scores), dtype=torch.int64)
         found = ranks(scores, answers=answers, numbers=numbers)
+        lost = losses(scores, answers=answers, numbers=numbers)
         return Measured(
-            loss=losses(scores, answers=answers, numbers=numbers).sum(),
+            loss=lost.sum(),
             correct=int((found == 1).sum()),
+            each=each_query(lost, found),
             further={"mrr": float((1 / found).sum())},
         )

@@ -19,6 +19,7 @@ from tunesmith.domain.errors import DiskFullError, StaleJobError
 from tunesmith.domain.events import EventLevel, RunOutcome
 from tunesmith.domain.models import CatalogueEntry
 from tunesmith.domain.spec import Method, Precision, RankingSpec, TrainSpec
+from tunesmith.domain.verdicts import Verdict
 from tunesmith.models import bringing
 from tunesmith.models.bringing import BaseModel
 from tunesmith.training import checkpoints, devices
@@ -29,13 +30,16 @@ from tunesmith.training.adapter import (
     load_tokenizer,
 )
 from tunesmith.training.boards import boards
+from tunesmith.training.answers import Respondent
 from tunesmith.training.checkpoints import Learner, Progress
 from tunesmith.training.data import Data, Reader, read_data
 from tunesmith.training.devices import Place
 from tunesmith.training.embedding import Embedding
+from tunesmith.training.ending import Ending, completed, not_passed
 from tunesmith.training.examples import Examples, learnt_by
 from tunesmith.training.failures import explain, naming_memory
 from tunesmith.training.fitting import Room
+from tunesmith.training.general import general_examples
 from tunesmith.training.group import ALONE, Group, OutOfStepError, PeerLostError
 from tunesmith.training.loading import load_network
 from tunesmith.training.loop import Course, make_optimizer, result_step, run_loop, total_steps
@@ -53,6 +57,7 @@ from tunesmith.training.sharding import is_sharded, shard
 from tunesmith.training.stopping import StopFlag
 from tunesmith.training.supervised import Supervised
 from tunesmith.training.telemetry import EventLog
+from tunesmith.training.verdict import judge, keep_baseline
 from tunesmith.training.whole_layers import is_tied
 
 _log = logging.getLogger(__name__)
@@ -122,17 +127,24 @@ def _outcome(launch: _Launch, events: EventLog) -> RunOutcome:
 def _train(launch: _Launch, events: EventLog) -> RunOutcome:
     run, artifacts, group = launch.run, launch.artifacts, launch.group
     with group.ending_together():
-        receipt, course = _learn(launch, events)
-    if group.leads and not course.spec.measured:
+        ending = _learn(launch, events)
+        verdict = group.first(lambda: ending.in_full(events))
+    passed = verdict is None or verdict.passed
+    if group.leads and not ending.measured:
         with launch.stop.whole():
-            checkpoints.publish(run, artifacts, step=result_step(course), target=run.output)
+            if passed:
+                checkpoints.publish(run, artifacts, step=ending.step, target=run.output)
             run.write_metrics(events.table())
-            run.write_receipt(_completed(receipt, course).model_dump_json(indent=2).encode())
-    return RunOutcome(trained_tokens=course.learner.progress.trained_tokens)
+            run.write_receipt(ending.receipt.model_dump_json(indent=2).encode())
+    return RunOutcome(
+        error=None if verdict is None or passed else not_passed(verdict),
+        trained_tokens=ending.trained_tokens,
+        verdict=None if verdict is None else verdict.outcome,
+    )
 
 
-def _learn(launch: _Launch, events: EventLog) -> tuple[Receipt, Course]:
-    """Take all steps; return what is learnt from, and what was done."""
+def _learn(launch: _Launch, events: EventLog) -> Ending:
+    """Take all steps; return what came of them."""
     run, artifacts, stop, group = launch.run, launch.artifacts, launch.stop, launch.group
     spec = run.read_spec()
     place, precision = _start(launch, spec, events=events)
@@ -189,8 +201,16 @@ def _learn(launch: _Launch, events: EventLog) -> tuple[Receipt, Course]:
             held_out=data.held_out,
             group=group,
         )
-        _take_all(course, run, learnt=whole)
-    return receipt, course
+        found = _take_all(launch, course, learnt=whole, context=context_length(config))
+    return Ending(
+        receipt=receipt if spec.measured else completed(receipt, course),
+        step=result_step(course),
+        trained_tokens=learner.progress.trained_tokens,
+        measured=spec.measured,
+        held_out=data.held_out,
+        verdict=found,
+        by=Respondent(spec, run, artifacts, base, (place, precision), tokenizer),
+    )
 
 
 def _saver(launch: _Launch, spec: TrainSpec, *, events: EventLog) -> Saver:
@@ -204,14 +224,27 @@ def _saver(launch: _Launch, spec: TrainSpec, *, events: EventLog) -> Saver:
     )
 
 
-def _take_all(course: Course, run: RunDirectory, *, learnt: Examples) -> None:
-    """Take all steps, or the few by which a job that may be created is measured."""
-    if not course.spec.measured:
-        run_loop(course)
-        return
-    measured = measure(course, run, learnt=learnt)
-    if course.group.leads:
-        run.write_measurement(measured)
+def _take_all(
+    launch: _Launch, course: Course, *, learnt: Examples, context: int | None
+) -> Verdict | None:
+    """Take all steps, or the few by which a job that may be created is measured.
+
+    Return the verdict on the result, but for its answers, where there is one.
+    """
+    run, artifacts = launch.run, launch.artifacts
+    if course.spec.measured:
+        measured = measure(course, run, learnt=learnt)
+        if course.group.leads:
+            run.write_measurement(measured)
+        return None
+    general = None
+    if len(course.held_out):
+        general = general_examples(
+            course.spec, artifacts, tokenizer=course.learner.tokenizer, context=context
+        )
+        keep_baseline(course, run, general=general)
+    run_loop(course)
+    return judge(course, run, artifacts=artifacts, general=general)
 
 
 def _start(launch: _Launch, spec: TrainSpec, *, events: EventLog) -> tuple[Place, Precision]:
@@ -357,18 +390,4 @@ def _receipt(
         precision=precision,
         threads=torch.get_num_threads(),
         libraries=libraries(),
-    )
-
-
-def _completed(receipt: Receipt, course: Course) -> Receipt:
-    progress = course.learner.progress
-    last = course.events.steps[progress.step]
-    return receipt.model_copy(
-        update={
-            "trained_tokens": progress.trained_tokens,
-            "steps": progress.step,
-            "result_step": result_step(course),
-            "final_train_loss": last.train_loss,
-            "final_valid_loss": last.valid_loss,
-        }
     )

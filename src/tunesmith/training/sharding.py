@@ -98,6 +98,12 @@ def divide(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str,
     }
 
 
+def divide_weights(weights: dict[str, Any], model: PreTrainedModel) -> dict[str, Any]:
+    """Return whole `weights` with this rank's parts in place of those that `model` has divided."""
+    own = model.state_dict(keep_vars=True)
+    return {name: _part(value, own[name]) for name, value in weights.items()}
+
+
 def _part(value: Any, weight: torch.Tensor) -> Any:
     alike = isinstance(value, torch.Tensor) and value.shape == weight.shape
     if not (alike and isinstance(weight, DTensor)):

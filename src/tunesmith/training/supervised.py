@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tunesmith.training.examples import MicroBatch
 from tunesmith.training.network import Network
-from tunesmith.training.objective import Measured
+from tunesmith.training.objective import Each, Measured
 from tunesmith.training.tokens import learnt_tokens
 
 
@@ -22,4 +22,8 @@ class Supervised:
     def measure(self, network: Network, batch: MicroBatch) -> Measured:
         """Return the sum of the cross-entropies, and the tokens that were the first choice."""
         tokens = learnt_tokens(network, batch)
-        return Measured(loss=tokens.losses.sum(), correct=int(tokens.foreseen.sum()))
+        return Measured(
+            loss=tokens.losses.sum(),
+            correct=int(tokens.foreseen.sum()),
+            each=Each(tokens.texts, tokens.losses.detach(), tokens.foreseen),
+        )

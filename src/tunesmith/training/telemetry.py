@@ -59,7 +59,8 @@ class Pass:
             case "step":
                 return f"step {self.step}"
             case "evaluation":
-                return f"the evaluation after step {self.step}"
+                when = f"after step {self.step}" if self.step else "before the first step"
+                return f"the evaluation {when}"
             case "reference":
                 return "the pass that measures the reference"
 
@@ -134,10 +135,10 @@ class EventLog:
         """Tell a sentence, with the numbers behind it."""
         self._append(text, level=level, data=data)
 
-    def once(self, text: str, *, data: dict[str, Any]) -> None:
+    def once(self, text: str, *, data: dict[str, Any], level: EventLevel = EventLevel.INFO) -> None:
         """Tell a sentence with `data`, unless an earlier attempt told it."""
         if not any(event.data == data for event in self._run.events(after=0)):
-            self._append(text, data=data)
+            self._append(text, data=data, level=level)
 
     def step(self, metrics: StepMetrics) -> None:
         """Tell the numbers of a step, unless they were told before."""

@@ -17,7 +17,7 @@ from tunesmith.artifacts.local import LocalArtifacts
 from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.preferences import Kto, Sigmoid
-from tunesmith.domain.spec import LoraSpec, Method
+from tunesmith.domain.spec import EarlyStopping, LoraSpec, Method
 from tunesmith.training.checkpoints import STATE
 from unit.training.conftest import JOB, Bench, rows
 from unit.training.ranking import asked, ranking_rows
@@ -39,7 +39,10 @@ PLAIN = LoraSpec(rank=4, alpha=8)
 LONE = "full, one example a step"
 """In the run of this name, one rank has nothing to learn from."""
 
-WHOLE = ("full", LONE, RESUMED)
+PAST_ITS_BEST = "full, past its best"
+"""In the run of this name, the best checkpoint, which is not the last, is the result."""
+
+WHOLE = ("full", LONE, RESUMED, PAST_ITS_BEST)
 """Runs that train all weights."""
 
 SUPERVISED = ("supervised", *WHOLE, FULL_DISK, NARROW, BROKEN)
@@ -64,6 +67,10 @@ def write(bench: Bench, name: str, *, bert: Path) -> None:
         lora = None if name in (*WHOLE, FULL_DISK) else PLAIN
         held_out = bench.upload("valid", rows(5))
         usual = USUAL | ({"batch_size": 1, "n_epochs": 1} if name == LONE else {})
+        if name == PAST_ITS_BEST:
+            other = [{"instruction": f"Say {n}", "output": "zzz"} for n in range(5)]
+            held_out = bench.upload("valid", other)
+            usual = usual | {"early_stopping": EarlyStopping(patience=99), "evaluate_every": 1}
         bench.write_spec(rows(18), lora=lora, validation_file=held_out, **usual)
     elif name in ("dpo", "full dpo", "kto"):
         loss = Kto(desirable_weight=1.5) if name == "kto" else Sigmoid()
@@ -123,6 +130,31 @@ def test_two_ranks_learn_what_one_does(pairs: dict[str, Pair], name: str) -> Non
         assert shared.mrr == pytest.approx(alone.mrr)
         assert shared.rewards_margin == pytest.approx(alone.rewards_margin, abs=TOLERANCE)
     assert one[-1].train_loss != pytest.approx(one[0].train_loss, abs=100 * TOLERANCE)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in (BROKEN, FULL_DISK)])
+def test_two_ranks_come_to_the_verdict_of_one(pairs: dict[str, Pair], name: str) -> None:
+    one, two = pairs[name].one.run.verdict(), pairs[name].two.run.verdict()
+
+    assert (two.outcome, two.held_out) == (one.outcome, one.held_out)
+    assert two.result_step == one.result_step
+    assert [each.name for each in two.measures] == [each.name for each in one.measures]
+    for found, expected in zip(two.measures, one.measures, strict=True):
+        for side in ("baseline", "tuned", "difference"):
+            wanted = getattr(expected, side).model_dump()
+            assert getattr(found, side).model_dump() == pytest.approx(wanted, rel=1e-4, abs=1e-4)
+    for text, alone in zip(two.general, one.general, strict=True):
+        assert text.text == alone.text
+        assert text.baseline_loss == pytest.approx(alone.baseline_loss, rel=1e-4)
+        assert text.tuned_loss == pytest.approx(alone.tuned_loss, rel=1e-3)
+
+
+def test_a_divided_model_is_judged_at_its_best_step(pairs: dict[str, Pair]) -> None:
+    for bench in (pairs[PAST_ITS_BEST].one, pairs[PAST_ITS_BEST].two):
+        verdict, metrics = bench.run.verdict(), bench.metrics()
+        assert verdict.result_step < metrics[-1].step
+        told = next(one for one in metrics if one.step == verdict.result_step)
+        assert verdict.loss.tuned.value == pytest.approx(told.valid_loss)
 
 
 @pytest.mark.parametrize("name", WHOLE)

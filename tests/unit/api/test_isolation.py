@@ -20,7 +20,9 @@ from tunesmith.api.access import PUBLIC
 from tunesmith.api.app import create_app
 from tunesmith.artifacts.logs import LogFile
 from tunesmith.domain.exports import ExportFile, ExportStatus
+from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.domain.keys import Scope, new_key
+from unit.api.test_verdicts import VERDICT
 
 if TYPE_CHECKING:
     from unit.api.conftest import World
@@ -95,6 +97,7 @@ CASES = {
     "GET /v1/fine_tuning/jobs/{job_id}/events": hidden(),
     "GET /v1/fine_tuning/jobs/{job_id}/checkpoints": hidden(),
     "GET /v1/fine_tuning/jobs/{job_id}/logs": hidden(),
+    "GET /v1/fine_tuning/jobs/{job_id}/verdict": hidden(),
     "GET /v1/fine_tuning/jobs/{job_id}/receipt": hidden(),
     "GET /v1/fine_tuning/jobs/{job_id}/receipt/lines/{line}": hidden(),
     "POST /v1/fine_tuning/estimate": hidden(json={"model": MODEL, "training_file": "<file_id>"}),
@@ -187,6 +190,7 @@ def _things(world: World, http: TestClient, key: str) -> dict[str, str]:
     world.store = world.store.within("theirs")
     world.run(job["id"])
     world.put_receipt(job["id"], lines=[424_242])
+    RunDirectory(world.artifacts, job["id"]).write_verdict(VERDICT)
     LogFile(world.artifacts, job["id"]).append(["a line of theirs"])
     done = world.finish(job["id"])
     shared = ask(

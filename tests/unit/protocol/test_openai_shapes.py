@@ -53,7 +53,7 @@ def test_a_job_has_each_key_that_openai_requires() -> None:
     }
     optional = {
         *("integrations", "estimated_finish", "method", "metadata", "user_provided_suffix"),
-        *("tuning", "queue"),
+        *("tuning", "queue", "verdict"),
     }
     assert JobObject.to_wire(JOB).model_dump().keys() == required | optional
 

@@ -24,6 +24,7 @@ from tunesmith.domain.spec import (
     RankingSpec,
     WholeLayer,
 )
+from tunesmith.domain.verdicts import Gate, VerdictSpec
 from tunesmith.protocol.jobs import CreateJob, JobObject
 from tunesmith.protocol.ranking import RankingRequest
 from tunesmith.protocol.reading import read_shape
@@ -101,6 +102,12 @@ HELD_OUT = {"held_out_percent": 10}
             HELD_OUT | {"early_stopping": {"patience": 2}},
             HELD_OUT | {"early_stopping": EarlyStopping(patience=2)},
         ),
+        (HELD_OUT | {"gate": "better"}, HELD_OUT | {"gate": Gate.BETTER}),
+        (HELD_OUT | {"gate": "not_worse"}, HELD_OUT | {"gate": Gate.NOT_WORSE}),
+        (
+            HELD_OUT | {"verdict": {"answers": 9}},
+            HELD_OUT | {"verdict": VerdictSpec(answers=9)},
+        ),
         ({"checkpoint_every": 3}, {"checkpoint_every": 3}),
         ({"keep_checkpoints": 3}, {"keep_checkpoints": 3}),
         ({"cpus": 2}, {"cpus": 2}),
@@ -160,6 +167,15 @@ def test_what_is_trained_on_is_the_services_own_where_the_request_does_not_say_i
         ({"bad_rows_share": 0.5}, "bad_rows_share", "'tuning.bad_rows'"),
         ({"early_stopping": {}}, "early_stopping", "needs held-out examples"),
         ({"evaluate_every": 3}, "evaluate_every", "needs held-out examples"),
+        ({"gate": "better"}, "gate", "needs held-out examples"),
+        ({"gate": "best"}, "gate", "'better' or 'not_worse'"),
+        ({"verdict": {"answers": 3}}, "verdict.answers", "needs held-out examples"),
+        (
+            HELD_OUT | {"verdict": {"answers": 3}, "objective": "pretraining"},
+            "verdict.answers",
+            "'supervised' and 'reasoning'",
+        ),
+        ({"verdict": {"answers": 257}}, "verdict.answers", "at most 256"),
         ({"device": "tpu"}, "device", "'cpu', 'cuda', 'hpu' or 'xpu'"),
         ({"workers": 0}, "workers", "at least 1"),
         ({"workers": 257}, "workers", "at most 256"),

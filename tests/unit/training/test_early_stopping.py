@@ -90,7 +90,7 @@ def test_the_run_ends_when_patience_does_and_hands_out_the_best_checkpoint(
     assert [one.step for one in bench.metrics()] == [1, 2, 3, 4, 5]
     assert bench.run.checkpoint_steps() == [3, 5]
     assert bench.adapter() == best
-    assert bench.messages()[-2] == (
+    assert bench.messages()[-3] == (
         "Stopped early at step 5 of 20: the validation loss was lowest at step 3 (1.0000) and did "
         "not fall anew in 2 evaluations; the checkpoint of that step is the result"
     )
@@ -128,7 +128,7 @@ def test_a_run_that_goes_to_its_end_hands_out_the_best_checkpoint_as_well(
 
     evaluated = {one.step: one.valid_loss for one in bench.metrics() if one.valid_loss is not None}
     best = min(evaluated, key=lambda step: evaluated[step])
-    assert bench.messages()[-2].startswith("Ran to step 15 of 15: the validation loss was lowest")
+    assert bench.messages()[-3].startswith("Ran to step 15 of 15: the validation loss was lowest")
     assert bench.adapter() == bench.artifacts.get(
         f"{bench.run.checkpoint(best)}/adapter_model.safetensors"
     )

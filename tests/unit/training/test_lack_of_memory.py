@@ -178,7 +178,7 @@ def test_an_evaluation_that_does_not_fit_finds_the_same_in_smaller_micro_batches
 
     for one, other in zip(scores(small), scores(roomy), strict=True):
         assert one == pytest.approx(other, rel=1e-4)
-    beginning = "A micro-batch of the evaluation after step 1 did not fit into memory: from here"
+    beginning = "A micro-batch of the evaluation before the first step did not fit into memory"
     # The next evaluations begin with what fitted.
     assert warnings(small)
     assert all(message.startswith(beginning) for message in warnings(small))
