@@ -9,7 +9,7 @@ from tunesmith.dashboard.words import moment, number
 _MOST = 100
 
 
-async def show(place: Tag, door: Door, job_id: str) -> None:
+async def show(place: Tag, door: Door, *, job_id: str) -> None:
     """Show the checkpoints at `place`, in the place of those that were shown before."""
     page = await door.get(job_path(job_id, "checkpoints"), limit=_MOST)
     place.clear()
@@ -35,5 +35,5 @@ def _table(found: list[Thing]) -> None:
                     link(
                         "Try it",
                         f"/playground?model={quoted(name)}",
-                        aria_label=f"Try the checkpoint of step {each['step_number']}",
+                        aria_label=f"Try it: step {each['step_number']}",
                     )

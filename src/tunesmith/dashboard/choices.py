@@ -31,11 +31,19 @@ class Choice:
 
 
 def _tuning(name: str) -> str:
-    return TuningRequest.model_fields[name].description or ""
+    return _words(TuningRequest.model_fields[name].description)
 
 
 def _adapter(name: str) -> str:
-    return AdapterRequest.model_fields[name].description or ""
+    return _words(AdapterRequest.model_fields[name].description)
+
+
+def _words(documented: str | None) -> str:
+    """Return what is documented of a key of the request, as it reads beside an empty field."""
+    words = " ".join((documented or "").replace("`", "").split())
+    return words.replace("null means", "left empty, it means").replace(
+        "Null means", "Left empty, it means"
+    )
 
 
 HELD_OUT = (

@@ -19,6 +19,8 @@ from tunesmith.dashboard.words import STATUSES, duration, number, plain
 _JOBS = 200
 _POINTS = 600
 _ANSWERS = 20
+_FEW = 8
+"""Rows that are shown whether they differ or not."""
 
 
 def add_pages(site: Site) -> None:
@@ -27,13 +29,13 @@ def add_pages(site: Site) -> None:
     @ui.page("/compare")
     async def compare(first: str = "", second: str = "") -> Response | None:
         async def build(door: Door) -> None:
-            await _build(door, first, second)
+            await _build(door, first=first, second=second)
 
         place = f"/compare?first={quoted(first)}&second={quoted(second)}"
         return await site.show("Compare two jobs", place=place, build=build)
 
 
-async def _build(door: Door, first: str, second: str) -> None:
+async def _build(door: Door, *, first: str, second: str) -> None:
     jobs = (await door.get("/fine_tuning/jobs", limit=_JOBS))["data"]
     asked = {"first": first, "second": second}
     names = {"": "choose a job"} | {job["id"]: _name(job) for job in jobs}
@@ -46,8 +48,8 @@ async def _build(door: Door, first: str, second: str) -> None:
         ui.navigate.to(f"/compare?first={quoted(asked['first'])}&second={quoted(asked['second'])}")
 
     with Tag("div", classes="pair"):
-        choice("First job", names, lambda to: go("first", to), value=first)
-        choice("Second job", names, lambda to: go("second", to), value=second)
+        choice("First job", names, hear=lambda to: go("first", to), value=first)
+        choice("Second job", names, hear=lambda to: go("second", to), value=second)
     if not first or not second:
         note("Choose two jobs to see what differs between them.")
         return
@@ -66,7 +68,24 @@ def _name(job: Thing) -> str:
 
 
 def _pairs(title: str, found: Sequence[Difference]) -> None:
-    with panel(title), table(title, ("What", "First", "Second")):
+    """Add what differs, and below it, folded up where there is much, what is the same."""
+    differing = [each for each in found if each.differs]
+    same = [each for each in found if not each.differs]
+    with panel(title):
+        if len(found) <= _FEW:
+            _pairs_table(title, found)
+            return
+        if differing:
+            _pairs_table(f"{title} that differ", differing)
+        else:
+            note("None differs.")
+        with Tag("details"):
+            Tag("summary", f"{len(same)} that are the same")
+            _pairs_table(f"{title} that are the same", same)
+
+
+def _pairs_table(caption: str, found: Sequence[Difference]) -> None:
+    with table(caption, ("What", "First", "Second")):
         for each in found:
             with Tag("tr", classes="differs" if each.differs else ""):
                 with Tag("th", each.name, scope="row", data_label="What"):

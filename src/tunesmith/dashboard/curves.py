@@ -100,7 +100,7 @@ def draw_two(picture: Picture, jobs: Mapping[str, Sequence[Thing]]) -> None:
         caption = Tag("figcaption", picture.title)
         options = _options(tuple(jobs))
         for place, metrics in enumerate(jobs.values()):
-            options["series"][place]["data"] = points(metrics, key)
+            options["series"][place] |= {"data": points(metrics, key), "showSymbol": False}
         chart = ui.echart(options)
         chart.props["role"] = "img"
         chart.props["aria-labelledby"] = caption.html_id

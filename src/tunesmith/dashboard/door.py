@@ -165,7 +165,7 @@ class Door:
                     yield json.loads(line[6:])
 
     async def answer(
-        self, model: str, messages: Sequence[Mapping[str, str]], options: Mapping[str, Any]
+        self, model: str, messages: Sequence[Mapping[str, str]], *, options: Mapping[str, Any]
     ) -> AsyncIterator[str]:
         """Yield the pieces of the answer of `model` as they come. Raises `RefusedError`."""
         with _told():
@@ -199,7 +199,10 @@ class _told:  # noqa: N801  it is used like a function
     def __enter__(self) -> None:
         return None
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+    # Python passes all three by position.
+    def __exit__(  # noqa: PLR0917
+        self, kind: object, error: BaseException | None, trace: object
+    ) -> None:
         if isinstance(error, openai.APIStatusError):
             raise _refused(error) from None
         if isinstance(error, openai.APITimeoutError | asyncio.TimeoutError):

@@ -20,30 +20,32 @@ def add_routes(app: FastAPI, site: Site) -> None:
 
     @app.get("/download/files/{file_id}", include_in_schema=False)
     async def file(request: Request, file_id: str) -> Response:
-        return await _passed_on(site, request, f"/files/{quoted(file_id)}/content", name=file_id)
+        return await _passed_on(
+            site, request, path=f"/files/{quoted(file_id)}/content", name=file_id
+        )
 
     @app.get("/download/files/{file_id}/diff", include_in_schema=False)
     async def diff(request: Request, file_id: str) -> Response:
         path = f"/files/{quoted(file_id)}/repair/diff"
-        return await _passed_on(site, request, path, name=f"{file_id}.diff")
+        return await _passed_on(site, request, path=path, name=f"{file_id}.diff")
 
     @app.get("/download/jobs/{job_id}/receipt", include_in_schema=False)
     async def receipt(request: Request, job_id: str) -> Response:
         path = f"/fine_tuning/jobs/{quoted(job_id)}/receipt?format=jsonl"
-        return await _passed_on(site, request, path, name=f"receipt-{job_id}.jsonl")
+        return await _passed_on(site, request, path=path, name=f"receipt-{job_id}.jsonl")
 
     @app.get("/download/exports/{export_id}", include_in_schema=False)
     async def export(request: Request, export_id: str) -> Response:
         path = f"/exports/{quoted(export_id)}/content"
-        return await _passed_on(site, request, path, name=export_id)
+        return await _passed_on(site, request, path=path, name=export_id)
 
     @app.get("/download/exports/{export_id}/{name:path}", include_in_schema=False)
-    async def export_file(request: Request, export_id: str, name: str) -> Response:
+    async def export_file(request: Request, *, export_id: str, name: str) -> Response:
         path = f"/exports/{quoted(export_id)}/content/{quote(name)}"
-        return await _passed_on(site, request, path, name=name.rpartition("/")[2])
+        return await _passed_on(site, request, path=path, name=name.rpartition("/")[2])
 
 
-async def _passed_on(site: Site, request: Request, path: str, *, name: str) -> Response:
+async def _passed_on(site: Site, request: Request, *, path: str, name: str) -> Response:
     """Return what the API has at `path`, piece by piece, to be kept and never to be shown."""
     stack = AsyncExitStack()
     try:

@@ -28,9 +28,10 @@ class EventRows:
         self._job_id = job_id
         self._rows: deque[Tag] = deque()
         self._oldest: str | None = None
-        with Tag("div", classes="log scroll", tabindex="0", role="region", aria_label="Events"):
-            with table("Events, newest first", ("Time", "Level", "What happened")) as body:
-                self._body = body
+        with table(
+            "Events, newest first", ("Time", "Level", "What happened"), classes="log"
+        ) as body:
+            self._body = body
         self._older = button("Older events", self._add_older)
 
     def fill(self, page: Thing) -> None:

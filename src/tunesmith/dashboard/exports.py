@@ -49,12 +49,14 @@ async def exports_panel(door: Door, models: Sequence[str], *, wanted: str) -> No
             choice(
                 "Model to download",
                 {each: each for each in models},
-                lambda to: asked.update(model=to),
+                hear=lambda to: asked.update(model=to),
                 value=asked["model"],
             )
-            choice("As", _FORMATS, lambda to: asked.update(format=to), value="adapter")
+            choice("As", _FORMATS, hear=lambda to: asked.update(format=to), value="adapter")
             choice(
-                "Weights of a GGUF file", _QUANTIZATIONS, lambda to: asked.update(quantization=to)
+                "Weights of a GGUF file",
+                _QUANTIZATIONS,
+                hear=lambda to: asked.update(quantization=to),
             )
         button("Prepare the download", export, kind="main")
         listed.place()

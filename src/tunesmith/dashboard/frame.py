@@ -51,6 +51,10 @@ class Site:
 def frame(title: str, *, place: str, signed_in: bool) -> Iterator[None]:
     """Add what surrounds a page, and go on inside its main part."""
     ui.page_title(f"{title} · Tunesmith")
+    surrounding = ui.context.client.content.parent_slot
+    if surrounding is not None:
+        # It is a second `main` around the header and ours.
+        surrounding.parent.props("role=presentation")
     Tag("a", "Skip to the content", classes="skip", href="#main")
     with Tag("header", classes="top"):
         link("Tunesmith", "/", classes="brand")

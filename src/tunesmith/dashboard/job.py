@@ -105,11 +105,11 @@ class JobView:
         """Place what is asked for after the rest, or upon demand."""
         log_panel(self.door, self.job)
         self._checkpoints = Tag("div")
-        await checkpoints.show(self._checkpoints, self.door, self.job["id"])
+        await checkpoints.show(self._checkpoints, self.door, job_id=self.job["id"])
         rows_panel(self.door, self.job)
         with panel("Settings"):
             facts({name: plain(value) for name, value in settings_of(self.job).items()})
-        await verdict.show(self._verdict, self.door, self.job)
+        await verdict.show(self._verdict, self.door, job=self.job)
 
     async def take(self, follower: Follower) -> None:
         """Show what `follower` has heard since, and what has become of the job."""
@@ -140,9 +140,9 @@ class JobView:
         self.job = job
         self._show_job()
         if told:
-            await checkpoints.show(self._checkpoints, self.door, job["id"])
+            await checkpoints.show(self._checkpoints, self.door, job_id=job["id"])
         if ended_now:
-            await verdict.show(self._verdict, self.door, job)
+            await verdict.show(self._verdict, self.door, job=job)
 
     def _draw_curves(self, metrics: list[Thing]) -> None:
         shown = [picture for picture in PICTURES if picture.has(metrics)]

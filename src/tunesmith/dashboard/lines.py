@@ -12,7 +12,7 @@ _SHOWN = 700
 """Characters of a line that are shown."""
 
 
-async def lines_of(door: Door, file_id: str, wanted: Collection[int]) -> dict[int, str]:
+async def lines_of(door: Door, file_id: str, *, wanted: Collection[int]) -> dict[int, str]:
     """Return the lines `wanted` of a file, from 1, with those before and after each.
 
     A file that is no text, or whose lines lie too far behind, gives none.

@@ -78,5 +78,5 @@ class _Tuned:
 def _uses(name: str) -> None:
     with Tag("div", classes="actions") as uses:
         uses.style("margin: 0")
-        link("Try it", f"/playground?model={quoted(name)}", aria_label=f"Try {name}")
-        link("Tune it", f"/new?model={quoted(name)}", aria_label=f"Tune {name}")
+        link("Try it", f"/playground?model={quoted(name)}", aria_label=f"Try it: {name}")
+        link("Tune it", f"/new?model={quoted(name)}", aria_label=f"Tune it: {name}")

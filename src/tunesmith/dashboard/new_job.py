@@ -91,28 +91,28 @@ class _Form:
             choice(
                 "Model",
                 {each: each for each in names},
-                lambda to: self._set("model", to),
+                hear=lambda to: self._set("model", to),
                 value=self._chosen["model"],
                 explained="What is tuned: a base model, or a tuned one that learns on.",
             )
             choice(
                 "Training file",
                 listed,
-                lambda to: self._set("training_file", to),
+                hear=lambda to: self._set("training_file", to),
                 value=self._chosen["training_file"],
                 explained="What is learnt. Its report tells whether a job would take it.",
             )
             choice(
                 "What is learnt",
                 METHODS,
-                lambda to: self._set("method", to),
+                hear=lambda to: self._set("method", to),
                 value="supervised",
                 explained="It has to fit what the file holds.",
             )
             choice(
                 "Held-out file",
                 {"": "none"} | listed,
-                lambda to: self._set("validation_file", to),
+                hear=lambda to: self._set("validation_file", to),
                 explained="What the job is measured on and never learns. Without one, a share of "
                 "the training file can be held out below.",
             )
@@ -137,7 +137,7 @@ class _Form:
 
         if each.kind == "one of":
             options = {"": "left to the service"} | {value: value for value in each.options}
-            choice(each.label, options, hear, explained=each.explained)
+            choice(each.label, options, hear=hear, explained=each.explained)
             return
         kind = "text" if each.kind == "text" else "number"
         field(

@@ -31,7 +31,7 @@ class Tag(TextElement):
             self.classes(classes)
         self.give(**given)
 
-    def give(self, **given: object) -> Tag:
+    def give(self, **given: Any) -> Tag:
         """Set attributes; `None` takes one away."""
         for name, value in given.items():
             key = name.rstrip("_").replace("_", "-")
@@ -73,21 +73,21 @@ def tell(message: str) -> None:
     ui.notify(message, type="positive", timeout=4000)
 
 
-def button(text: str, act: Acting, *, kind: str = "plain", **given: object) -> Tag:
+def button(text: str, act: Acting, *, kind: str = "plain", **given: Any) -> Tag:
     """Add a button; `kind` is `plain`, `main` or `danger`."""
     made = Tag("button", text, classes=f"button {kind}", type="button", **given)
     made.on("click", guarded(act), args=[])
     return made
 
 
-def link(text: str, to: str, *, classes: str = "", **given: object) -> Tag:
+def link(text: str, to: str, *, classes: str = "", **given: Any) -> Tag:
     """Add a link to a path of the page."""
     return Tag("a", text, classes=classes, href=to, **given)
 
 
-def heading(text: str, level: int = 2, **given: object) -> Tag:
+def heading(text: object, level: int = 2) -> Tag:
     """Add a heading."""
-    return Tag(f"h{level}", text, **given)
+    return Tag(f"h{level}", text)
 
 
 def note(text: object, *, kind: str = "muted") -> Tag:
@@ -116,10 +116,10 @@ def panel(title: str, *, level: int = 2, classes: str = "") -> Iterator[Tag]:
 
 
 @contextmanager
-def table(caption: str, columns: Sequence[str]) -> Iterator[Tag]:
+def table(caption: str, columns: Sequence[str], *, classes: str = "") -> Iterator[Tag]:
     """Add a table, and go on with its rows; on a phone's width each row is a block."""
     with (
-        Tag("div", classes="scroll", role="region", aria_label=caption, tabindex="0"),
+        Tag("div", classes=f"scroll {classes}", role="region", aria_label=caption, tabindex="0"),
         Tag("table", classes="table"),
     ):
         Tag("caption", caption, classes="unseen")
@@ -151,12 +151,12 @@ def field(
     value: object = "",
     explained: str = "",
     kind: str = "text",
-    **given: object,
+    **given: Any,
 ) -> Tag:
     """Add a labelled input; `hear` is told what is typed. `given` are its attributes."""
     with Tag("div", classes="field"):
         named = Tag("label", label)
-        lines = {"rows": "3"} if kind == "textarea" else {"type": kind}
+        lines: dict[str, Any] = {"rows": "3"} if kind == "textarea" else {"type": kind}
         made = Tag(
             "textarea" if kind == "textarea" else "input",
             value=value,
@@ -164,16 +164,16 @@ def field(
             **lines,
             **given,
         )
-        _explain(named, made, explained)
-    _listen(made, "input", hear, "event.target.value")
+        _explain(named, made, explained=explained)
+    _listen(made, "input", hear=hear)
     return made
 
 
 def choice(
     label: str,
     options: Mapping[str, str],
-    hear: Hearing,
     *,
+    hear: Hearing,
     value: str = "",
     explained: str = "",
 ) -> Tag:
@@ -183,34 +183,24 @@ def choice(
         with Tag("select") as made:
             for each, words in options.items():
                 Tag("option", words, value=each, selected=True if each == value else None)
-        _explain(named, made, explained)
-    _listen(made, "change", hear, "event.target.value")
+        _explain(named, made, explained=explained)
+    _listen(made, "change", hear=hear)
     return made
 
 
-def tick(label: str, hear: Hearing, *, value: bool = False, explained: str = "") -> Tag:
-    """Add a labelled box to tick."""
-    with Tag("div", classes="field tick"):
-        made = Tag("input", type="checkbox", checked=True if value else None)
-        named = Tag("label", label)
-        _explain(named, made, explained)
-    _listen(made, "change", hear, "event.target.checked")
-    return made
-
-
-def _explain(named: Tag, made: Tag, explained: str) -> None:
+def _explain(named: Tag, made: Tag, *, explained: str) -> None:
     named.give(for_=made.html_id)
     if explained:
         made.give(aria_describedby=Tag("p", explained, classes="hint").html_id)
 
 
-def _listen(made: Tag, event: str, hear: Hearing, given: str) -> None:
+def _listen(made: Tag, event: str, *, hear: Hearing) -> None:
     def heard(told: GenericEventArguments) -> Awaitable[None]:
         return guarded(lambda: hear(told.args))()
 
-    made.on(event, heard, throttle=0.2, js_handler=f"(event) => emit({given})")
+    made.on(event, heard, js_handler="(event) => emit(event.target.value)")
 
 
 def stop_with(task: Any) -> None:
     """Cancel `task` once the visitor has left the page."""
-    ui.context.client.on_delete(lambda: task.cancel())
+    ui.context.client.on_delete(task.cancel)

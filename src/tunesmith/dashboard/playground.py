@@ -26,12 +26,12 @@ def add_pages(site: Site) -> None:
     @ui.page("/playground")
     async def playground(model: str = "", other: str = "") -> Response | None:
         async def build(door: Door) -> None:
-            await _build(door, model, other)
+            await _build(door, model=model, other=other)
 
         return await site.show("Playground", place="/playground", build=build)
 
 
-async def _build(door: Door, model: str, other: str) -> None:
+async def _build(door: Door, *, model: str, other: str) -> None:
     names = await _names(door)
     for each in (model, other):
         if each and each not in names:
@@ -72,10 +72,10 @@ class _Playground:
         self._tasks: list[asyncio.Task[None]] = []
 
     def place(self) -> None:
-        with panel("Question"):
+        with panel("What is asked"):
             with Tag("div", classes="pair"):
                 for side, title in enumerate(("Left model", "Right model")):
-                    choice(title, self._names, self._chooser(side), value=self._chosen[side])
+                    choice(title, self._names, hear=self._chooser(side), value=self._chosen[side])
             field("Question", self._hear("question"), kind="textarea")
             with Tag("details"):
                 Tag("summary", "System message, temperature, length")
@@ -148,7 +148,7 @@ class _Playground:
                 "temperature": float(self._asked["temperature"] or 0),
                 "max_tokens": int(self._asked["max_tokens"] or 256),
             }
-            async for piece in self._door.answer(answer.model, messages, options):
+            async for piece in self._door.answer(answer.model, messages, options=options):
                 answer.add(piece)
             answer.end()
         except ValueError:

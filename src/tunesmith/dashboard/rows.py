@@ -28,7 +28,7 @@ def rows_panel(door: Door, job: Thing) -> None:
                 choice(
                     "Which file",
                     {"training": "training file", "validation": "validation file"},
-                    lambda file: asked.update(file=file),
+                    hear=lambda file: asked.update(file=file),
                 )
 
         async def look() -> None:

@@ -9,7 +9,6 @@ from tunesmith.dashboard.door import NO_KEY, Door, RefusedError
 from tunesmith.dashboard.frame import Site, frame
 from tunesmith.dashboard.parts import Tag, note
 
-
 _SUBMIT = """(event) => {
   event.preventDefault();
   emit(event.target.querySelector("input").value);

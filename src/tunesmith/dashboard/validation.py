@@ -93,8 +93,10 @@ class _Report:
         names = {"": "count no tokens"} | {each["id"]: each["id"] for each in models}
         with panel("Report"):
             with Tag("div", classes="pair"):
-                choice("Model whose tokens are counted", names, lambda to: self._set("model", to))
-                choice("What the file is for", _METHODS, lambda to: self._set("method", to))
+                choice(
+                    "Model whose tokens are counted", names, hear=lambda to: self._set("model", to)
+                )
+                choice("What the file is for", _METHODS, hear=lambda to: self._set("method", to))
             with Tag("div", classes="actions"):
                 button("Check again", self._check)
                 button("Make a repaired copy", self._repair)
@@ -122,7 +124,7 @@ class _Report:
                 f"{self._path}/validate", dict(self._asked), patience=_PATIENCE
             )
             wanted = [each["line"] for each in report["errors"][:_FINDINGS] if each["line"]]
-            lines = await lines_of(self._door, self._file["id"], wanted)
+            lines = await lines_of(self._door, self._file["id"], wanted=wanted)
         except RefusedError as refused:
             self._shown.clear()
             with self._shown:

@@ -15,7 +15,7 @@ _ANSWERS = 20
 """Answers that are shown."""
 
 
-async def show(place: Tag, door: Door, job: Thing) -> None:
+async def show(place: Tag, door: Door, *, job: Thing) -> None:
     """Show the verdict on `job` at `place`, or why there is none."""
     if job["status"] not in ENDED:
         return

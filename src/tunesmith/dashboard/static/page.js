@@ -179,6 +179,8 @@
 
   document.addEventListener("DOMContentLoaded", () => {
     watchConnection();
+    // What the page came with is there already.
+    applyTheme();
     new MutationObserver((changes) => {
       for (const change of changes) {
         for (const added of change.addedNodes) {
