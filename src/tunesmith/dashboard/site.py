@@ -49,6 +49,8 @@ def make_page(address: str, *, folder: Path) -> ASGIApp:
         f'<script src="/assets/page.js?{version}"></script>',
         shared=True,
     )
+    # Uploads show their own progress; this bar has no name that a screen reader could speak.
+    app.config.quasar_config["loadingBar"] = {"skipHijack": True}
     shell = FastAPI(openapi_url=None)
     ui.run_with(
         shell,
