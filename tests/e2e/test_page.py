@@ -105,7 +105,7 @@ def upload(seen: Visit, name: str, content: bytes) -> None:
 def read_the_report_of_a_bad_file(seen: Visit) -> None:
     upload(seen, f"bad-{seen.look}.jsonl", sums(10) + b'{"messages": []}\n' + sums(10))
     page = seen.page
-    expect(page.get_by_text("A job would refuse this file.")).to_be_visible()
+    expect(page.get_by_text("A job would refuse this file.")).to_be_visible(timeout=60_000)
     expect(page.locator(".finding.is-error mark").first).to_contain_text('11  {"messages": []}')
     looked_at(seen, "2-report")
 
@@ -113,7 +113,7 @@ def read_the_report_of_a_bad_file(seen: Visit) -> None:
 def make_a_job(seen: Visit, *, name: str) -> None:
     upload(seen, f"good-{seen.look}.jsonl", sums(40))
     page = seen.page
-    expect(page.get_by_text("A job would take this file.")).to_be_visible()
+    expect(page.get_by_text("A job would take this file.")).to_be_visible(timeout=60_000)
     page.get_by_role("link", name="Make a job of it").click()
     page.wait_for_function("window.did_handshake")
     page.get_by_label("Model", exact=True).select_option("tiny")
@@ -124,7 +124,7 @@ def make_a_job(seen: Visit, *, name: str) -> None:
     page.get_by_text("Processors, priority").click()
     page.get_by_label("Processors").fill("1")
     expect(page.get_by_label("The request for curl")).to_contain_text('"cpus": 1')
-    expect(page.get_by_text("Tokens trained on")).to_be_visible()
+    expect(page.get_by_text("Tokens trained on")).to_be_visible(timeout=60_000)
     looked_at(seen, "3-new-job")
     page.get_by_role("button", name="Create the job").click()
     expect(page).to_have_url(re.compile("/jobs/ftjob-"))

@@ -31,11 +31,11 @@ from tunesmith.dashboard.rows import rows_panel
 from tunesmith.dashboard.settings_shown import settings_of
 from tunesmith.dashboard.words import ENDED, duration, moment, number, plain
 
-_POINTS = 600
+_POINTS = 400
 """Steps that a curve is first drawn from."""
 _FLUSH = 0.7
 """Seconds between two looks at what has come in."""
-_EVENTS = 50
+_EVENTS = 25
 
 
 def add_pages(site: Site) -> None:

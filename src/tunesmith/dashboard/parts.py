@@ -157,12 +157,11 @@ def field(
     with Tag("div", classes="field"):
         named = Tag("label", label)
         lines: dict[str, Any] = {"rows": "3"} if kind == "textarea" else {"type": kind}
+        if value != "":
+            # As an attribute, which is only a beginning; what is typed stays when the page changes.
+            lines["^value"] = value
         made = Tag(
-            "textarea" if kind == "textarea" else "input",
-            value=value,
-            autocomplete="off",
-            **lines,
-            **given,
+            "textarea" if kind == "textarea" else "input", autocomplete="off", **lines, **given
         )
         _explain(named, made, explained=explained)
     _listen(made, "input", hear=hear)

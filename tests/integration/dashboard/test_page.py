@@ -126,7 +126,7 @@ def test_a_bad_file_shows_its_report_with_the_line_in_its_place(visit: Visiting)
     )
     page.get_by_role("link", name=ODD).click()
 
-    expect(page.get_by_text("A job would refuse this file.")).to_be_visible()
+    expect(page.get_by_text("A job would refuse this file.")).to_be_visible(timeout=60_000)
     expect(page.locator(".finding.is-error mark").first).to_have_text(
         re.compile(r'^\s*2\s+\{"messages": \[\]\}')
     )
@@ -140,6 +140,9 @@ def test_the_form_shows_the_same_request_as_curl_and_python(visit: Visiting) -> 
 
     expect(page.get_by_label("The request for curl")).to_contain_text('"n_epochs": 4')
     expect(page.get_by_label("The request in Python")).to_contain_text('"n_epochs": 4')
+    # What was typed stays when the page beside it changes.
+    expect(page.get_by_label("Epochs")).to_have_value("4")
+    expect(page.get_by_label("Suffix")).to_have_value("it's")
 
 
 def test_a_refused_job_says_why_on_the_form(visit: Visiting, jobs: Jobs) -> None:
