@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -11,6 +12,8 @@ from nicegui import background_tasks
 from tunesmith.dashboard.door import Door, RefusedError, Thing, job_path
 from tunesmith.dashboard.parts import Tag, button, cell, stop_with, table
 from tunesmith.dashboard.words import ENDED, moment
+
+_log = logging.getLogger(__name__)
 
 _PAGE = 50
 _MOST = 200
@@ -102,4 +105,6 @@ class Follower:
             except RefusedError as refused:
                 if refused.status in (401, 403, 404):
                     return
+            except Exception:  # noqa: BLE001  the edge of this loop; a stream may break off anyhow
+                _log.debug("The events of %s broke off; they are asked for again.", self.job_id)
             await asyncio.sleep(_PAUSE)

@@ -14,7 +14,7 @@ from tunesmith.dashboard.parts import Tag, badge, cell, link, note, panel, show_
 from tunesmith.dashboard.words import ENDED, duration, moment
 
 _PAGE = 50
-_PAUSE = 3.0
+_PAUSE = 5.0
 """Seconds between two looks at what runs."""
 
 
