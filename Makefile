@@ -13,7 +13,7 @@ else
 TORCH_FROM := --torch-backend $(TORCH_BACKEND)
 endif
 
-.PHONY: setup check test demo objectives bench-api bench-training bench-objectives bench-growth bench-queue bench-start bench-burst bench-serving chaos docs clean lock
+.PHONY: setup check test demo objectives bench-api bench-training bench-objectives bench-growth bench-queue bench-start bench-burst bench-serving bench-page chaos docs clean lock
 
 setup: $(VENV)/.installed
 
@@ -88,6 +88,10 @@ bench-burst: setup
 # Answers a second with many adapters beside generate and peft; a few minutes.
 bench-serving: setup
 	$(BIN)/python benchmarks/serving.py
+
+# How soon the page is seen, in Chromium; half a minute.
+bench-page: setup
+	PYTHONPATH=tests $(BIN)/python benchmarks/page.py
 
 # Kills processes at random moments; an hour or two. RUNS and REPORT (a file for what was done) may be set.
 RUNS ?= 100

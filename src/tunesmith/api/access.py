@@ -17,6 +17,7 @@ from fastapi.routing import APIRoute
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
+from starlette.datastructures import Headers
 
 from tunesmith.api.codes import INSUFFICIENT_SCOPE, INVALID_API_KEY
 from tunesmith.api.origin import check_origin
@@ -132,6 +133,15 @@ class Doorkeeper:
         access = Access(project, limits, key_id=key_id)
         self._count(access)
         return access
+
+    async def check_visitor(self, headers: Headers) -> None:
+        """Raise `UserError` where a service without keys is visited from elsewhere.
+
+        That is by a request with `headers` for the page, whose own requests come from here.
+        """
+        known = await self._known_now()
+        if not known.keys and self._open_without_keys and self._names is not None:
+            check_origin(headers, names=self._names)
 
     async def admits_still(self, access: Access) -> bool:
         """Tell whether what was admitted with `access` would be now, for what takes its time."""

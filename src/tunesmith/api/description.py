@@ -43,6 +43,7 @@ SECURITY = {
 _PARAMETERS = {
     "after": "Id of the last row that you have; the page begins behind it.",
     "limit": "Most rows of the page.",
+    "points": "Most points of the curves.",
     "order": "By the time of creation: oldest (`asc`) or newest (`desc`) first.",
     "purpose": "Only files with this purpose.",
     "job_id": "A job's id, such as `ftjob-…`.",

@@ -23,7 +23,7 @@ from tunesmith.domain.verdicts import (
 )
 from tunesmith.protocol.dialects import JobList, job_to_wire
 from tunesmith.protocol.estimates import EstimateObject
-from tunesmith.protocol.events import CheckpointList, EventList
+from tunesmith.protocol.events import CheckpointList, EventList, MetricsList
 from tunesmith.protocol.jobs import JobObject
 from tunesmith.protocol.logs import LogLineList, LogLineObject
 from tunesmith.protocol.opea import OpeaCheckpoint, OpeaJobObject
@@ -120,6 +120,7 @@ def job_answers() -> list[Wire]:
         OpeaJobObject.to_wire(opea),
         JobList(data=[job_to_wire(job), job_to_wire(opea)], has_more=False),
         EventList.to_wire(Page(items=(event,), has_more=True)),
+        MetricsList.to_wire([step.model_dump(exclude_none=True)], most=10),
         CheckpointList.to_wire(Page(items=(checkpoint,), has_more=False)),
         OpeaCheckpoint.list_to_wire(opea, [opea_checkpoint])[0],
         _receipt_line(),

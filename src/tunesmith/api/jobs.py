@@ -1,4 +1,4 @@
-"""`/v1/fine_tuning/jobs`: create, list, retrieve, cancel, pause, resume; events and checkpoints."""
+"""`/v1/fine_tuning/jobs`: create, list, retrieve, cancel, pause, resume; what a job tells."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tunesmith.api.query import Labels
 from tunesmith.api.services import Serviced
 from tunesmith.api.streams import STREAM_ANSWERS
 from tunesmith.protocol.dialects import JobList, dialect_of, job_to_wire, jobs_to_json, read_create
-from tunesmith.protocol.events import CheckpointList, EventList
+from tunesmith.protocol.events import CheckpointList, EventList, MetricsList
 from tunesmith.protocol.jobs import CreateJob, JobObject
 from tunesmith.protocol.opea import OpeaJobObject
 from tunesmith.protocol.opea_create import OpeaCreateJob
@@ -128,6 +128,20 @@ async def list_events(
     store = services.store
     page = await services.read(lambda: store.list_events(job_id, after=after, limit=limit))
     return EventList.to_wire(page)
+
+
+@router.get("/{job_id}/metrics")
+async def list_metrics(
+    services: Serviced, *, job_id: str, points: Annotated[int, Query(ge=10, le=10_000)] = 1000
+) -> MetricsList:
+    """Show a job's curves: the numbers of its steps, oldest first, at most `points` of them.
+
+    Where there are more, the steps of each stretch with the lowest and the highest training loss
+    are shown, and those that were evaluated.
+    """
+    store = services.store
+    found = await services.read(lambda: store.job_metrics(job_id))
+    return MetricsList.to_wire(found, most=points)
 
 
 @router.get("/{job_id}/checkpoints")

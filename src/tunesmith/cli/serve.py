@@ -96,7 +96,9 @@ def _serve_api(settings: Settings, listener: socket.socket, *, store: Store) -> 
 
     from tunesmith.api.app import create_app
     from tunesmith.api.checks import FileChecks
+    from tunesmith.api.page import mount_page
     from tunesmith.api.services import Services
+    from tunesmith.cli.page import open_page
     from tunesmith.cluster.ray_serve import RayServe
 
     services = Services(
@@ -117,6 +119,7 @@ def _serve_api(settings: Settings, listener: socket.socket, *, store: Store) -> 
         limits=settings.project_limits,
     )
     app = create_app(services)
+    mount_page(app, open_page(listener, data=settings.data))
 
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 from tunesmith.domain.events import Checkpoint, Event, StepMetrics
+from tunesmith.domain.thinning import thinned
 from tunesmith.domain.values import Page
 from tunesmith.protocol.wire import Wire
 
@@ -54,6 +56,35 @@ class EventList(Wire):
     def to_wire(cls, page: Page[Event]) -> Self:
         """Return `page` as clients see it."""
         return cls(data=[EventObject.to_wire(e) for e in page.items], has_more=page.has_more)
+
+
+class MetricsList(Wire):
+    """The curves of a job, thinned out to what can be shown."""
+
+    object: Literal["list"] = "list"
+    """Tells the kinds of objects apart."""
+    data: list[dict[str, Any]]
+    """The `data` of metrics events, in the order of the steps."""
+    steps: int
+    """Steps that were told of, of which `data` shows some or all."""
+
+    @classmethod
+    def to_wire(cls, metrics: Sequence[dict[str, Any]], *, most: int) -> Self:
+        """Return at most `most` of `metrics`, the peaks of the training loss among them.
+
+        A step that was evaluated stays, as long as such steps are no more than half of `most`.
+        """
+        evaluated = [each for each in metrics if each.get("valid_loss") is not None]
+        evaluated = thinned(evaluated, most=most // 2, heights=_heights(evaluated, "valid_loss"))
+        others = thinned(
+            metrics, most=most - len(evaluated), heights=_heights(metrics, "train_loss")
+        )
+        shown = {each["step"]: each for each in (*others, *evaluated)}
+        return cls(data=[shown[step] for step in sorted(shown)], steps=len(metrics))
+
+
+def _heights(metrics: Sequence[dict[str, Any]], name: str) -> list[float]:
+    return [each[name] for each in metrics]
 
 
 class CheckpointMetrics(Wire):

@@ -225,6 +225,12 @@ class JobStore(Protocol):
     def list_events(self, job_id: str, *, after: str | None, limit: int) -> Page[Event]:
         """Return the job's events, newest first."""
 
+    def job_metrics(self, job_id: str) -> list[dict[str, Any]]:
+        """Return the `data` of the job's metrics events, in the order of the steps.
+
+        Of a step that was taken again, after a crash or a pause, the last stays.
+        """
+
     def events_behind(self, job_id: str, *, after: str | None, limit: int) -> Told:
         """Return the job's events behind that of the id `after`, oldest first, at most `limit`.
 

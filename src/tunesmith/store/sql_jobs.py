@@ -18,7 +18,7 @@ from sqlalchemy import (
     update,
 )
 
-from tunesmith.domain.events import Checkpoint, Event, EventLevel, News, RunEvent, Told
+from tunesmith.domain.events import Checkpoint, Event, EventLevel, EventType, News, RunEvent, Told
 from tunesmith.domain.files import File
 from tunesmith.domain.idempotency import IdempotencyKey
 from tunesmith.domain.jobs import Job, JobChange, JobStatus
@@ -179,6 +179,15 @@ class SqlJobs(ModelLookup):
             return self._page_of_job(
                 connection, EVENTS, kind=Event, job_id=job_id, after=after, limit=limit
             )
+
+    def job_metrics(self, job_id: str) -> list[dict[str, Any]]:
+        """Return the numbers of the job's steps; see `Store.job_metrics`."""
+        told = (EVENTS.c.job_id == job_id) & (EVENTS.c.type == EventType.METRICS.value)
+        with reading(self._engine) as connection:
+            self._job_number(connection, job_id)
+            query = select(EVENTS.c.data).where(told).order_by(EVENTS.c.seq)
+            by_step = {data["step"]: data for data in connection.scalars(query)}
+        return [by_step[step] for step in sorted(by_step)]
 
     def events_behind(self, job_id: str, *, after: str | None, limit: int) -> Told:
         """Return the job's events behind `after`, oldest first; see `Store.events_behind`."""

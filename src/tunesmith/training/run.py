@@ -29,8 +29,8 @@ from tunesmith.training.adapter import (
     load_config,
     load_tokenizer,
 )
-from tunesmith.training.boards import boards
 from tunesmith.training.answers import Respondent
+from tunesmith.training.boards import boards
 from tunesmith.training.checkpoints import Learner, Progress
 from tunesmith.training.data import Data, Reader, read_data
 from tunesmith.training.devices import Place

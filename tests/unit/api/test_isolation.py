@@ -19,8 +19,8 @@ from tunesmith.api import webhooks
 from tunesmith.api.access import PUBLIC
 from tunesmith.api.app import create_app
 from tunesmith.artifacts.logs import LogFile
-from tunesmith.domain.exports import ExportFile, ExportStatus
 from tunesmith.artifacts.runs import RunDirectory
+from tunesmith.domain.exports import ExportFile, ExportStatus
 from tunesmith.domain.keys import Scope, new_key
 from unit.api.test_verdicts import VERDICT
 
