@@ -1,6 +1,7 @@
 """A service with the page and a job that has learnt already, without a controller or Ray.
 
-What other parts of the service answer (verdicts, chat, exports) is made up here, in their shapes.
+What needs a controller to come about (verdicts, exports) is made up here, in the shapes of the API,
+and models say something that is made up.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ import json
 import math
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
 
 from stores import add_job, fresh_store
 from tunesmith.api.app import create_app
@@ -25,7 +26,11 @@ from tunesmith.api.checks import FileChecks
 from tunesmith.api.page import mount_page
 from tunesmith.api.services import Services
 from tunesmith.artifacts.local import LocalArtifacts
+from tunesmith.artifacts.runs import RunDirectory
+from tunesmith.cluster.fake_answering import FakeAnswering
+from tunesmith.controller.resolve import resolve_spec
 from tunesmith.dashboard.late import LatePage
+from tunesmith.domain.answers import Finish, Piece, Question
 from tunesmith.domain.clock import SystemClock
 from tunesmith.domain.events import RunEvent, StepMetrics
 from tunesmith.domain.files import File, Purpose
@@ -48,11 +53,12 @@ class StandIn:
         clock = SystemClock()
         self.artifacts = LocalArtifacts(folder)
         self.store: SqlStore = fresh_store(clock).within(DEFAULT_PROJECT)
-        entry = CatalogueEntry(name=BASE, source=FolderSource(path=folder))
+        self.entry = CatalogueEntry(name=BASE, source=FolderSource(path=folder))
         services = Services(
+            answering=Slow(self._said),
             store=self.store,
             artifacts=self.artifacts,
-            catalogue={BASE: entry},
+            catalogue={BASE: self.entry},
             organization="acme",
             clock=clock,
             max_upload_bytes=1_000_000,
@@ -123,6 +129,14 @@ class StandIn:
             self.store.ingest(job.id, events, checkpoints=[])
         return self.store.job(job.id)
 
+    def _said(self, question: Question) -> list[Piece]:
+        """What a model says, word by word."""
+        names = {model.key: model.name for model in self.store.list_tuned_models()}
+        name = names.get(question.answerer.adapter or "", question.answerer.base.name)
+        words = f"This is what {name} says to it.".split(" ")
+        told = [Piece(text=word if not place else f" {word}") for place, word in enumerate(words)]
+        return [Piece(prompt_tokens=1), *told, Piece(finish=Finish.STOP, tokens=len(words))]
+
     def finish(self, job: Job) -> Job:
         """Let the job succeed."""
         name = f"ft:{BASE}:acme:{job.request.suffix}:{job.id[-8:]}"
@@ -133,6 +147,17 @@ class StandIn:
             created_at=int(time.time()),
             key=f"output/{job.id}",
         )
+        learnt = File(
+            id=job.training_file,
+            filename="chats.jsonl",
+            purpose=Purpose.FINE_TUNE,
+            bytes=1,
+            sha256="",
+            created_at=1,
+            key="files/chats",
+        )
+        spec = resolve_spec(job, entry=self.entry, files=(learnt, None), cpus=1, keep=3)
+        RunDirectory(self.artifacts, job.id).write_spec(spec)
         key = f"runs/{job.id}/metrics.csv"
         self.artifacts.put(key, b"step\n")
         results = File(
@@ -177,34 +202,22 @@ def _step(number: int, total: int) -> RunEvent:
     return RunEvent(number=number, created_at=int(time.time()), message=said, metrics=metrics)
 
 
+class Slow(FakeAnswering):
+    """Says one word after another."""
+
+    async def ask(self, question: Question) -> AsyncGenerator[Piece]:
+        async for piece in super().ask(question):
+            await asyncio.sleep(0.02)
+            yield piece
+
+
 def _add_made_up(app: FastAPI) -> None:
     exports: dict[str, dict[str, Any]] = {}
+    real = list(app.router.routes)
 
     @app.get("/v1/fine_tuning/jobs/{job_id}/verdict")
     async def verdict(job_id: str) -> Response:
         return _json(_verdict(job_id))
-
-    @app.post("/v1/chat/completions")
-    async def chat(request: Request) -> StreamingResponse:
-        body = await request.json()
-        words = f"This is what {body['model']} says to it.".split()
-
-        async def chunks() -> AsyncIterator[str]:
-            for place, word in enumerate(words):
-                await asyncio.sleep(0.02)
-                delta = {"content": word if not place else f" {word}"}
-                choice = {"index": 0, "delta": delta, "finish_reason": None}
-                chunk = {
-                    "id": "chatcmpl-1",
-                    "object": "chat.completion.chunk",
-                    "created": 1,
-                    "model": body["model"],
-                    "choices": [choice],
-                }
-                yield f"data: {json.dumps(chunk)}\n\n"
-            yield "data: [DONE]\n\n"
-
-        return StreamingResponse(chunks(), media_type="text/event-stream")
 
     @app.post("/v1/exports")
     async def export(request: Request) -> Response:
@@ -234,6 +247,10 @@ def _add_made_up(app: FastAPI) -> None:
     @app.get("/v1/exports/{export_id}/content")
     async def content(export_id: str) -> Response:
         return Response(EXPORTED, media_type="application/zip")
+
+    # What is made up stands before the routes that would ask for it in vain.
+    made_up = app.router.routes[len(real) :]
+    app.router.routes[:] = [*made_up, *real]
 
 
 def _verdict(job_id: str) -> dict[str, Any]:
