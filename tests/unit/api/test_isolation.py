@@ -98,6 +98,7 @@ CASES = {
     "GET /v1/fine_tuning/jobs/{job_id}/checkpoints": hidden(),
     "GET /v1/fine_tuning/jobs/{job_id}/logs": hidden(),
     "GET /v1/fine_tuning/jobs/{job_id}/verdict": hidden(),
+    "GET /v1/fine_tuning/jobs/{job_id}/metrics": hidden(),
     "GET /v1/fine_tuning/jobs/{job_id}/receipt": hidden(),
     "GET /v1/fine_tuning/jobs/{job_id}/receipt/lines/{line}": hidden(),
     "POST /v1/fine_tuning/estimate": hidden(json={"model": MODEL, "training_file": "<file_id>"}),
