@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tunesmith import __version__
+from tunesmith.cli.files import files
 from tunesmith.cli.keys import keys, projects
 from tunesmith.cli.serve import serve_service
 from tunesmith.cli.validate import validate_file
@@ -20,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("validate")(validate_file)
+app.add_typer(files, name="files")
 app.add_typer(keys, name="keys")
 app.add_typer(projects, name="projects")
 
