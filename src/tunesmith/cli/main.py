@@ -9,6 +9,7 @@ import typer
 
 from tunesmith import __version__
 from tunesmith.cli.files import files
+from tunesmith.cli.jobs import jobs
 from tunesmith.cli.keys import keys, projects
 from tunesmith.cli.serve import serve_service
 from tunesmith.cli.validate import validate_file
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 app.command("validate")(validate_file)
 app.add_typer(files, name="files")
+app.add_typer(jobs, name="jobs")
 app.add_typer(keys, name="keys")
 app.add_typer(projects, name="projects")
 

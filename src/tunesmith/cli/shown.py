@@ -39,6 +39,11 @@ def date(seconds: float) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
 
 
+def clock(seconds: float) -> str:
+    """Return the time of day of unix seconds, in UTC."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%H:%M:%S}"
+
+
 def duration(seconds: float) -> str:
     """Return a length of time in at most two units."""
     whole = max(0, round(seconds))
