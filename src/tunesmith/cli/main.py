@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from tunesmith import __version__
+from tunesmith.cli.doctor import examine
+from tunesmith.cli.estimate import estimate_job
 from tunesmith.cli.files import files
 from tunesmith.cli.jobs import jobs
 from tunesmith.cli.keys import keys, projects
@@ -22,6 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("validate")(validate_file)
+app.command("estimate")(estimate_job)
+app.command("doctor")(examine)
 app.add_typer(files, name="files")
 app.add_typer(jobs, name="jobs")
 app.add_typer(keys, name="keys")
