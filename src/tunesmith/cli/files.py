@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from tunesmith.cli.service import Object, Service, asking
+from tunesmith.cli.service import Object, Service, asking, part
 from tunesmith.cli.shown import date, fields, size, table
 from tunesmith.domain.errors import TunesmithError
 
@@ -74,7 +74,7 @@ def list_files(
 @asking
 def get_file(file_id: FileId, *, service: Service) -> None:
     """Show a file's description."""
-    found = service.get(f"/files/{file_id}")
+    found = service.get(f"/files/{part(file_id)}")
     service.show(found, fields(found))
 
 
@@ -90,14 +90,14 @@ def download_file(
     ] = None,
 ) -> None:
     """Download a file's content; nothing that is there is replaced."""
-    found = service.get(f"/files/{file_id}")
+    found = service.get(f"/files/{part(file_id)}")
     # The name is what somebody called it when it was uploaded, and leads nowhere else.
     target = output or Path()
     if target.is_dir():
         target /= Path(found["filename"]).name or file_id
     if target.exists():
         raise TunesmithError(f"'{target}' is there already. Name another with --output.")
-    service.download(f"/files/{file_id}/content", target, told=lambda _: None)
+    service.download(f"/files/{part(file_id)}/content", target, told=lambda _: None)
     service.show(found, str(target))
 
 
@@ -105,7 +105,7 @@ def download_file(
 @asking
 def delete_file(file_id: FileId, *, service: Service) -> None:
     """Delete a file, unless an unfinished job needs it."""
-    gone = service.delete(f"/files/{file_id}")
+    gone = service.delete(f"/files/{part(file_id)}")
     service.show(gone, f"{file_id} is deleted.")
 
 
@@ -131,7 +131,7 @@ def report_file(
     """
     asked = {"model": model, "method": method, "validation_file": validation_file}
     report = service.post(
-        f"/files/{file_id}/validate",
+        f"/files/{part(file_id)}/validate",
         {key: value for key, value in asked.items() if value is not None},
     )
     service.show(report, _shown(report))

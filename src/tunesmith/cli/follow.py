@@ -11,7 +11,10 @@ import typer
 
 from tunesmith.cli.course import Course
 from tunesmith.cli.live import open_display
-from tunesmith.cli.service import INTERRUPTED, JOB_FAILED, NoServiceError, Object, Service
+from tunesmith.cli.service import INTERRUPTED, JOB_FAILED, NoServiceError, Object, Service, part
+
+PATH = "/fine_tuning/jobs"
+"""Where the API has jobs."""
 
 PAUSE = 1.0
 """Seconds between two looks at a job."""
@@ -50,19 +53,20 @@ class Followed:
     def __init__(self, service: Service, job_id: str) -> None:
         """Follow the job of that id."""
         self._service = service
-        self._path = f"/fine_tuning/jobs/{job_id}"
+        self._path = f"{PATH}/{part(job_id)}"
         self._known: str | None = None
 
     def __iter__(self) -> Iterator[Look]:
         """Yield each look; the last one is that of the ended job."""
         while True:
-            look = patiently(self._service, self._look)
+            look = patiently(self._service, self.look)
             yield look
             if look.ended:
                 return
             time.sleep(PAUSE)
 
-    def _look(self) -> Look:
+    def look(self) -> Look:
+        """Look once: at the job, and at the events that are new since the look before."""
         # The job first: the event of its end is there as soon as it has ended.
         job = self._service.get(self._path)
         events = self._new_events()
@@ -118,7 +122,7 @@ def end_with(service: Service, job: Object) -> None:
 
 def follow_log(service: Service, job_id: str, *, tail: int) -> Iterator[Object]:
     """Yield the last lines of a job's log and each new one, until the job has ended."""
-    path = f"/fine_tuning/jobs/{job_id}"
+    path = f"{PATH}/{part(job_id)}"
     place: Object = {"tail": tail}
     while True:
         # Looked at before the log: what was written before the end is then read.

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from tunesmith.cli.follow import Followed, end_with, follow, follow_log
+from tunesmith.cli.follow import PATH, Followed, end_with, follow, follow_log
 from tunesmith.cli.request import AskedJob, asked_job
-from tunesmith.cli.service import Object, Service, asking
+from tunesmith.cli.service import Object, Service, asking, part
 from tunesmith.cli.shown import clock, date, fields, table
 from tunesmith.cli.signature import filled
 
@@ -19,9 +19,6 @@ jobs = typer.Typer(
 
 JobId = Annotated[str, typer.Argument(help="The job's id, `ftjob-…`.")]
 """The argument that names a job."""
-
-PATH = "/fine_tuning/jobs"
-"""Where the API has jobs."""
 
 
 @jobs.command("create")
@@ -84,7 +81,7 @@ def list_jobs(
 @asking
 def get_job(job_id: JobId, *, service: Service) -> None:
     """Show all that is known of a job."""
-    job = service.get(f"{PATH}/{job_id}")
+    job = service.get(f"{PATH}/{part(job_id)}")
     service.show(job, fields(job))
 
 
@@ -105,7 +102,7 @@ def list_events(
             for event in step.events:
                 service.show_line(event, _line(event))
         return
-    page = service.get(f"{PATH}/{job_id}/events", limit=limit)
+    page = service.get(f"{PATH}/{part(job_id)}/events", limit=limit)
     service.show(page, "\n".join(_line(event) for event in reversed(page["data"])))
 
 
@@ -125,7 +122,7 @@ def read_log(
         for line in follow_log(service, job_id, tail=tail):
             service.show_line(line, line["text"])
         return
-    page = service.get(f"{PATH}/{job_id}/logs", tail=tail)
+    page = service.get(f"{PATH}/{part(job_id)}/logs", tail=tail)
     service.show(page, "\n".join(line["text"] for line in page["data"]))
 
 
@@ -138,7 +135,7 @@ def list_checkpoints(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Most rows.")] = 20,
 ) -> None:
     """List a job's checkpoints, newest first."""
-    page = service.get(f"{PATH}/{job_id}/checkpoints", limit=limit)
+    page = service.get(f"{PATH}/{part(job_id)}/checkpoints", limit=limit)
     rows = [
         (
             str(each["step_number"]),
@@ -173,7 +170,7 @@ def cancel_job(job_id: JobId, *, service: Service) -> None:
 
 
 def _change(service: Service, job_id: str, *, to: str) -> None:
-    job = service.post(f"{PATH}/{job_id}/{to}")
+    job = service.post(f"{PATH}/{part(job_id)}/{to}")
     service.show(job, f"{job_id} is {job['status']}.")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import cached_property, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import typer
 
@@ -31,6 +31,11 @@ INTERRUPTED = 130
 
 Object = dict[str, Any]
 """An object of the API."""
+
+
+def part(name: str) -> str:
+    """Return an id or a name as one part of a path."""
+    return quote(name, safe=":")
 
 
 class NoServiceError(TunesmithError):
