@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from tunesmith.cli.compare import compared, verdict_lines
 from tunesmith.cli.follow import PATH, Followed, end_with, follow, follow_log
 from tunesmith.cli.request import AskedJob, asked_job
 from tunesmith.cli.service import Object, Service, asking, part
@@ -167,6 +168,27 @@ def resume_job(job_id: JobId, *, service: Service) -> None:
 def cancel_job(job_id: JobId, *, service: Service) -> None:
     """Cancel a job that has not ended."""
     _change(service, job_id, to="cancel")
+
+
+@jobs.command("compare")
+@asking
+def compare_jobs(
+    job_ids: Annotated[list[str], typer.Argument(help="Ids of two jobs or more.")],
+    *,
+    service: Service,
+) -> None:
+    """Show jobs side by side: how they went, and what differs in what was asked for."""
+    if len(job_ids) < 2:
+        raise typer.BadParameter("name two jobs or more", param_hint="JOB_IDS")
+    service.show(*compared(service, job_ids))
+
+
+@jobs.command("verdict")
+@asking
+def show_verdict(job_id: JobId, *, service: Service) -> None:
+    """Show whether a job's model is better than what it was tuned from, on held-out lines."""
+    verdict = service.get(f"{PATH}/{part(job_id)}/verdict")
+    service.show(verdict, verdict_lines(verdict))
 
 
 def _change(service: Service, job_id: str, *, to: str) -> None:

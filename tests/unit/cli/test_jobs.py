@@ -8,6 +8,7 @@ import httpx2
 import openai
 import pytest
 
+from tunesmith.artifacts.logs import LogFile
 from tunesmith.cli import follow
 from tunesmith.cli.service import Service
 from tunesmith.domain.spec import Method
@@ -224,7 +225,8 @@ def test_a_log_is_shown_and_followed_to_the_end_of_its_job(
     ask: Ask, job_id: str, world: World
 ) -> None:
     world.run(job_id)
-    world.artifacts.put(f"runs/{job_id}/log/00000001", b"")
-    assert ask("jobs", "logs", job_id).exit_code == 0
+    LogFile(world.artifacts, job_id).append(["one", "two", "three"])
+    assert ask("jobs", "logs", job_id, "--tail", "2").stdout == "two\nthree\n"
     world.finish(job_id)
-    assert ask("jobs", "logs", job_id, "--follow").exit_code == 0
+    lines = ask("jobs", "logs", job_id, "--follow", "--json").stdout.splitlines()
+    assert [json.loads(line)["text"] for line in lines] == ["one", "two", "three"]
