@@ -11,7 +11,6 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +18,7 @@ import typer
 
 from tunesmith.cli.database import open_store
 from tunesmith.cli.folder import open_folder
+from tunesmith.cli.shown import date, table
 from tunesmith.domain.errors import TunesmithError
 from tunesmith.domain.keys import ApiKey, Scope, new_key
 from tunesmith.domain.projects import DEFAULT_PROJECT, PROJECT_NAME, Project
@@ -86,7 +86,7 @@ def list_keys(*, data: Data = None) -> None:
             (key.id, key.project, key.name, key.scope, f"{key.prefix}…", _state(key, now))
             for key in store.list_keys()
         ]
-    _print_table(("ID", "PROJECT", "NAME", "SCOPE", "KEY", "STATE"), *rows)
+    typer.echo(table(("ID", "PROJECT", "NAME", "SCOPE", "KEY", "STATE"), rows))
 
 
 @keys.command("revoke")
@@ -104,7 +104,7 @@ def list_projects(*, data: Data = None) -> None:
     """List the projects and the limits of their own."""
     with _store(data) as store:
         rows = [_limits_row(project) for project in store.list_projects()]
-    _print_table(_HEAD, *rows)
+    typer.echo(table(_HEAD, rows))
 
 
 @projects.command("set")
@@ -142,7 +142,7 @@ def set_project(
         )
     with _store(data) as store:
         project = store.set_limits(name, given)
-    _print_table(_HEAD, _limits_row(project))
+    typer.echo(table(_HEAD, [_limits_row(project)]))
 
 
 @contextmanager
@@ -187,16 +187,12 @@ def _limit(limit: str, text: str) -> int | None:
 
 def _state(key: ApiKey, now: float) -> str:
     if key.revoked_at is not None:
-        return f"revoked {_date(key.revoked_at)}"
-    return _ending(key) if key.usable(now=now) else f"expired {_date(key.expires_at or 0)}"
+        return f"revoked {date(key.revoked_at)}"
+    return _ending(key) if key.usable(now=now) else f"expired {date(key.expires_at or 0)}"
 
 
 def _ending(key: ApiKey) -> str:
-    return "without expiry" if key.expires_at is None else f"expires {_date(key.expires_at)}"
-
-
-def _date(seconds: int) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
+    return "without expiry" if key.expires_at is None else f"expires {date(key.expires_at)}"
 
 
 def _limits_row(project: Project) -> tuple[str, ...]:
@@ -207,10 +203,3 @@ def _limits_row(project: Project) -> tuple[str, ...]:
         project.share,
     )
     return (project.name, *("default" if limit is None else str(limit) for limit in own))
-
-
-def _print_table(*rows: tuple[str, ...]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        typer.echo("  ".join(cells).rstrip())

@@ -8,7 +8,12 @@ from typing import Annotated
 import typer
 
 from tunesmith import __version__
+from tunesmith.cli.doctor import examine
+from tunesmith.cli.estimate import estimate_job
+from tunesmith.cli.files import files
+from tunesmith.cli.jobs import jobs
 from tunesmith.cli.keys import keys, projects
+from tunesmith.cli.models import models
 from tunesmith.cli.serve import serve_service
 from tunesmith.cli.validate import validate_file
 from tunesmith.domain.errors import TunesmithError
@@ -20,6 +25,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("validate")(validate_file)
+app.command("estimate")(estimate_job)
+app.command("doctor")(examine)
+app.add_typer(files, name="files")
+app.add_typer(jobs, name="jobs")
+app.add_typer(models, name="models")
 app.add_typer(keys, name="keys")
 app.add_typer(projects, name="projects")
 
