@@ -150,3 +150,31 @@ def test_results_are_downloaded(
     assert told.returncode == 0, told.stderr
     [path] = tmp_path.iterdir()
     assert len(path.read_text().splitlines()) == 13
+
+
+def test_the_adapter_is_exported_and_downloaded(
+    run: Run, followed: subprocess.CompletedProcess[str], tmp_path: Path
+) -> None:
+    model = followed.stdout.split()[-1]
+
+    told = run("models", "export", model, "--output", str(tmp_path / "taken"))
+
+    assert told.returncode == 0, told.stderr
+    names = {path.name for path in (tmp_path / "taken").iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors"} <= names
+
+
+def test_a_verdict_is_shown(run: Run, rows: str) -> None:
+    made = run(
+        "jobs", "create", rows, "--model", "tiny", "--n-epochs", "1", "--follow",
+        "--set", "tuning.held_out_percent=25",
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+
+    told, plain = run("jobs", "verdict", newest(run), "--json"), run("jobs", "verdict", newest(run))
+
+    assert told.returncode == plain.returncode == 0, told.stderr
+    outcome = json.loads(told.stdout)["outcome"]
+    assert outcome in ("better", "same", "worse")
+    assert outcome in plain.stdout
+    assert "perplexity" in plain.stdout
