@@ -16,6 +16,7 @@ Ends with one line of JSON:
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import tempfile
 import threading
@@ -26,6 +27,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from tunesmith.models.environment import ENVIRONMENT
+
+# What replicas of the service have, and what their peers have here too: read upon the next import.
+os.environ.update(ENVIRONMENT)
+
 import torch
 from base_models import smollm2
 from peft import LoraConfig, PeftModel, get_peft_model
