@@ -108,7 +108,7 @@ def _where(method: Method) -> str:
 async def told(services: Services, question: Question) -> AsyncGenerator[Piece]:
     """Yield the pieces of the answers to `question`. A fault is raised as an error of ours."""
     try:
-        async with aclosing(services.answering.ask(question)) as pieces:
+        async with aclosing(_to_the_end(services, question)) as pieces:
             async for piece in pieces:
                 if piece.fault is not None:
                     raise _error(piece.fault)
@@ -119,6 +119,19 @@ async def told(services: Services, question: Question) -> AsyncGenerator[Piece]:
             code="cluster_unavailable",
             retry_after=_RETRY_AFTER,
         ) from error
+
+
+async def _to_the_end(services: Services, question: Question) -> AsyncGenerator[Piece]:
+    """Yield all pieces. Raises `ClusterUnavailableError` where an answer has no end."""
+    left, silent = set(range(question.count)), True
+    async with aclosing(services.answering.ask(question)) as pieces:
+        async for piece in pieces:
+            silent = False
+            if piece.finish is not None:
+                left.discard(piece.answer)
+            yield piece
+    if left or silent:
+        raise ClusterUnavailableError("The model went away while it answered.")
 
 
 def _error(fault: Fault) -> TunesmithError:

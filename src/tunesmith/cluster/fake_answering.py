@@ -11,7 +11,7 @@ from tunesmith.domain.errors import ClusterUnavailableError
 def echo(question: Question) -> Iterable[Piece]:
     """Answer each question with one word."""
     yield Piece(prompt_tokens=3)
-    for answer in range(question.answers):
+    for answer in range(question.count):
         yield Piece(answer=answer, text="Yes.")
         yield Piece(answer=answer, finish=Finish.STOP, tokens=2)
 

@@ -7,6 +7,7 @@ Nothing else of Serve's is touched, so that a cluster may serve other things bes
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import secrets
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -16,12 +17,12 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from tunesmith import __version__
 from tunesmith.cluster.protocol import Submission
 from tunesmith.cluster.ray_jobs import RayJobs
 from tunesmith.domain.answers import Piece, Question
 from tunesmith.domain.errors import BusyError, ClusterUnavailableError
 
-_APPLICATION = "tunesmith-answers"
 _LOOK_PERIOD = 0.25
 """Seconds between two looks at whether the application runs."""
 _CONNECTING = 5.0
@@ -61,6 +62,12 @@ class RayServe:
         self._client = httpx.AsyncClient(
             timeout=limits, limits=httpx.Limits(max_connections=None), trust_env=False
         )
+
+    @property
+    def application(self) -> str:
+        """Its name on Serve: another data folder's, or version's, is another application."""
+        told = f"{self._secret()} {__version__}".encode()
+        return f"tunesmith-answers-{hashlib.sha256(told).hexdigest()[:8]}"
 
     async def ask(self, question: Question) -> AsyncGenerator[Piece]:
         """Yield the answers to `question`; see `Answering.ask`."""
@@ -134,31 +141,30 @@ class RayServe:
 
     def _look(self) -> str | None:
         """Return where the application answers; where it is not there, have it started."""
-        ray = self._find()
+        ray, name = self._find(), self.application
         serve = ray.jobs.serving()
-        application = serve["applications"].get(_APPLICATION, {})
+        application = serve["applications"].get(name, {})
         if application.get("status") == "RUNNING":
             there = urlsplit(ray.dashboard).hostname
-            return f"http://{there}:{serve['http_options']['port']}/{_APPLICATION}"
+            return f"http://{there}:{serve['http_options']['port']}/{name}"
         if application.get("status") not in ("DEPLOYING", "DELETING"):
             self._start(ray)
         return None
 
     def _start(self, ray: Ray) -> None:
         """Submit what starts the application, unless that is at it already."""
-        self._secret()
-        number = 1
-        while (status := ray.jobs.status(f"{_APPLICATION}-{number}")) is not None:
+        name, number = self.application, 1
+        while (status := ray.jobs.status(f"{name}-{number}")) is not None:
             if not status.state.ended:
                 return
             number += 1
         here = urlsplit(ray.dashboard).hostname in ("127.0.0.1", "localhost", "::1")
         host, port = ("127.0.0.1", 0) if here else ("0.0.0.0", _SERVE_PORT)  # noqa: S104
-        place = ("--data", str(self._data), "--name", _APPLICATION)
+        place = ("--data", str(self._data), "--name", name)
         listening = ("--host", host, "--port", str(port))
         ray.jobs.submit(
             Submission(
-                id=f"{_APPLICATION}-{number}",
+                id=f"{name}-{number}",
                 command=("python", "-m", "tunesmith.inference", *place, *listening),
                 cpus=0,
             )

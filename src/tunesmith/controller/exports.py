@@ -47,14 +47,24 @@ class Exporter:
         free = sum(int(node.free.get(CPU, 0.0)) // CPUS for node in resources.nodes)
         for export in self._doors.store.open_exports():
             try:
-                free -= self._care_for(export, room=free > 0)
+                free -= self._tried(export, room=free > 0)
             except LeaseLostError:
                 raise
             except (ClusterUnavailableError, StaleJobError, NotFoundError):
                 _log.debug("Export %s waits.", export.id)
-            except (ArtifactMissingError, ValueError) as error:
-                _log.exception("Export %s cannot be cared for.", export.id)
+            except Exception:  # noqa: BLE001  one export must stop neither others nor the jobs
+                _log.exception("Export %s waits.", export.id)
+
+    def _tried(self, export: Export, *, room: bool) -> int:
+        """Care for `export`, and end one of which nothing can be read any more."""
+        try:
+            return self._care_for(export, room=room)
+        except (ArtifactMissingError, ValueError) as error:
+            _log.exception("Export %s cannot be cared for.", export.id)
+            # One that was cancelled stays so.
+            if not export.status.ended:
                 self._give_up(export, error)
+            return 0
 
     def _care_for(self, export: Export, *, room: bool) -> int:
         """Bring `export` one step on; return how many were launched."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from fastapi.responses import RedirectResponse, Response
 from nicegui import ui
 
@@ -73,5 +75,6 @@ async def _is_taken(door: Door) -> bool:
 
 def _own_path(path: str) -> str:
     """Return `path` if it is one of this page's, and its first page else."""
-    inside = path.startswith("/") and not path.startswith(("//", "/\\"))
+    # Browsers leave blanks out of addresses, and read a backslash as a slash.
+    inside = re.fullmatch(r"/(?![/\\])[^\x00-\x20\\]*", path)
     return path if inside else "/"

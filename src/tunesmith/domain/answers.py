@@ -165,6 +165,13 @@ class Question(Value):
     answers: Annotated[int, Field(ge=1)] = 1
     """How many answers there are to each conversation or text."""
 
+    @property
+    def count(self) -> int:
+        """How many answers there are in all; none to what asks for vectors or scores."""
+        if isinstance(self.asked, Prompts):
+            return self.answers * len(self.asked.prompts)
+        return self.answers if isinstance(self.asked, Chat) else 0
+
 
 class Spelled(Value):
     """A token in words, with its likelihood."""

@@ -255,12 +255,13 @@ def export(spec: ExportSpec, artifacts: Artifacts, *, tell: Told) -> ExportOutco
         with directory.scratch() as aside:
             making = _begin(spec, artifacts, folder=aside / "files", tell=tell)
             making.make()
-            if spec.push is not None:
-                tell(0.92, "Pushing the files")
-                push(making.folder, spec.push, message=f"{spec.model} ({spec.format})")
-            tell(0.96, "Handing out the files")
+            tell(0.92, "Handing out the files")
             listed = tuple(_listed(making.folder))
             directory.put_files(making.folder)
+            # Last: what was pushed cannot be taken back where something fails behind it.
+            if spec.push is not None:
+                tell(0.96, "Pushing the files")
+                push(making.folder, spec.push, message=f"{spec.model} ({spec.format})")
     except _NotMadeError as error:
         failed = ExportError(code=ExportFailure.NOT_EQUAL, message=str(error))
     except ModelUnavailableError as error:

@@ -46,7 +46,8 @@ def _to_hub(files: Path, repo: str, *, message: str) -> None:
     """Upload `files` to the repository `repo`, in one commit."""
     try:
         hub = _client()
-        hub.create_repo(repo, private=True, exist_ok=True)
+        # One that is there may be another project's.
+        hub.create_repo(repo, private=True, exist_ok=False)
         hub.upload_folder(repo_id=repo, folder_path=files, commit_message=message)
     except (OSError, ValueError, huggingface_hub.errors.HfHubHTTPError) as error:
         raise PushError(

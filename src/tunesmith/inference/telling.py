@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 
+from anyio import CapacityLimiter, to_thread
 from starlette.concurrency import run_in_threadpool
 
 from tunesmith.artifacts.protocol import Artifacts
@@ -45,6 +46,9 @@ from tunesmith.inference.shelf import Ready, Shelf, Sizes
 from tunesmith.inference.texts import Wording
 
 _log = logging.getLogger(__name__)
+
+_RANKING = CapacityLimiter(1)
+"""Keeps those who wait for a turn from taking the threads that others need."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +95,9 @@ async def _answers(question: Question, memory: Memory) -> AsyncGenerator[Piece]:
                 async for piece in _continued(question, prompts, ready=ready):
                     yield piece
         case Texts() as texts:
-            yield await run_in_threadpool(ranked.vectors, answerer, texts)
+            yield await to_thread.run_sync(ranked.vectors, answerer, texts, limiter=_RANKING)
         case Passages() as passages:
-            yield await run_in_threadpool(ranked.scores, answerer, passages)
+            yield await to_thread.run_sync(ranked.scores, answerer, passages, limiter=_RANKING)
 
 
 def _prompts(question: Question, tokenizer: FolderTokenizer) -> list[list[int]]:

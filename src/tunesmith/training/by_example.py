@@ -108,4 +108,5 @@ def _added(parts: Sequence[Mapping[str, Numbers]], count: int) -> ByExample:
 
 def _finite(found: ByExample) -> ByExample:
     losses = np.where(np.isfinite(found.losses), found.losses, HIGHEST * found.counts)
-    return ByExample(losses, found.right, found.counts, found.further)
+    further = {name: np.nan_to_num(column) for name, column in found.further.items()}
+    return ByExample(losses, found.right, found.counts, further)

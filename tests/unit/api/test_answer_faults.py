@@ -92,6 +92,18 @@ def test_a_cluster_that_is_not_there_is_told_with_a_time_to_come_again(
     assert int(answer.headers["Retry-After"]) > 0
 
 
+@pytest.mark.parametrize("told", [(), (Piece(prompt_tokens=1), Piece(text="Yes"))])
+def test_an_answer_without_its_end_is_no_answer(
+    http: httpx.Client, world: World, told: tuple[Piece, ...]
+) -> None:
+    world.answering.answer = lambda _: told
+
+    answer = http.post("/v1/chat/completions", json={"model": BASE, "messages": ASK})
+
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "cluster_unavailable"
+
+
 def test_a_stream_that_breaks_says_so_to_the_client(client: openai.OpenAI, world: World) -> None:
     told = (Piece(prompt_tokens=1), Piece(text="Yes"))
     world.answering.answer = faulty(Fault(kind="fault", message="It died."), behind=told)

@@ -22,7 +22,6 @@ ASK = Question(
     answerer=Answerer(base=CatalogueEntry(name="tiny", source=FolderSource(path=Path("/tiny")))),
     asked=Prompts(prompts=("one",)),
 )
-PATH = "/tunesmith-answers"
 
 
 class Stub:
@@ -33,6 +32,8 @@ class Stub:
         """Status of the application at each look; the last one stays."""
         self.lines: list[dict[str, Any]] = [{"prompt_tokens": 2}, {"text": "Yes.", "tokens": 1}]
         self.status = 200
+        self.name = ""
+        """Of the application."""
         self.submitted: list[dict[str, Any]] = []
         self.ended: dict[str, str] = {}
         """Submissions that are known, with their states."""
@@ -48,9 +49,9 @@ class Stub:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                self.send_response(200 if self.path != PATH else stub.status)
+                self.send_response(200 if self.path != f"/{stub.name}" else stub.status)
                 self.end_headers()
-                if self.path == PATH:
+                if self.path == f"/{stub.name}":
                     stub.asked.append((dict(self.headers), body))
                     for line in stub.lines:
                         self.wfile.write(json.dumps(line).encode() + b"\n")
@@ -72,7 +73,7 @@ class Stub:
                 return 404, f"Job {path} does not exist"
             return 200, json.dumps({"status": state})
         status = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
-        applications = {} if status is None else {PATH[1:]: {"status": status}}
+        applications = {} if status is None else {self.name: {"status": status}}
         options = {} if status is None else {"host": "127.0.0.1", "port": self.port}
         return 200, json.dumps({"applications": applications, "http_options": options})
 
@@ -89,7 +90,10 @@ def stub() -> Iterator[Stub]:
     made.server.server_close()
 
 
-def told(door: RayServe, *, times: int = 1) -> list[Piece]:
+def told(door: RayServe, stub: Stub | None = None, *, times: int = 1) -> list[Piece]:
+    if stub is not None:
+        stub.name = door.application
+
     async def listen() -> list[Piece]:
         found = []
         for _ in range(times):
@@ -103,7 +107,11 @@ def told(door: RayServe, *, times: int = 1) -> list[Piece]:
 def test_a_question_goes_where_the_application_runs_with_the_folders_secret(
     stub: Stub, tmp_path: Path
 ) -> None:
-    found = told(RayServe(stub.find, data=tmp_path), times=2)
+    found = told(RayServe(stub.find, data=tmp_path), stub, times=2)
+
+    other = tmp_path / "other"
+    other.mkdir()
+    assert RayServe(stub.find, data=other).application != stub.name
 
     assert found == [Piece(prompt_tokens=2), Piece(text="Yes.", tokens=1)]
     assert stub.submitted == []
@@ -113,17 +121,17 @@ def test_a_question_goes_where_the_application_runs_with_the_folders_secret(
     assert len(secret) == 64
     assert (tmp_path / "answers.token").stat().st_mode & 0o777 == 0o600
     assert Question.model_validate(body) == ASK
-    assert list(tmp_path.iterdir()) == [tmp_path / "answers.token"]
+    assert {path.name for path in tmp_path.iterdir()} == {"answers.token", "other"}
 
 
 def test_the_application_is_started_once_and_waited_for(stub: Stub, tmp_path: Path) -> None:
     stub.looks = [None, None, "DEPLOYING", "RUNNING"]
 
-    found = told(RayServe(stub.find, data=tmp_path))
+    found = told(RayServe(stub.find, data=tmp_path), stub)
 
     assert found[-1].text == "Yes."
     (submission,) = stub.submitted
-    assert submission["submission_id"] == "tunesmith-answers-1"
+    assert submission["submission_id"] == f"{stub.name}-1"
     assert f"--data {tmp_path}" in submission["entrypoint"]
     assert "--host 127.0.0.1" in submission["entrypoint"]
     assert submission["entrypoint_num_cpus"] == 0
@@ -131,18 +139,19 @@ def test_the_application_is_started_once_and_waited_for(stub: Stub, tmp_path: Pa
 
 def test_a_start_that_failed_is_made_again_under_another_name(stub: Stub, tmp_path: Path) -> None:
     stub.looks = [None, "RUNNING"]
-    stub.ended = {"tunesmith-answers-1": "FAILED"}
+    door = RayServe(stub.find, data=tmp_path)
+    stub.ended = {f"{door.application}-1": "FAILED"}
 
-    told(RayServe(stub.find, data=tmp_path))
+    told(door, stub)
 
-    assert [each["submission_id"] for each in stub.submitted] == ["tunesmith-answers-2"]
+    assert [each["submission_id"] for each in stub.submitted] == [f"{stub.name}-2"]
 
 
 def test_who_waits_too_long_is_told_when_to_come_again(stub: Stub, tmp_path: Path) -> None:
     stub.looks = ["DEPLOYING"]
 
     with pytest.raises(BusyError) as busy:
-        told(RayServe(stub.find, data=tmp_path, patience=0))
+        told(RayServe(stub.find, data=tmp_path, patience=0), stub)
 
     assert busy.value.code == "models_starting"
     assert busy.value.retry_after > 0
@@ -156,7 +165,7 @@ def test_a_ray_that_is_starting_is_waited_for(stub: Stub, tmp_path: Path) -> Non
             raise ClusterUnavailableError("Ray is starting.")
         return stub.find()
 
-    assert told(RayServe(find, data=tmp_path))[-1].text == "Yes."
+    assert told(RayServe(find, data=tmp_path), stub)[-1].text == "Yes."
 
 
 def test_no_ray_at_all_is_told(tmp_path: Path) -> None:
@@ -173,6 +182,7 @@ def test_where_another_ray_has_come_the_question_goes_there(stub: Stub, tmp_path
 
     async def ask_twice() -> list[Piece]:
         door = RayServe(lambda: next(stubs).find(), data=tmp_path)
+        gone.name = stub.name = door.application
         assert [piece async for piece in door.ask(ASK)]
         gone.server.shutdown()
         gone.server.server_close()
@@ -190,4 +200,4 @@ def test_a_refusal_of_the_proxy_is_a_cluster_that_does_not_answer(
     stub.status = 404
 
     with pytest.raises(ClusterUnavailableError, match="404"):
-        told(RayServe(stub.find, data=tmp_path))
+        told(RayServe(stub.find, data=tmp_path), stub)

@@ -8,7 +8,7 @@ from tunesmith.artifacts.exports import ExportDirectory
 from tunesmith.cluster.fake import empty_node
 from tunesmith.cluster.protocol import SubmissionState
 from tunesmith.controller.exports import ATTEMPTS
-from tunesmith.domain.errors import ConflictError
+from tunesmith.domain.errors import ConflictError, DiskFullError
 from tunesmith.domain.exports import (
     Export,
     ExportError,
@@ -166,3 +166,19 @@ def test_a_report_that_cannot_be_read_fails_the_export_alone(world: World, expor
     world.artifacts.put("exports/exp_1/report.json", b"{")
     world.controller.step()
     assert now(world).status is ExportStatus.FAILED
+
+
+def test_a_full_disk_stops_neither_jobs_nor_the_export_for_good(
+    world: World, export: Export, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise DiskFullError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ExportDirectory, "write_spec", full)
+        job = world.add_job(request=JobRequest(cpus=1))
+        world.step_until(job, JobStatus.QUEUED)
+        assert now(world).status is ExportStatus.QUEUED
+
+    world.controller.step()
+    assert now(world).status is ExportStatus.RUNNING
