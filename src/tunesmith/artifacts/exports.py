@@ -56,6 +56,14 @@ class ExportDirectory:
         """Hand out the files of `folder`, all at once."""
         self._artifacts.put_folder(self.files, folder)
 
+    def fetch_files(self) -> Path:
+        """Return a folder of this machine with what was handed out."""
+        return self._artifacts.fetch_folder(self.files)
+
+    def drop_files(self) -> None:
+        """Take back what was handed out, where anything was."""
+        self._artifacts.delete(self.files)
+
     def open_file(self, name: str) -> BinaryIO:
         """Return a stream over the file `name`. Raises `ArtifactMissingError`."""
         return self._artifacts.open(f"{self.files}/{name}")

@@ -261,7 +261,8 @@ def export(spec: ExportSpec, artifacts: Artifacts, *, tell: Told) -> ExportOutco
             # Last: what was pushed cannot be taken back where something fails behind it.
             if spec.push is not None:
                 tell(0.96, "Pushing the files")
-                push(making.folder, spec.push, message=f"{spec.model} ({spec.format})")
+                files = directory.fetch_files()
+                push(files, spec.push, message=f"{spec.model} ({spec.format})")
     except _NotMadeError as error:
         failed = ExportError(code=ExportFailure.NOT_EQUAL, message=str(error))
     except ModelUnavailableError as error:
@@ -270,6 +271,7 @@ def export(spec: ExportSpec, artifacts: Artifacts, *, tell: Told) -> ExportOutco
         message = f"The model cannot be {error}."
         failed = ExportError(code=ExportFailure.FORMAT_UNSUPPORTED, message=message, param="format")
     except PushError as error:
+        directory.drop_files()
         message = f"Nothing was pushed: {error}."
         failed = ExportError(code=ExportFailure.PUSH_FAILED, message=message, param="push_to")
     else:

@@ -289,6 +289,7 @@ def test_the_files_go_to_a_folder_besides_once(exports: Exports) -> None:
     assert again is not None
     assert (again.code, again.param) == (ExportFailure.PUSH_FAILED, "push_to")
     assert [path.name for path in where.parent.iterdir()] == ["mine"]
+    assert not exports.files.exists()
 
 
 def test_a_model_that_was_deleted_is_told(exports: Exports) -> None:
