@@ -125,6 +125,9 @@ class Settings(BaseSettings):
     warm_processes: bool = True
     """Whether a process waits on each node that has imported what training needs, some 600 MB, so
     that runs on one worker begin seconds earlier."""
+    answers_idle_seconds: Annotated[float, Field(gt=0)] = 300.0
+    """Seconds without a question after which the models that answer leave the memory. Those that
+    are there when the service starts keep what was said before, until Ray is another one."""
     tensorboard: bool = False
     """Whether the run directory of every job holds its metrics as files for TensorBoard."""
     wandb_project: Annotated[str, Field(min_length=1, max_length=128)] | None = None

@@ -96,7 +96,7 @@ def _find(services: Services, name: str, *, ranked: Method | None) -> Answerer:
     base = run.pinned_base_model() or spec.base_model
     if spec.lora is None:
         return Answerer(base=base, whole=WholeModel(name=found.name, key=found.key))
-    return Answerer(base=base, whole=spec.beneath, adapter=found.key)
+    return Answerer(base=base, whole=spec.beneath, adapter=found.key, rounded=spec.lora.quantized)
 
 
 def _where(method: Method) -> str:

@@ -104,7 +104,9 @@ def _serve_api(settings: Settings, listener: socket.socket, *, store: Store) -> 
     services = Services(
         store=store,
         artifacts=LocalArtifacts(settings.data),
-        answering=RayServe(partial(find_ray, settings), data=settings.data),
+        answering=RayServe(
+            partial(find_ray, settings), data=settings.data, idle=settings.answers_idle_seconds
+        ),
         catalogue=settings.catalogue,
         organization=settings.organization,
         device=settings.device,

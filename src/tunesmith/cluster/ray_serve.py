@@ -45,15 +45,19 @@ class Ray:
 class RayServe:
     """Asks the models of the Ray cluster that `find` finds."""
 
-    def __init__(self, find: Callable[[], Ray], *, data: Path, patience: float = 90.0) -> None:
+    def __init__(
+        self, find: Callable[[], Ray], *, data: Path, idle: float = 300.0, patience: float = 90.0
+    ) -> None:
         """Ask nothing yet.
 
         `find` is called for each start, and raises `ClusterUnavailableError` where there is no Ray.
-        `data` is the data folder, at the same path on each node. A question waits `patience`
-        seconds at the most until the application runs.
+        `data` is the data folder, at the same path on each node. Models leave after `idle`
+        seconds without a question. A question waits `patience` seconds at the most until the
+        application runs.
         """
         self._find = find
         self._data = data
+        self._idle = idle
         self._patience = patience
         self._url: str | None = None
         self._starting = asyncio.Lock()
@@ -161,7 +165,7 @@ class RayServe:
         here = urlsplit(ray.dashboard).hostname in ("127.0.0.1", "localhost", "::1")
         host, port = ("127.0.0.1", 0) if here else ("0.0.0.0", _SERVE_PORT)  # noqa: S104
         place = ("--data", str(self._data), "--name", name)
-        listening = ("--host", host, "--port", str(port))
+        listening = ("--host", host, "--port", str(port), "--idle", str(self._idle))
         ray.jobs.submit(
             Submission(
                 id=f"{name}-{number}",

@@ -78,6 +78,8 @@ class Answerer(Value):
     """The tuned model that stands in its place; `None` means the base model itself."""
     adapter: str | None = None
     """Prefix under which `artifacts` holds the adapter on it; `None` means none."""
+    rounded: bool = False
+    """Whether the weights below the adapter are rounded to 4 bits, as those that it learnt on."""
 
     @property
     def alone(self) -> Answerer:

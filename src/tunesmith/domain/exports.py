@@ -119,10 +119,6 @@ class Comparison(Value):
     """The mean of all differences."""
     near_ties: int = 0
     """Places where another token came, since the best two were nearer than the bound."""
-    decides: bool = True
-    """Whether the export fails where the bound is exceeded."""
-    note: str | None = None
-    """Why it does not decide."""
 
 
 class Parity(Value):

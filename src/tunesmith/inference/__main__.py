@@ -13,7 +13,7 @@ from pathlib import Path
 import ray
 from ray import serve
 
-from tunesmith.inference.serving import deploy
+from tunesmith.inference.serving import Scale, deploy
 
 
 def main() -> None:
@@ -26,13 +26,12 @@ def main() -> None:
         proxy_location="HeadOnly",
         http_options={"host": arguments.host, "port": arguments.port or _free_port()},
     )
-    deploy(
-        arguments.name,
-        data=arguments.data,
-        secret=secret,
-        processors=os.cpu_count() or 1,
-        replicas=len([node for node in ray.nodes() if node["Alive"]]),
+    scale = Scale(
+        most=len([node for node in ray.nodes() if node["Alive"]]),
+        threads=os.cpu_count() or 1,
+        idle=arguments.idle,
     )
+    deploy(arguments.name, data=arguments.data, secret=secret, scale=scale)
 
 
 def _parse() -> argparse.Namespace:
@@ -41,6 +40,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--name", required=True, help="the application's name")
     parser.add_argument("--host", required=True, help="where Serve listens, if it is started")
     parser.add_argument("--port", type=int, required=True, help="and at which port; 0 for any")
+    parser.add_argument(
+        "--idle", type=float, required=True, help="seconds without a question until replicas end"
+    )
     return parser.parse_args()
 
 

@@ -82,7 +82,7 @@ class Engine:
 
         The model is changed: it answers this way only from now on.
         """
-        self.factors = Factors(model)
+        self.factors = Factors(model, rows=slots)
         """The adapters that texts may have."""
         self.longest = longest
         """Tokens of the longest text, prompt and answer."""

@@ -41,7 +41,7 @@ from tunesmith.inference.outputs import compare_outputs, outputs_of
 from tunesmith.inference.parity import Answer, Finding, Side, compare
 from tunesmith.inference.pushing import PushError, push
 from tunesmith.inference.shelf import Shelf, Sizes
-from tunesmith.inference.source import Source, as_trained, find_source, load_folder
+from tunesmith.inference.source import Source, as_trained, find_source
 
 BOUNDS = {
     Quantization.F32: 0.02,
@@ -63,10 +63,6 @@ _HELD_OUT = 3
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 """What an adapter consists of, beside the tokenizer."""
-
-_SERVED_UNROUNDED = (
-    "The adapter was trained on weights in 4 bits; it is served on the base model's own."
-)
 
 GGUF_FILE, MODELFILE = "model.gguf", "Modelfile"
 """What a GGUF export consists of."""
@@ -126,7 +122,7 @@ class _Making:
         dtype = self._dtype()
         save_merged(merged(self.source), whole, source=self.source, dtype=dtype, ends=self.ends)
         self.tell(0.6, "Asking the merged model")
-        model = load_folder(self.source, whole)
+        model = self.source.weights(whole).load()
         self._ask_merged(model, bound=BOUNDS[_NAMES[dtype]])
         if gguf:
             self._make_gguf(model)
@@ -170,6 +166,7 @@ class _Making:
             base=run.pinned_base_model() or source.spec.base_model,
             whole=whole,
             adapter=spec.key if source.adapted else None,
+            rounded=source.quantized,
         )
         shelf = Shelf(self.artifacts, Sizes(models=1, adapters=1, texts=1))
         bound = BOUNDS[Quantization.F32]
@@ -179,7 +176,7 @@ class _Making:
                 found = compare(self.answers, served, name="served", by="Tunesmith", bound=bound)
         finally:
             shelf.close()
-        self._keep(found, note=_SERVED_UNROUNDED if source.quantized else None)
+        self._keep(found)
 
     def _ask_merged(self, model: PreTrainedModel, *, bound: float) -> None:
         if self.source.says:
@@ -231,12 +228,11 @@ class _Making:
                     f"{wanted}, so that the GGUF file would be asked something else."
                 )
 
-    def _keep(self, finding: Finding, *, note: str | None = None) -> None:
-        """Keep `finding`; raises `_NotMadeError` where it is beyond its bound, without a `note`."""
-        told = {"decides": note is None, "note": note}
-        shown = finding.comparison.model_copy(update=told)
+    def _keep(self, finding: Finding) -> None:
+        """Keep `finding`; raises `_NotMadeError` where it is beyond its bound."""
+        shown = finding.comparison
         self.sides.append(shown)
-        if finding.fault is not None and note is None:
+        if finding.fault is not None:
             raise _NotMadeError(
                 "The model does not answer as it did when it was trained, asked through "
                 f"'{shown.side}' ({shown.read_by}): {finding.fault}. The bound is {shown.bound}. "

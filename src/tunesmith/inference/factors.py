@@ -22,6 +22,8 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from tunesmith.inference.packing import Product, product_with
+
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 """The files of an adapter, as `peft` saves them."""
 
@@ -73,10 +75,10 @@ def refuse_what_is_more(config: dict[str, Any]) -> None:
 class _Joined:
     """The factors of all adapters in one layer."""
 
-    first: torch.Tensor
-    """(ranks, inputs)."""
-    second: torch.Tensor
-    """(ranks, outputs)."""
+    first: Product
+    """From inputs to ranks."""
+    second: Product
+    """From ranks to outputs."""
     places: tuple[int, ...]
     """The place of the adapter that each rank is of."""
 
@@ -84,19 +86,29 @@ class _Joined:
 class Factors:
     """Adds to the linear layers of a model what the adapters of a batch make."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        """Stand between the linear layers of `model` and whoever calls them."""
-        self._layers: dict[str, nn.Module] = {
+    def __init__(self, model: PreTrainedModel, *, rows: int) -> None:
+        """Stand between the linear layers of `model` and whoever calls them.
+
+        Most calls have `rows` rows. The layers lose their own weights, which are kept here in
+        another order, unless the embedding has the same.
+        """
+        self._layers: dict[str, Any] = {
             path: module
             for path, module in model.named_modules()
             if isinstance(module, nn.Linear | Conv1D)
         }
+        self._count = rows
         self._adapters: dict[int, Adapter] = {}
         self._joined: dict[str, _Joined] = {}
         self._rows: tuple[int | None, ...] = ()
         self._masks: dict[tuple[int, ...], torch.Tensor] = {}
+        words = model.get_input_embeddings().weight
         for path, module in self._layers.items():
-            module.forward = partial(self._forward, path, own=module.forward)
+            weight = module.weight.t() if isinstance(module, Conv1D) else module.weight
+            own = product_with(weight, module.bias, rows=rows)
+            module.forward = partial(self._forward, path, own=own)
+            if module.weight is not words:
+                module.weight = nn.Parameter(weight.new_empty(0), requires_grad=False)
 
     def put(self, place: int, adapter: Adapter) -> None:
         """Let rows with the number `place` have `adapter`, in place of another one's.
@@ -125,22 +137,24 @@ class Factors:
                 if path in adapter.factors
             }
             self._joined[path] = _Joined(
-                first=torch.cat([first for first, _ in there.values()]),
-                second=torch.cat([second.t() for _, second in there.values()]),
+                first=product_with(torch.cat([a for a, _ in there.values()]), rows=self._count),
+                second=product_with(
+                    torch.cat([b for _, b in there.values()], dim=1), rows=self._count
+                ),
                 places=tuple(
                     place for place, (first, _) in there.items() for _ in range(len(first))
                 ),
             )
 
-    def _forward(self, path: str, states: torch.Tensor, *, own: Any) -> torch.Tensor:
-        made: torch.Tensor = own(states)
+    def _forward(self, path: str, states: torch.Tensor, *, own: Product) -> torch.Tensor:
+        made = own(states)
         joined = self._joined.get(path)
         if joined is None or not any(row is not None for row in self._rows):
             return made
         # Some models have the tokens of all rows one behind another here.
         by_row = states.reshape(len(self._rows), -1, states.shape[-1])
-        inner = (by_row @ joined.first.t()).mul_(self._mask(joined.places, dtype=made.dtype))
-        return made.add_((inner @ joined.second).view_as(made))
+        inner = joined.first(by_row).mul_(self._mask(joined.places, dtype=made.dtype))
+        return joined.second.added(made, inner.view(*made.shape[:-1], -1))
 
     def _mask(self, places: tuple[int, ...], *, dtype: torch.dtype) -> torch.Tensor:
         """Return 1 where a rank is of the row's adapter, else 0, (rows, 1, ranks)."""

@@ -10,7 +10,7 @@ import torch
 from peft import PeftModel
 from transformers import GenerationConfig, PreTrainedModel
 
-from tunesmith.inference.source import Source, beneath, load_folder
+from tunesmith.inference.source import Source, beneath
 
 _WEIGHTS = ("adapter_", "model.safetensors", "model-", "pytorch_model")
 _OWN = ("config.json", "generation_config.json", "README.md")
@@ -23,7 +23,7 @@ def merged(source: Source) -> PreTrainedModel:
     `ModelUnavailableError`.
     """
     if not source.adapted:
-        return load_folder(source, source.tuned)
+        return source.weights(source.tuned).load()
     adapted = PeftModel.from_pretrained(beneath(source), str(source.tuned))
     plain: PreTrainedModel = adapted.merge_and_unload()
     _tie(plain)

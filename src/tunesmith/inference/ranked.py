@@ -14,11 +14,13 @@ from typing import TypeVar
 
 from peft import PeftModel
 from sentence_transformers import CrossEncoder, SentenceTransformer
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.domain.answers import Answerer, Passages, Piece, Texts
 from tunesmith.domain.errors import InvalidRequestError, ModelUnavailableError
+from tunesmith.domain.spec import Method
+from tunesmith.inference.source import Weights
 from tunesmith.models import bringing
 
 _Model = TypeVar("_Model", SentenceTransformer, CrossEncoder)
@@ -105,7 +107,8 @@ class Ranked:
                 )
             return CrossEncoder(str(base), device="cpu")
         tuned = self._tuned(answerer.adapter)
-        model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
+        weights = Weights(base, Method.RERANK)
+        model = weights.rounded() if answerer.rounded else weights.load()
         with TemporaryDirectory() as merged:
             # A cross-encoder is loaded from a whole model alone.
             PeftModel.from_pretrained(model, str(tuned)).merge_and_unload().save_pretrained(merged)

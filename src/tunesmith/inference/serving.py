@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from hmac import compare_digest
 from pathlib import Path
 
@@ -25,8 +26,6 @@ from tunesmith.models.environment import ENVIRONMENT
 
 MODELS = 2
 """Models of a kind that a replica keeps in memory, each with its adapters."""
-_PATIENCE = 300.0
-"""Seconds without a question after which replicas end."""
 _TOGETHER = 8
 """Questions for each of which there is to be room at once in a replica, before there is another."""
 
@@ -76,8 +75,20 @@ def _place(question: Question) -> str:
     return question.answerer.alone.model_dump_json()
 
 
-def deploy(name: str, *, data: Path, secret: str, processors: int, replicas: int) -> None:
-    """Let Serve keep the application `name`, up to `replicas` of `processors` threads each.
+@dataclass(frozen=True)
+class Scale:
+    """How many replicas there are, and how large each is."""
+
+    most: int
+    """Replicas at the most; at the least there is none."""
+    threads: int
+    """Threads of each that compute."""
+    idle: float
+    """Seconds without a question after which they end."""
+
+
+def deploy(name: str, *, data: Path, secret: str, scale: Scale) -> None:
+    """Let Serve keep the application `name`, as large as `scale` says.
 
     Replicas hold no processor of Ray's: who asks a model is answered while others train.
     """
@@ -90,15 +101,15 @@ def deploy(name: str, *, data: Path, secret: str, processors: int, replicas: int
         autoscaling_config={
             "min_replicas": 0,
             "initial_replicas": 1,
-            "max_replicas": replicas,
+            "max_replicas": scale.most,
             "target_ongoing_requests": _TOGETHER,
-            "downscale_delay_s": _PATIENCE,
+            "downscale_delay_s": scale.idle,
         },
         ray_actor_options={
             "num_cpus": 0,
-            "runtime_env": {"env_vars": ENVIRONMENT | {"OMP_NUM_THREADS": str(processors)}},
+            "runtime_env": {"env_vars": ENVIRONMENT | {"OMP_NUM_THREADS": str(scale.threads)}},
         },
     )(Answers)
-    bound = deployment.bind(str(data), secret=secret, threads=processors)
+    bound = deployment.bind(str(data), secret=secret, threads=scale.threads)
     made: DeploymentHandle[Answers] = serve.run(bound, name=name, route_prefix=f"/{name}")
     logging.getLogger(__name__).info("%s answers", made.deployment_id)

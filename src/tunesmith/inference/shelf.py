@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+from transformers import GenerationConfig
 
 from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.dataset.prompting import end_tokens
@@ -24,6 +24,7 @@ from tunesmith.domain.answers import Answerer
 from tunesmith.domain.errors import BusyError, ModelUnavailableError
 from tunesmith.inference.engine import Engine
 from tunesmith.inference.factors import Adapter, NotPlainError
+from tunesmith.inference.source import Weights
 from tunesmith.models import bringing
 from tunesmith.models.bringing import BaseModel
 
@@ -163,7 +164,8 @@ class Shelf:
     def _loaded(self, answerer: Answerer) -> _Held:
         base = self._base(answerer)
         tokenizer = FolderTokenizer(base.folder)
-        model = _model(base)
+        weights = Weights(base.folder, trusted=answerer.base.trust_remote_code)
+        model = weights.rounded() if answerer.rounded else weights.load()
         if answerer.adapter is not None:
             folder = self._adapter_folder(answerer.adapter)
             model = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
@@ -214,16 +216,6 @@ def _busy(what: str) -> BusyError:
         code=f"too_many_{what}",
         retry_after=_RETRY_AFTER,
     )
-
-
-def _model(base: BaseModel) -> PreTrainedModel:
-    try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            base.folder, dtype=torch.float32
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelUnavailableError(f"The model's weights cannot be loaded: {error}.") from error
-    return model
 
 
 def _stated_ends(folder: Path) -> frozenset[int]:

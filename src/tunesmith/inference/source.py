@@ -33,6 +33,68 @@ _KINDS: dict[Method, Any] = {
 
 
 @dataclass(frozen=True)
+class Weights:
+    """The folder of a model, and how transformers loads it."""
+
+    folder: Path
+    """Where its files are."""
+    method: Method = Method.SUPERVISED
+    """How it was tuned, which says what kind of model it is."""
+    trusted: bool = False
+    """Whether Python code beside the weights may be run."""
+
+    def load(self, **options: Any) -> PreTrainedModel:
+        """Return the model, fp32; transformers is given `options` too.
+
+        Raises `ModelUnavailableError`.
+        """
+        if self.method is Method.RERANK:
+            options["num_labels"] = 1
+        try:
+            model: PreTrainedModel = self._kind.from_pretrained(
+                self.folder, dtype=torch.float32, trust_remote_code=self.trusted, **options
+            )
+        except (OSError, ValueError, KeyError) as error:
+            message = f"The model's weights cannot be loaded: {error}."
+            raise ModelUnavailableError(message) from error
+        return model.eval()
+
+    def in_four_bits(self) -> PreTrainedModel:
+        """Return the model with its linear layers but the heads in 4 bits, as for training.
+
+        Raises `ModelUnavailableError`.
+        """
+        config = AutoConfig.from_pretrained(self.folder, trust_remote_code=self.trusted)
+        with torch.device("meta"):
+            skeleton = self._kind.from_config(copy.deepcopy(config), trust_remote_code=self.trusted)
+        try:
+            wanted = nf4(torch.float32, whole=heads_of(skeleton))
+        except ImportError as error:
+            raise ModelUnavailableError(
+                "The adapter was trained on weights in 4 bits, and the Python package "
+                "'bitsandbytes' is not installed on this node. Install 'tunesmith[qlora]' there."
+            ) from error
+        model = self.load(quantization_config=wanted, device_map={"": "cpu"})
+        keep_layout(model)
+        return model
+
+    def rounded(self) -> PreTrainedModel:
+        """Return the model in fp32, with the weights that 4 bits say.
+
+        Raises `ModelUnavailableError`.
+        """
+        plain = self.load()
+        for path, module in self.in_four_bits().named_modules():
+            if isinstance(module, torch.nn.Linear) and is_quantized(module):
+                dequantize(module, plain.get_submodule(path).weight.data)
+        return plain
+
+    @property
+    def _kind(self) -> Any:
+        return _KINDS.get(self.method, AutoModelForCausalLM)
+
+
+@dataclass(frozen=True)
 class Source:
     """A tuned model, or a checkpoint, and what it stands upon."""
 
@@ -60,6 +122,10 @@ class Source:
         """Whether it makes texts, not vectors or scores."""
         return self.spec.method not in _KINDS
 
+    def weights(self, folder: Path) -> Weights:
+        """Return the model in `folder`, which is of the same kind."""
+        return Weights(folder, self.spec.method, self.spec.base_model.trust_remote_code)
+
 
 def find_source(
     job_id: str, key: str, *, artifacts: Artifacts, announce: Callable[[str], None]
@@ -86,34 +152,15 @@ def find_source(
     return Source(spec, base.folder, tuned, stored)
 
 
-def load_folder(source: Source, folder: Path, **options: Any) -> PreTrainedModel:
-    """Load the model in `folder`, fp32, as the kind of model that `source` is.
-
-    Raises `ModelUnavailableError`.
-    """
-    if source.spec.method is Method.RERANK:
-        options["num_labels"] = 1
-    kind = _KINDS.get(source.spec.method, AutoModelForCausalLM)
-    try:
-        model: PreTrainedModel = kind.from_pretrained(
-            folder,
-            dtype=torch.float32,
-            trust_remote_code=source.spec.base_model.trust_remote_code,
-            **options,
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelUnavailableError(f"The model's weights cannot be loaded: {error}.") from error
-    return model.eval()
-
-
 def as_trained(source: Source) -> PreTrainedModel | PeftModel:
     """Return the model as it was trained, in fp32: its adapter beside the weights beneath it.
 
     Those are in 4 bits where they were. Raises `ModelUnavailableError`.
     """
     if not source.adapted:
-        return load_folder(source, source.tuned)
-    model = _in_four_bits(source) if source.quantized else load_folder(source, source.base)
+        return source.weights(source.tuned).load()
+    below = source.weights(source.base)
+    model = below.in_four_bits() if source.quantized else below.load()
     return PeftModel.from_pretrained(model, str(source.tuned)).eval()
 
 
@@ -122,31 +169,8 @@ def beneath(source: Source) -> PreTrainedModel:
 
     Raises `ModelUnavailableError`.
     """
-    plain = load_folder(source, source.base)
-    if source.quantized:
-        for path, module in _in_four_bits(source).named_modules():
-            if isinstance(module, torch.nn.Linear) and is_quantized(module):
-                dequantize(module, plain.get_submodule(path).weight.data)
-    return plain
-
-
-def _in_four_bits(source: Source) -> PreTrainedModel:
-    """Load the model beneath with its linear layers but the heads in 4 bits, as for training."""
-    kind = _KINDS.get(source.spec.method, AutoModelForCausalLM)
-    trusted = source.spec.base_model.trust_remote_code
-    config = AutoConfig.from_pretrained(source.base, trust_remote_code=trusted)
-    with torch.device("meta"):
-        skeleton = kind.from_config(copy.deepcopy(config), trust_remote_code=trusted)
-    try:
-        wanted = nf4(torch.float32, whole=heads_of(skeleton))
-    except ImportError as error:
-        raise ModelUnavailableError(
-            "The adapter was trained on weights in 4 bits, and the Python package 'bitsandbytes' "
-            "is not installed on this node. Install 'tunesmith[qlora]' there."
-        ) from error
-    model = load_folder(source, source.base, quantization_config=wanted, device_map={"": "cpu"})
-    keep_layout(model)
-    return model
+    below = source.weights(source.base)
+    return below.rounded() if source.quantized else below.load()
 
 
 def heads_of(skeleton: PreTrainedModel) -> list[str]:

@@ -133,10 +133,6 @@ class ComparisonObject(Wire):
     """The mean of all differences."""
     near_ties: int
     """Places where another token came, since the best two were nearer than the bound."""
-    decides: bool
-    """Whether the export fails where the bound is exceeded."""
-    note: str | None
-    """Why it does not decide."""
 
 
 class ParityObject(Wire):
