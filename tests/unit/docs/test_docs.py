@@ -34,7 +34,7 @@ def test_a_page_made_from_the_code_is_what_the_code_says(name: str) -> None:
 
 
 def test_every_link_between_the_documents_leads_somewhere() -> None:
-    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
     for page in pages:
         for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
@@ -42,7 +42,7 @@ def test_every_link_between_the_documents_leads_somewhere() -> None:
 
 def test_every_page_is_found_from_the_first_one() -> None:
     first = (ROOT / "README.md").read_text(encoding="utf-8")
-    for folder in ("explanation", "how-to", "reference"):
+    for folder in ("tutorial", "explanation", "how-to", "reference"):
         for page in sorted((ROOT / "docs" / folder).glob("*.md")):
             assert f"]({page.relative_to(ROOT).as_posix()})" in first, page
 
