@@ -6,6 +6,8 @@ through a pipe to the child's standard input: when the pipe closes without a
 SIGTERM, the API died, and the controller leaves Ray and its jobs running for
 the next `tunesmith serve` to find.
 
+Either may be run alone (`Part`), where something else starts them and keeps them alive.
+
 Several services may share a data folder. One of their controllers leads; the
 others stand by, and one of them takes over when it is gone.
 
@@ -24,6 +26,7 @@ import subprocess
 import sys
 import threading
 import time
+from enum import StrEnum
 from functools import partial
 from importlib.util import find_spec
 from types import FrameType
@@ -61,19 +64,33 @@ LEAVE_PATIENCE = 40.0
 logger = logging.getLogger(__name__)
 
 
-def serve_service(settings: Settings) -> None:
-    """Run the service until SIGINT or SIGTERM.
+class Part(StrEnum):
+    """A process of the service that can be run alone."""
+
+    API = "api"
+    CONTROLLER = "controller"
+
+
+def serve_service(settings: Settings, *, only: Part | None = None) -> None:
+    """Run the service, or the part of it that is named, until SIGINT or SIGTERM.
 
     Raises `SettingsError` where the folder or the address cannot be used, and
     `FolderInUseError` where another process has the folder to itself.
     """
-    _check_extras(settings)
+    if only is not Part.API:
+        _check_extras(settings)
     folder = open_folder(settings.data)
     _log_to_stderr(settings)
-    with sharing(folder, patience=3.0), _bind(settings) as listener:
-        store = open_store(folder)
-        _check_keys(settings, listener, store=store)
-        _serve_api(settings, listener, store=store)
+    with sharing(folder, patience=3.0):
+        if only is Part.CONTROLLER:
+            print(f"Tunesmith {__version__}: the controller alone, data in {folder}", flush=True)
+            run_controller(settings, _new_holder(), alone=True)
+            return
+        with _bind(settings) as listener:
+            store = open_store(folder)
+            _check_keys(settings, listener, store=store)
+            beside = None if only is Part.API else ControllerProcess(settings)
+            _serve_api(settings, listener, store=store, controller=beside)
 
 
 def _check_extras(settings: Settings) -> None:
@@ -91,7 +108,14 @@ def _check_extras(settings: Settings) -> None:
         )
 
 
-def _serve_api(settings: Settings, listener: socket.socket, *, store: Store) -> None:
+def _serve_api(
+    settings: Settings,
+    listener: socket.socket,
+    *,
+    store: Store,
+    controller: ControllerProcess | None,
+) -> None:
+    """Answer HTTP on `listener`, with the `controller` as a child where there is one."""
     import uvicorn
 
     from tunesmith.api.app import create_app
@@ -132,10 +156,12 @@ def _serve_api(settings: Settings, listener: socket.socket, *, store: Store) -> 
     # uvicorn raises the signal again once it has shut down; the controller is still to be ended.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
-    controller = ControllerProcess(settings)
+    _announce(settings, listener, store=store)
+    if controller is None:
+        server.run(sockets=[listener])
+        return
     watch = threading.Thread(target=controller.keep_alive, args=(server,), daemon=True)
     watch.start()
-    _announce(settings, listener, store=store)
     try:
         server.run(sockets=[listener])
     finally:
@@ -150,7 +176,7 @@ class ControllerProcess:
         """Start nothing yet."""
         self._settings = settings
         # The child that is started again takes up the lease of the one that died.
-        self._holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._holder = _new_holder()
         self._child: subprocess.Popen[bytes] | None = None
         self._leaving = threading.Event()
         self._lock = threading.Lock()
@@ -208,10 +234,15 @@ class ControllerProcess:
         return child
 
 
-def run_controller(settings: Settings, holder: str) -> None:
+def _new_holder() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def run_controller(settings: Settings, holder: str, *, alone: bool = False) -> None:
     """Run the controller until SIGTERM or the end of standard input.
 
     It stands by until it leads under the name `holder`, and ends where another takes over.
+    `alone`, it has no API at its standard input, and SIGINT ends it too.
     """
     from tunesmith.controller.lead import holding, stand_by
     from tunesmith.controller.loop import collect_seldom
@@ -220,8 +251,9 @@ def run_controller(settings: Settings, holder: str) -> None:
     collect_seldom()
     stop, deserted = threading.Event(), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_watch_parent, args=(stop, deserted), daemon=True).start()
+    signal.signal(signal.SIGINT, (lambda *_: stop.set()) if alone else signal.SIG_IGN)
+    if not alone:
+        threading.Thread(target=_watch_parent, args=(stop, deserted), daemon=True).start()
     store = open_store(settings.data)
     lease = stand_by(store, holder, stop=stop)
     if lease is None:
