@@ -89,6 +89,6 @@ def test_rays_autoscaler_reads_what_each_group_has() -> None:
     }
     assert groups["headgroup"][0]["CPU"] == 0
     assert groups["cpu"] == ({"CPU": 8, "memory": 32 * 2**30}, 1, 4)
-    assert groups["gaudi"] == ({"CPU": 64, "memory": 400 * 2**30, "HPU": 8}, 0, 1)
-    assert groups["gpu"] == ({"CPU": 8, "memory": 64 * 2**30, "GPU": 1}, 0, 1)
+    assert groups["gaudi"] == ({"CPU": 64, "memory": 400 * 2**30, "HPU": 8}, 1, 1)
+    assert groups["gpu"] == ({"CPU": 8, "memory": 64 * 2**30, "GPU": 1}, 1, 1)
     assert read["idle_timeout_minutes"] == 10.0
