@@ -13,6 +13,8 @@ from charts import ROOT, of_kind, plain, pods
 
 CHECKOV = ROOT / ".venv" / "peers" / "checkov" / "bin" / "checkov"
 
+QUIETLY = ("--output", "json", "--skip-download", "--soft-fail")
+
 MEANT = {
     # Who installs the chart names the images; a digest may be a part of the tag.
     "CKV_K8S_43": "image by digest",
@@ -39,8 +41,7 @@ def test_a_linter_finds_nothing_that_is_not_meant(tmp_path: Path) -> None:
     (tmp_path / "all.yaml").write_text(yaml.safe_dump_all(shown), encoding="utf-8")
 
     ran = subprocess.run(
-        [CHECKOV, "--framework", "kubernetes", "--directory", tmp_path, "--output", "json"]
-        + ["--skip-download", "--soft-fail"],
+        [CHECKOV, "--framework", "kubernetes", "--directory", tmp_path, *QUIETLY],
         capture_output=True,
         text=True,
         check=True,

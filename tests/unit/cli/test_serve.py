@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tunesmith.cli import serve
+from tunesmith.cli import controller_process, serve
 from tunesmith.cli.database import open_store
 from tunesmith.domain.errors import SettingsError
 from tunesmith.domain.keys import Scope, new_key
@@ -71,7 +71,7 @@ class Child:
 def test_a_controller_that_cannot_be_started_is_tried_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    controller = serve.ControllerProcess(load_settings({"data": tmp_path}))
+    controller = controller_process.ControllerProcess(load_settings({"data": tmp_path}))
     child, begun = Child(), threading.Event()
     answers: list[OSError | Child] = [OSError("no memory"), BrokenPipeError("died"), child]
 
@@ -82,7 +82,7 @@ def test_a_controller_that_cannot_be_started_is_tried_again(
         begun.set()
         return answer
 
-    monkeypatch.setattr(serve, "RESTART_PAUSE", 0.01)
+    monkeypatch.setattr(controller_process, "RESTART_PAUSE", 0.01)
     monkeypatch.setattr(controller, "_start", start)
     server = SimpleNamespace(started=True)
     watch = threading.Thread(target=controller.keep_alive, args=(server,))
@@ -165,7 +165,7 @@ def test_both_parts_run_where_none_is_named(
 
     serve.serve_service(load_settings({"data": tmp_path, "port": 0}))
 
-    assert isinstance(noted[0], serve.ControllerProcess)
+    assert isinstance(noted[0], controller_process.ControllerProcess)
 
 
 def test_an_api_alone_needs_nothing_of_what_runs_jobs(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from charts import ALL, SHARED, Object, needs_helm, of_kind, one_of, pods, rendered
+from charts import ALL, MANIFESTS, SHARED, Object, needs_helm, of_kind, one_of, pods, rendered
 
 REFERENCED = {"TUNESMITH_DATABASE_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
 
@@ -23,6 +23,16 @@ def environment(container: Object) -> dict[str, Any]:
 def container(objects: list[Object], pod: str) -> Object:
     (found,) = [one.container for one in pods(objects) if one.name.endswith(pod)]
     return found
+
+
+def test_helms_own_linter_finds_no_fault() -> None:
+    needs_helm()
+    from helm_python import lint  # noqa: PLC0415
+
+    found = lint(str(MANIFESTS["CHART"]), ALL, strict=True)
+
+    assert found["errors"] == []
+    assert [one["error"] for one in found["messages"]] == ["icon is recommended"]
 
 
 def test_api_and_controller_run_alone_and_twice() -> None:
