@@ -44,8 +44,6 @@ from tunesmith.domain.log_context import MaskingFormatter
 from tunesmith.settings import Settings, environment_secrets
 
 if TYPE_CHECKING:
-    import uvicorn
-
     from tunesmith.cluster.local_head import LocalRay
     from tunesmith.cluster.ray_jobs import RayJobs
     from tunesmith.controller.loop import Controller

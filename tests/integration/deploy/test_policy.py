@@ -41,7 +41,7 @@ def test_a_linter_finds_nothing_that_is_not_meant(tmp_path: Path) -> None:
     (tmp_path / "all.yaml").write_text(yaml.safe_dump_all(shown), encoding="utf-8")
 
     ran = subprocess.run(
-        [CHECKOV, "--framework", "kubernetes", "--directory", tmp_path, *QUIETLY],
+        [str(CHECKOV), "--framework", "kubernetes", "--directory", str(tmp_path), *QUIETLY],
         capture_output=True,
         text=True,
         check=True,
