@@ -13,7 +13,7 @@ else
 TORCH_FROM := --torch-backend $(TORCH_BACKEND)
 endif
 
-.PHONY: setup check test demo objectives bench-api bench-training bench-objectives bench-growth bench-queue bench-start bench-burst bench-serving bench-page chaos docs site clean lock
+.PHONY: setup check test demo objectives bench-api bench-training bench-objectives bench-growth bench-queue bench-start bench-burst bench-serving bench-page chaos docs site manifests clean lock
 
 setup: $(VENV)/.installed
 
@@ -40,7 +40,7 @@ check: setup
 	$(BIN)/lint-imports
 
 # Unit tests of one thread each, on all processors; the others start whole services, one at a time.
-test: check $(VENV)/peers/mlflow/.installed
+test: check $(VENV)/peers/mlflow/.installed $(VENV)/peers/checkov/.installed
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit --numprocesses auto --dist loadfile
 	$(BIN)/pytest tests/integration tests/e2e
 
@@ -122,6 +122,12 @@ $(PEERS)/mlflow/.installed: constraints.txt | setup
 	  mlflow-skinny flask==3.1.3 flask-cors==6.0.5 aiohttp alembic numpy pandas sqlalchemy
 	touch $@
 
+# What looks the manifests over for bad policies; its dependencies are pinned to others than ours.
+$(PEERS)/checkov/.installed: | setup
+	$(PYTHON) -m venv $(PEERS)/checkov
+	$(UV) pip install --quiet --python $(PEERS)/checkov/bin/python checkov==3.3.30
+	touch $@
+
 $(PEERS)/sentence-transformers/.installed: | setup
 	$(PYTHON) -m venv $(PEERS)/sentence-transformers
 	$(UV) pip install --quiet --python $(PEERS)/sentence-transformers/bin/python $(TORCH_FROM) \
@@ -135,6 +141,9 @@ docs: setup
 # Makes a site of all documents in site/, and refuses links that lead nowhere.
 site: setup
 	$(BIN)/zensical build --strict --clean
+# Rewrites the plain manifests of deploy/kubernetes, which are made of the chart.
+manifests: setup
+	$(BIN)/python scripts/manifests.py
 
 # Rewrites constraints.txt from what is installed now.
 lock: setup

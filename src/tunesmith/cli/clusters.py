@@ -33,13 +33,15 @@ def open_cluster(settings: Settings, *, leads: Callable[[], bool]) -> LocalRay |
 
 def find_ray(settings: Settings) -> Ray:
     """Return the Ray that runs the jobs. Raises `ClusterUnavailableError` where there is none."""
-    from tunesmith.cluster.head_process import HeadFolder
     from tunesmith.cluster.ray_jobs import RayJobs
     from tunesmith.cluster.ray_serve import Ray
 
     if settings.ray_address:
         jobs = RayJobs(settings.ray_address, python=settings.ray_python, token=settings.ray_token)
     else:
+        # It needs psutil, which an API alone beside a cluster of somebody else's does not.
+        from tunesmith.cluster.head_process import HeadFolder
+
         folder = HeadFolder(settings.data / "ray")
         head = folder.find()
         if head is None:

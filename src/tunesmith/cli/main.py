@@ -14,7 +14,7 @@ from tunesmith.cli.files import files
 from tunesmith.cli.jobs import jobs
 from tunesmith.cli.keys import keys, projects
 from tunesmith.cli.models import models
-from tunesmith.cli.serve import serve_service
+from tunesmith.cli.serve import Part, serve_service
 from tunesmith.cli.validate import validate_file
 from tunesmith.domain.errors import TunesmithError
 from tunesmith.settings import load_settings
@@ -62,11 +62,16 @@ def serve(
             help="Serve others than loopback though there is no API key (TUNESMITH_ALLOW_OPEN).",
         ),
     ] = None,
+    only: Annotated[
+        Part | None,
+        typer.Option(help="Run this process alone: the API, or the controller with its Ray."),
+    ] = None,
 ) -> None:
     """Run the whole service on this machine: the API, the controller and Ray."""
     given = {"host": host, "port": port, "data": data, "allow_open": allow_open}
     try:
-        serve_service(load_settings({k: v for k, v in given.items() if v is not None}))
+        settings = load_settings({k: v for k, v in given.items() if v is not None})
+        serve_service(settings, only=only)
     except TunesmithError as error:
         typer.echo(f"tunesmith: {error.message}", err=True)
         raise typer.Exit(1) from None

@@ -6,6 +6,8 @@ through a pipe to the child's standard input: when the pipe closes without a
 SIGTERM, the API died, and the controller leaves Ray and its jobs running for
 the next `tunesmith serve` to find.
 
+Either may be run alone (`Part`), where something else starts them and keeps them alive.
+
 Several services may share a data folder. One of their controllers leads; the
 others stand by, and one of them takes over when it is gone.
 
@@ -17,13 +19,12 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
-import secrets
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
+from enum import StrEnum
 from functools import partial
 from importlib.util import find_spec
 from types import FrameType
@@ -32,6 +33,7 @@ from typing import TYPE_CHECKING
 from tunesmith import __version__
 from tunesmith.artifacts.local import LocalArtifacts
 from tunesmith.cli.clusters import find_ray, open_cluster
+from tunesmith.cli.controller_process import ControllerProcess, new_holder
 from tunesmith.cli.database import open_store
 from tunesmith.cli.folder import open_folder, sharing
 from tunesmith.cli.tokenizers import TokenizerFolders
@@ -42,38 +44,44 @@ from tunesmith.domain.log_context import MaskingFormatter
 from tunesmith.settings import Settings, environment_secrets
 
 if TYPE_CHECKING:
-    import uvicorn
-
     from tunesmith.cluster.local_head import LocalRay
     from tunesmith.cluster.ray_jobs import RayJobs
     from tunesmith.controller.loop import Controller
     from tunesmith.store.protocol import Store
 
-RESTART_PAUSE = 1.0
-"""Seconds before a controller that died is started again; doubled for each quick death."""
-LONGEST_PAUSE = 10.0
-"""Seconds that the pause grows to at the most."""
 STOP_PATIENCE = 6.0
 """Seconds that running jobs get to save a checkpoint; Ray kills them after 4."""
-LEAVE_PATIENCE = 40.0
-"""Seconds that the controller gets to end its jobs and Ray before it is killed."""
 
 logger = logging.getLogger(__name__)
 
 
-def serve_service(settings: Settings) -> None:
-    """Run the service until SIGINT or SIGTERM.
+class Part(StrEnum):
+    """A process of the service that can be run alone."""
+
+    API = "api"
+    CONTROLLER = "controller"
+
+
+def serve_service(settings: Settings, *, only: Part | None = None) -> None:
+    """Run the service, or the part of it that is named, until SIGINT or SIGTERM.
 
     Raises `SettingsError` where the folder or the address cannot be used, and
     `FolderInUseError` where another process has the folder to itself.
     """
-    _check_extras(settings)
+    if only is not Part.API:
+        _check_extras(settings)
     folder = open_folder(settings.data)
     _log_to_stderr(settings)
-    with sharing(folder, patience=3.0), _bind(settings) as listener:
-        store = open_store(folder)
-        _check_keys(settings, listener, store=store)
-        _serve_api(settings, listener, store=store)
+    with sharing(folder, patience=3.0):
+        if only is Part.CONTROLLER:
+            print(f"Tunesmith {__version__}: the controller alone, data in {folder}", flush=True)
+            run_controller(settings, new_holder(), alone=True)
+            return
+        with _bind(settings) as listener:
+            store = open_store(folder)
+            _check_keys(settings, listener, store=store)
+            beside = None if only is Part.API else ControllerProcess(settings)
+            _serve_api(settings, listener, store=store, controller=beside)
 
 
 def _check_extras(settings: Settings) -> None:
@@ -91,7 +99,14 @@ def _check_extras(settings: Settings) -> None:
         )
 
 
-def _serve_api(settings: Settings, listener: socket.socket, *, store: Store) -> None:
+def _serve_api(
+    settings: Settings,
+    listener: socket.socket,
+    *,
+    store: Store,
+    controller: ControllerProcess | None,
+) -> None:
+    """Answer HTTP on `listener`, with the `controller` as a child where there is one."""
     import uvicorn
 
     from tunesmith.api.app import create_app
@@ -134,10 +149,12 @@ def _serve_api(settings: Settings, listener: socket.socket, *, store: Store) -> 
     # uvicorn raises the signal again once it has shut down; the controller is still to be ended.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
-    controller = ControllerProcess(settings)
+    _announce(settings, listener, store=store)
+    if controller is None:
+        server.run(sockets=[listener])
+        return
     watch = threading.Thread(target=controller.keep_alive, args=(server,), daemon=True)
     watch.start()
-    _announce(settings, listener, store=store)
     try:
         server.run(sockets=[listener])
     finally:
@@ -145,75 +162,11 @@ def _serve_api(settings: Settings, listener: socket.socket, *, store: Store) -> 
         watch.join(timeout=5)
 
 
-class ControllerProcess:
-    """The controller as a child process that is kept alive."""
-
-    def __init__(self, settings: Settings) -> None:
-        """Start nothing yet."""
-        self._settings = settings
-        # The child that is started again takes up the lease of the one that died.
-        self._holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-        self._child: subprocess.Popen[bytes] | None = None
-        self._leaving = threading.Event()
-        self._lock = threading.Lock()
-
-    def keep_alive(self, server: uvicorn.Server) -> None:
-        """Start the child once `server` has started, and again whenever it dies."""
-        while not server.started and not self._leaving.wait(0.01):
-            pass
-        pause = RESTART_PAUSE
-        while not self._leaving.is_set():
-            began = time.monotonic()
-            end = self._run_one()
-            lived = time.monotonic() - began
-            pause = RESTART_PAUSE if lived > LONGEST_PAUSE else min(pause * 2, LONGEST_PAUSE)
-            if not self._leaving.wait(pause):
-                logger.error("The controller %s; it is started again.", end)
-
-    def end(self) -> None:
-        """Ask the child to leave, with its jobs and Ray where nobody stands by, and wait for it."""
-        self._leaving.set()
-        with self._lock:
-            child = self._child
-        if child is None:
-            return
-        child.terminate()
-        try:
-            child.wait(LEAVE_PATIENCE)
-        except subprocess.TimeoutExpired:
-            logger.warning("The controller did not end in %.0f s; killing it.", LEAVE_PATIENCE)
-            child.kill()
-            child.wait()
-
-    def _run_one(self) -> str:
-        """Start the child and wait for its end; return what became of it."""
-        try:
-            with self._lock:
-                if self._leaving.is_set():
-                    return "is needed no more"
-                child = self._child = self._start()
-        except OSError as error:
-            # There is no memory or process for it now, or it died before it had its settings.
-            return f"could not be started: {error}"
-        return f"ended with code {child.wait()}"
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        # A session of its own: a terminal's Ctrl-C reaches the API alone, which then ends the rest.
-        child = subprocess.Popen(
-            [sys.executable, "-m", "tunesmith.cli.serve", self._holder],
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-        )
-        if child.stdin is not None:
-            child.stdin.write(self._settings.model_dump_json().encode() + b"\n")
-            child.stdin.flush()
-        return child
-
-
-def run_controller(settings: Settings, holder: str) -> None:
+def run_controller(settings: Settings, holder: str, *, alone: bool = False) -> None:
     """Run the controller until SIGTERM or the end of standard input.
 
     It stands by until it leads under the name `holder`, and ends where another takes over.
+    `alone`, it has no API at its standard input, and SIGINT ends it too.
     """
     from tunesmith.controller.lead import holding, stand_by
     from tunesmith.controller.loop import collect_seldom
@@ -222,8 +175,9 @@ def run_controller(settings: Settings, holder: str) -> None:
     collect_seldom()
     stop, deserted = threading.Event(), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_watch_parent, args=(stop, deserted), daemon=True).start()
+    signal.signal(signal.SIGINT, (lambda *_: stop.set()) if alone else signal.SIG_IGN)
+    if not alone:
+        threading.Thread(target=_watch_parent, args=(stop, deserted), daemon=True).start()
     store = open_store(settings.data)
     lease = stand_by(store, holder, stop=stop)
     if lease is None:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tunesmith.cli import serve
+from tunesmith.cli import controller_process, serve
 from tunesmith.cli.database import open_store
 from tunesmith.domain.errors import SettingsError
 from tunesmith.domain.keys import Scope, new_key
@@ -71,7 +71,7 @@ class Child:
 def test_a_controller_that_cannot_be_started_is_tried_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    controller = serve.ControllerProcess(load_settings({"data": tmp_path}))
+    controller = controller_process.ControllerProcess(load_settings({"data": tmp_path}))
     child, begun = Child(), threading.Event()
     answers: list[OSError | Child] = [OSError("no memory"), BrokenPipeError("died"), child]
 
@@ -82,7 +82,7 @@ def test_a_controller_that_cannot_be_started_is_tried_again(
         begun.set()
         return answer
 
-    monkeypatch.setattr(serve, "RESTART_PAUSE", 0.01)
+    monkeypatch.setattr(controller_process, "RESTART_PAUSE", 0.01)
     monkeypatch.setattr(controller, "_start", start)
     server = SimpleNamespace(started=True)
     watch = threading.Thread(target=controller.keep_alive, args=(server,))
@@ -136,3 +136,52 @@ def test_an_address_for_others_is_served_open_where_the_operator_says_so(
 ) -> None:
     everywhere(tmp_path, allow_open=True)
     assert started == ["API"]
+
+
+@pytest.mark.parametrize("part", serve.Part)
+def test_a_part_that_is_named_runs_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, part: serve.Part
+) -> None:
+    noted: list[tuple[str, bool]] = []
+    monkeypatch.setattr(
+        serve,
+        "_serve_api",
+        lambda *_, controller, **__: noted.append(("api", controller is None)),
+    )
+    monkeypatch.setattr(
+        serve, "run_controller", lambda *_, alone: noted.append(("controller", alone))
+    )
+
+    serve.serve_service(load_settings({"data": tmp_path, "port": 0}), only=part)
+
+    assert noted == [(part.value, True)]
+
+
+def test_both_parts_run_where_none_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    noted: list[object] = []
+    monkeypatch.setattr(serve, "_serve_api", lambda *_, controller, **__: noted.append(controller))
+
+    serve.serve_service(load_settings({"data": tmp_path, "port": 0}))
+
+    assert isinstance(noted[0], controller_process.ControllerProcess)
+
+
+def test_an_api_alone_needs_nothing_of_what_runs_jobs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, started: list[str]
+) -> None:
+    monkeypatch.setattr(serve, "find_spec", lambda _: None)
+
+    serve.serve_service(load_settings({"data": tmp_path, "port": 0}), only=serve.Part.API)
+
+    assert started == ["API"]
+
+
+def test_a_controller_alone_needs_what_runs_jobs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(serve, "find_spec", lambda _: None)
+
+    with pytest.raises(SettingsError, match=r"tunesmith\[ray,train\]"):
+        serve.serve_service(load_settings({"data": tmp_path}), only=serve.Part.CONTROLLER)
