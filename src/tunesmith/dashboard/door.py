@@ -88,13 +88,14 @@ class Door:
         """End the connections."""
         await self.client.close()
 
-    async def get(self, path: str, **query: object) -> Thing:
+    async def get(self, path: str, *, patience: float = _PATIENCE, **query: object) -> Thing:
         """Return the object at `path`, such as `/models`. Raises `RefusedError`."""
         given = {name: value for name, value in query.items() if value is not None}
         with _told():
-            return cast(
-                Thing, await self.client.get(path, cast_to=object, options={"params": given})
+            answer = await self.client.get(
+                path, cast_to=object, options={"params": given, "timeout": patience}
             )
+        return cast(Thing, answer)
 
     async def post(
         self, path: str, body: object | None = None, *, patience: float = _PATIENCE

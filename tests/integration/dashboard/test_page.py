@@ -133,6 +133,22 @@ def test_a_bad_file_shows_its_report_with_the_line_in_its_place(visit: Visiting)
     expect(page.get_by_role("heading", name=ODD)).to_be_visible()
 
 
+def test_a_file_shows_its_rows_before_any_job_learns_from_it(visit: Visiting) -> None:
+    seen = visit()
+    page = seen.open("/files")
+    page.get_by_label("Drop training files here").set_input_files(
+        {"name": "new.jsonl", "mimeType": "application/jsonl", "buffer": f"{GOOD}\n\n".encode()}
+    )
+    page.get_by_role("link", name="new.jsonl").click()
+
+    expect(page.locator(".tokens mark")).to_have_text("1 and 1<|im_end|>", timeout=60_000)
+    seen.keep("file")
+    assert seen.serious() == []
+    page.get_by_label("Line of the file").fill("2")
+    page.get_by_role("button", name="Show the row").click()
+    expect(page.get_by_text("has no row on line 2")).to_be_visible(timeout=60_000)
+
+
 def test_the_form_shows_the_same_request_as_curl_and_python(visit: Visiting) -> None:
     page = visit().open("/new")
     page.get_by_label("Epochs").fill("4")
