@@ -22,7 +22,7 @@ def rows_panel(door: Door, job: Thing) -> None:
     asked = {"file": "training"}
 
     async def read(line: str) -> Thing:
-        return await door.get(job_path(job["id"], "receipt", "lines", line), **asked)
+        return await door.get(job_path(job["id"], "receipt", "lines", line), file=asked["file"])
 
     with panel("A row as the model sees it"):
         _key()
