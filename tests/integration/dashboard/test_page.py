@@ -178,6 +178,29 @@ def test_two_models_answer_side_by_side(visit: Visiting, jobs: Jobs) -> None:
     expect(page.locator(".answer").nth(1)).to_contain_text("This is what ft:tiny:acme:support")
 
 
+def test_a_conversation_goes_on_until_it_is_started_anew(
+    visit: Visiting, service: StandIn, jobs: Jobs
+) -> None:
+    service.answering.asked.clear()
+    page = visit().open("/playground")
+    for question in ("First?", "Second?"):
+        page.get_by_label("Question").fill(question)
+        page.get_by_role("button", name="Ask both").click()
+        last = page.locator(".answers").last.locator(".answer")
+        for side in (0, 1):
+            expect(last.nth(side).get_by_text(re.compile("pieces in"))).to_be_visible()
+
+    # The order of a turn's two models is open.
+    first, second = service.answering.asked[:2], service.answering.asked[2:]
+    assert [str(each).count("First?") for each in first] == [1, 1]
+    assert not any("Second?" in str(each) or "This is what" in str(each) for each in first)
+    for each in second:
+        assert all(said in str(each) for said in ("First?", "Second?"))
+        assert str(each).count("This is what") == 1
+    page.get_by_role("button", name="Start anew").click()
+    expect(page.locator(".answer")).to_have_count(0)
+
+
 def test_an_adapter_is_prepared_and_downloaded(visit: Visiting, jobs: Jobs) -> None:
     page = visit().open(f"/jobs/{jobs.ended}")
     page.get_by_role("link", name="Download the adapter").click()
