@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from tunesmith.api.answers import WireRoute
 from tunesmith.api.receipts import LAST_LINE
 from tunesmith.api.services import Serviced
-from tunesmith.api.validation import base_entry, open_content, while_connected
+from tunesmith.api.validation import entry_of, open_content, while_connected
 from tunesmith.domain.errors import NotFoundError
 from tunesmith.domain.hyperparameters import MAX_LENGTH
 from tunesmith.domain.models import CatalogueEntry
@@ -51,7 +51,7 @@ def _seen(
         Length, Query(description="Tokens of the longest example; what is beyond is cut.")
     ] = MAX_LENGTH,
 ) -> Iterator[Seen]:
-    entry = base_entry(services, model)
+    entry = entry_of(services, model)
     options = ValidationOptions(model=model, method=method, max_length=max_length)
     with open_content(services, file_id, param="file_id") as file:
         yield Seen(file, entry, options)
