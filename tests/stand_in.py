@@ -54,8 +54,9 @@ class StandIn:
         self.artifacts = LocalArtifacts(folder)
         self.store: SqlStore = fresh_store(clock).within(DEFAULT_PROJECT)
         self.entry = CatalogueEntry(name=BASE, source=FolderSource(path=folder))
+        self.answering = Slow(self._said)
         services = Services(
-            answering=Slow(self._said),
+            answering=self.answering,
             store=self.store,
             artifacts=self.artifacts,
             catalogue={BASE: self.entry},
@@ -69,7 +70,12 @@ class StandIn:
         self.app = create_app(services)
         _add_made_up(self.app)
         self.url = ""
-        mount_page(self.app, LatePage(lambda: self.url, folder=folder / "page"))
+        page = LatePage(
+            lambda: self.url,
+            folder=folder / "page",
+            max_upload_bytes=services.max_upload_bytes,
+        )
+        mount_page(self.app, page)
         self.port = port
         self.server: uvicorn.Server | None = None
 

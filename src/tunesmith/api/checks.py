@@ -1,4 +1,4 @@
-"""Has files checked and repaired by processes of their own; the API goes on answering meanwhile."""
+"""Has files checked, repaired and shown by processes of their own; the API answers meanwhile."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from pydantic import TypeAdapter
+
 from tunesmith.domain.errors import (
     DiskFullError,
     InvalidRequestError,
@@ -20,6 +22,7 @@ from tunesmith.domain.errors import (
 )
 from tunesmith.domain.models import CatalogueEntry
 from tunesmith.domain.repair import RepairReport
+from tunesmith.domain.shown_rows import AskedRow, ShownRow
 from tunesmith.domain.validation import FileTask, ValidationOptions, ValidationReport
 
 AT_ONCE = 2
@@ -32,6 +35,7 @@ _REFUSED = 3
 """Exit code with which the process says on standard output why it cannot do it."""
 _DISK_FULL = 4
 """Exit code with which it says that there is no room for what it writes."""
+_SHOWN: TypeAdapter[ShownRow | None] = TypeAdapter(ShownRow | None)
 _COMMAND = (sys.executable, "-m", "tunesmith.dataset")
 
 
@@ -75,6 +79,31 @@ class FileChecks:
                     )
                     try:
                         return ValidationReport.model_validate_json(await _done(task))
+                    except _RefusedError as error:
+                        raise TokenizerMissingError(str(error)) from None
+
+    async def show(
+        self,
+        file: BinaryIO,
+        options: ValidationOptions,
+        *,
+        entry: CatalogueEntry,
+        asked: AskedRow,
+    ) -> ShownRow | None:
+        """Return the row of `file` as `entry` sees it, or `None` where there is no such row.
+
+        Cancelled, it ends the process. Raises `RateLimitError` where too many wait,
+        `TokenizerMissingError` where no tokens can be made.
+        """
+        with self._place():
+            folder = await asyncio.to_thread(self._tokenizer_folder, entry)
+            async with self._turns:
+                with ExitStack() as opened:
+                    task = FileTask(
+                        file=_descriptor(file, opened), tokenizer=folder, options=options, row=asked
+                    )
+                    try:
+                        return _SHOWN.validate_json(await _done(task))
                     except _RefusedError as error:
                         raise TokenizerMissingError(str(error)) from None
 

@@ -24,7 +24,9 @@ from tunesmith.protocol.models import ModelDeleted, ModelList, ModelObject
 from tunesmith.protocol.opea import OpeaHealth, OpeaJobId
 from tunesmith.protocol.opea_create import OpeaCreateJob
 from tunesmith.protocol.permissions import CreatePermissions, PermissionDeleted, PermissionList
+from tunesmith.protocol.receipts import ReceiptTextObject, TokenObject
 from tunesmith.protocol.repair import FileChange, FileRepair
+from tunesmith.protocol.shown_rows import FileRowObject
 from tunesmith.protocol.uploads import CompleteUpload, CreateUpload, UploadObject, UploadPartObject
 from tunesmith.protocol.validation import (
     FileEstimate,
@@ -179,6 +181,7 @@ def _files() -> list[Wire]:
         UploadPartObject.to_wire(part),
         _validation(),
         _repair(),
+        _row(),
     ]
 
 
@@ -225,6 +228,21 @@ def _repair() -> FileRepair:
         mended={"duplicate": 1},
         unmended={"wrong_type": 2},
         changes=[FileChange(line=40, rule="duplicate", what=what)],
+    )
+
+
+def _row() -> FileRowObject:
+    written = ((1, "<|im_start|>", False), (28, "4", True), (2, "<|im_end|>", True))
+    text = ReceiptTextObject(
+        side=None,
+        split=None,
+        cut=False,
+        end_learnt=True,
+        tokens_learnt=2,
+        tokens=[TokenObject(id=id, text=text, learnt=learnt) for id, text, learnt in written],
+    )
+    return FileRowObject(
+        file_id=_FILE_ID, model=BASE, line=17, element=0, set_aside=None, texts=[text]
     )
 
 

@@ -45,7 +45,7 @@ _CONTENT: dict[int | str, dict[str, Any]] = {
     }
 }
 
-_LAST_LINE = 2**53
+LAST_LINE = 2**53
 """A line's number is at most what JSON's readers take for a whole number."""
 
 
@@ -75,9 +75,9 @@ def retrieve_line(
     services: Serviced,
     *,
     job_id: str,
-    line: Annotated[int, Path(ge=1, le=_LAST_LINE)],
+    line: Annotated[int, Path(ge=1, le=LAST_LINE)],
     file: Literal["training", "validation"] = "training",
-    element: Annotated[int | None, Query(ge=0, le=_LAST_LINE)] = None,
+    element: Annotated[int | None, Query(ge=0, le=LAST_LINE)] = None,
 ) -> ReceiptLineObject:
     """Show a line as the model sees it: each token, and whether it is learnt.
 

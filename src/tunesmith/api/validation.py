@@ -50,7 +50,7 @@ class Asked:
 
 def _asked(services: Serviced, file_id: str, *, body: OptionalJsonBody) -> Iterator[Asked]:
     wanted = read_shape(ValidateFile, body)
-    entry = _entry(services, wanted.model) if wanted.model else None
+    entry = entry_of(services, wanted.model) if wanted.model else None
     with ExitStack() as opened:
         file = opened.enter_context(open_content(services, file_id, param="file_id"))
         held_out = None
@@ -92,7 +92,7 @@ async def while_connected(request: Request, check: asyncio.Future[Report]) -> Re
         check.cancel()
 
 
-def _entry(services: Services, model: str) -> CatalogueEntry:
+def entry_of(services: Services, model: str) -> CatalogueEntry:
     """Return the base model of `model`, which may be tuned from it."""
     if model in services.catalogue:
         return services.catalogue[model]

@@ -1,24 +1,100 @@
-"""Exports a model, with progress, and downloads its files."""
+"""`tunesmith exports`, and how a model is exported: with progress, and its files checked."""
 
 from __future__ import annotations
 
 import hashlib
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import typer
 
 from tunesmith.cli.follow import PAUSE, patiently
-from tunesmith.cli.service import INTERRUPTED, JOB_FAILED, Object, Service, part
-from tunesmith.cli.shown import size
+from tunesmith.cli.service import INTERRUPTED, JOB_FAILED, Object, Service, asking, part
+from tunesmith.cli.shown import date, fields, size, table
 from tunesmith.domain.errors import TunesmithError
 
 ExportFormat = Literal["adapter", "merged", "gguf"]
 """What a model can be exported as."""
 
+exports = typer.Typer(
+    help="List, download, cancel and delete exports of models.", no_args_is_help=True
+)
+"""`tunesmith exports …`."""
+
+ExportId = Annotated[str, typer.Argument(help="The export's id, `exp_…`.")]
+"""The argument that names an export."""
+
 _PATH = "/exports"
 _CHUNK = 2**20
+
+
+@exports.command("list")
+@asking
+def list_exports(
+    *,
+    service: Service,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="Most rows.")] = 20,
+    after: Annotated[str | None, typer.Option(help="Id behind which the rows begin.")] = None,
+) -> None:
+    """List exports, newest first."""
+    page = service.get(_PATH, limit=limit, after=after)
+    rows = [
+        (
+            each["id"],
+            each["status"],
+            " ".join(filter(None, (each["format"], each["quantization"]))),
+            size(sum(file["bytes"] for file in each["files"])) if each["files"] else "",
+            date(each["created_at"]),
+            each["model"],
+        )
+        for each in page["data"]
+    ]
+    service.show(page, table(("ID", "STATUS", "FORMAT", "SIZE", "CREATED", "MODEL"), rows))
+
+
+@exports.command("get")
+@asking
+def get_export(export_id: ExportId, *, service: Service) -> None:
+    """Show an export: how far it has come, its files, and what the comparison found."""
+    found = service.get(f"{_PATH}/{part(export_id)}")
+    service.show(found, fields(found))
+
+
+@exports.command("download")
+@asking
+def download_export(
+    export_id: ExportId,
+    *,
+    service: Service,
+    output: Annotated[
+        Path | None, typer.Option(help="New or empty folder for the files; the id unless set.")
+    ] = None,
+) -> None:
+    """Download the files of an export that has succeeded, each checked by its SHA-256."""
+    folder = output or Path(export_id.replace("/", "-"))
+    _refuse_full(folder)
+    made = service.get(f"{_PATH}/{part(export_id)}")
+    if made["status"] != "succeeded":
+        raise TunesmithError(f"{export_id} is {made['status']}, and has no files to download.")
+    _download(service, made, folder=folder)
+    service.show(made, str(folder))
+
+
+@exports.command("cancel")
+@asking
+def cancel_export(export_id: ExportId, *, service: Service) -> None:
+    """Cancel an export that has not ended."""
+    made = service.post(f"{_PATH}/{part(export_id)}/cancel")
+    service.show(made, f"{export_id} is {made['status']}.")
+
+
+@exports.command("delete")
+@asking
+def delete_export(export_id: ExportId, *, service: Service) -> None:
+    """Delete an export that has ended, with its files; what was pushed stays."""
+    gone = service.delete(f"{_PATH}/{part(export_id)}")
+    service.show(gone, f"{export_id} is deleted.")
 
 
 def export(service: Service, body: Object, *, folder: Path | None) -> None:
@@ -27,8 +103,8 @@ def export(service: Service, body: Object, *, folder: Path | None) -> None:
     Raises `TunesmithError` where the folder cannot be used or a file arrives damaged, and
     `typer.Exit` where the export does not succeed.
     """
-    if folder and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise TunesmithError(f"'{folder}' is there already. Name a new folder with --output.")
+    if folder:
+        _refuse_full(folder)
     made = service.post(_PATH, body)
     try:
         made = _wait(service, made)
@@ -44,6 +120,11 @@ def export(service: Service, body: Object, *, folder: Path | None) -> None:
     if folder:
         _download(service, made, folder=folder)
     service.show(made, str(folder) if folder else f"Pushed to {made['push_to']}.")
+
+
+def _refuse_full(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise TunesmithError(f"'{folder}' is there already. Name a new folder with --output.")
 
 
 def _wait(service: Service, made: Object) -> Object:

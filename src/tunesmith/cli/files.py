@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from tunesmith.cli.row import row_lines
 from tunesmith.cli.service import Object, Service, asking, part
 from tunesmith.cli.shown import date, fields, size, table
 from tunesmith.domain.errors import TunesmithError
@@ -137,6 +138,31 @@ def report_file(
     service.show(report, _shown(report))
     if not report["valid"]:
         raise typer.Exit(1)
+
+
+@files.command("row")
+@asking
+def show_row(
+    file_id: FileId,
+    line: Annotated[int, typer.Argument(min=1, help="Line on which the row begins.")],
+    *,
+    service: Service,
+    model: Annotated[str, typer.Option(help="Model that is to see it.")],
+    method: Annotated[
+        Literal["supervised", "dpo", "reasoning", "pretraining", "embedding", "rerank"] | None,
+        typer.Option(help="Method that the file is for."),
+    ] = None,
+    element: Annotated[
+        int | None, typer.Option(min=1, help="Which example, where one line holds an array.")
+    ] = None,
+    max_length: Annotated[
+        int | None, typer.Option(min=8, help="Tokens of the longest example.")
+    ] = None,
+) -> None:
+    """Show a row as a model would see it; what would be learnt stands in ⟦ ⟧."""
+    asked = {"model": model, "method": method, "element": element, "max_length": max_length}
+    found = service.get(f"/files/{part(file_id)}/rows/{line}", **asked)
+    service.show(found, row_lines(found))
 
 
 def upload(service: Service, file: Path, *, purpose: FilePurpose = "fine-tune") -> Object:

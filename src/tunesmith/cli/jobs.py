@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from tunesmith.cli.compare import compared, verdict_lines
 from tunesmith.cli.follow import PATH, Followed, end_with, follow, follow_log
 from tunesmith.cli.request import AskedJob, asked_job
+from tunesmith.cli.row import row_lines
 from tunesmith.cli.service import Object, Service, asking, part
 from tunesmith.cli.shown import clock, date, fields, table
 from tunesmith.cli.signature import filled
@@ -147,6 +148,32 @@ def list_checkpoints(
         for each in page["data"]
     ]
     service.show(page, table(("STEP", "LOSS", "HELD-OUT", "MODEL"), rows))
+
+
+@jobs.command("receipt")
+@asking
+def show_receipt(
+    job_id: JobId,
+    *,
+    service: Service,
+    line: Annotated[
+        int | None, typer.Option(min=1, help="Show this line of the file; the sums unless set.")
+    ] = None,
+    file: Annotated[
+        Literal["training", "validation"], typer.Option(help="Which file's line.")
+    ] = "training",
+    element: Annotated[
+        int | None, typer.Option(min=1, help="Which example, where one line holds an array.")
+    ] = None,
+) -> None:
+    """Show what a job learns from; of a line, each token, what is learnt in ⟦ ⟧."""
+    path = f"{PATH}/{part(job_id)}/receipt"
+    if line is None:
+        sums = service.get(path)
+        service.show(sums, fields(sums))
+        return
+    found = service.get(f"{path}/lines/{line}", file=file, element=element)
+    service.show(found, row_lines(found))
 
 
 @jobs.command("pause")

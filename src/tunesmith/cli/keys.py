@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
@@ -40,6 +41,8 @@ _LONGEST = 100 * 366 * 86400
 
 Data = Annotated[Path | None, typer.Option(help="Folder of all state (TUNESMITH_DATA).")]
 """The option that every command here takes."""
+Json = Annotated[bool, typer.Option("--json", help="Print what it tells as JSON.")]
+"""The option that says for whom it is printed."""
 
 
 @keys.command("create")
@@ -56,6 +59,7 @@ def create_key(
         str | None, typer.Option(help="When it ends by itself: 90d; units are m, h, d and w.")
     ] = None,
     data: Data = None,
+    json: Json = False,
 ) -> None:
     """Create an API key and print it, once: nobody can look it up later."""
     if not re.fullmatch(PROJECT_NAME, project):
@@ -70,6 +74,9 @@ def create_key(
     secret, key = new_key(project, name.strip(), scope=scope, now=now, expires_at=expires_at)
     with _store(data) as store:
         store.add_key(key)
+    if json:
+        typer.echo(dumps({**_key(key), "key": secret}, indent=2))
+        return
     # The key alone goes to standard output, so that it can be piped to where it belongs.
     typer.echo(
         f"{key.id} for project '{project}', {_ending(key)}. It is shown this once:", err=True
@@ -78,33 +85,44 @@ def create_key(
 
 
 @keys.command("list")
-def list_keys(*, data: Data = None) -> None:
+def list_keys(*, data: Data = None, json: Json = False) -> None:
     """List the keys with their ids, and whether each is taken still."""
     now = time.time()
     with _store(data) as store:
-        rows = [
-            (key.id, key.project, key.name, key.scope, f"{key.prefix}…", _state(key, now))
-            for key in store.list_keys()
-        ]
+        found = list(store.list_keys())
+    if json:
+        typer.echo(_listed([_key(key) for key in found]))
+        return
+    rows = [
+        (key.id, key.project, key.name, key.scope, f"{key.prefix}…", _state(key, now))
+        for key in found
+    ]
     typer.echo(table(("ID", "PROJECT", "NAME", "SCOPE", "KEY", "STATE"), rows))
 
 
 @keys.command("revoke")
 def revoke_key(
-    key_id: Annotated[str, typer.Argument(help="The key's id, `key_…`.")], *, data: Data = None
+    key_id: Annotated[str, typer.Argument(help="The key's id, `key_…`.")],
+    *,
+    data: Data = None,
+    json: Json = False,
 ) -> None:
     """Revoke a key for good; a running service refuses it within two seconds."""
     with _store(data) as store:
         key = store.revoke_key(key_id)
-    typer.echo(f"{key.id} ('{key.name}' of project '{key.project}') is revoked.")
+    told = f"{key.id} ('{key.name}' of project '{key.project}') is revoked."
+    typer.echo(dumps(_key(key), indent=2) if json else told)
 
 
 @projects.command("list")
-def list_projects(*, data: Data = None) -> None:
+def list_projects(*, data: Data = None, json: Json = False) -> None:
     """List the projects and the limits of their own."""
     with _store(data) as store:
-        rows = [_limits_row(project) for project in store.list_projects()]
-    typer.echo(table(_HEAD, rows))
+        found = list(store.list_projects())
+    if json:
+        typer.echo(_listed([project.model_dump(mode="json") for project in found]))
+        return
+    typer.echo(table(_HEAD, [_limits_row(project) for project in found]))
 
 
 @projects.command("set")
@@ -127,6 +145,7 @@ def set_project(
         ),
     ] = None,
     data: Data = None,
+    json: Json = False,
 ) -> None:
     """Set limits or the share of a project; `default` gives one back to the service's settings."""
     asked = {
@@ -142,7 +161,8 @@ def set_project(
         )
     with _store(data) as store:
         project = store.set_limits(name, given)
-    typer.echo(table(_HEAD, [_limits_row(project)]))
+    shown = table(_HEAD, [_limits_row(project)])
+    typer.echo(project.model_dump_json(indent=2) if json else shown)
 
 
 @contextmanager
@@ -193,6 +213,15 @@ def _state(key: ApiKey, now: float) -> str:
 
 def _ending(key: ApiKey) -> str:
     return "without expiry" if key.expires_at is None else f"expires {date(key.expires_at)}"
+
+
+def _key(key: ApiKey) -> dict[str, object]:
+    """Return what may be shown of a key, whose digest stays where it is."""
+    return key.model_dump(mode="json", exclude={"digest"})
+
+
+def _listed(found: list[dict[str, object]]) -> str:
+    return dumps({"object": "list", "data": found}, indent=2, ensure_ascii=False)
 
 
 def _limits_row(project: Project) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import typer
 from tunesmith import __version__
 from tunesmith.cli.doctor import examine
 from tunesmith.cli.estimate import estimate_job
+from tunesmith.cli.exports import exports
 from tunesmith.cli.files import files
 from tunesmith.cli.jobs import jobs
 from tunesmith.cli.keys import keys, projects
@@ -30,6 +31,7 @@ app.command("doctor")(examine)
 app.add_typer(files, name="files")
 app.add_typer(jobs, name="jobs")
 app.add_typer(models, name="models")
+app.add_typer(exports, name="exports")
 app.add_typer(keys, name="keys")
 app.add_typer(projects, name="projects")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
@@ -71,6 +72,7 @@ def add_model(
         bool, typer.Option("--trust-remote-code", help="Run Python code that comes with it.")
     ] = False,
     data: Annotated[Path | None, typer.Option(help="Folder of all state (TUNESMITH_DATA).")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print what it tells as JSON.")] = False,
 ) -> None:
     """Offer one more base model: it is written into the settings file of the data folder.
 
@@ -83,7 +85,8 @@ def add_model(
     except TunesmithError as error:
         typer.echo(f"tunesmith: {error.message}", err=True)
         raise typer.Exit(1) from None
-    typer.echo(f"'{name}' is in {file}. A service that runs must be started again to offer it.")
+    told = f"'{name}' is in {file}. A service that runs must be started again to offer it."
+    typer.echo(dumps({"model": name, "settings": str(file)}, indent=2) if json else told)
 
 
 @models.command("chat")

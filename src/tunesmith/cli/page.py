@@ -13,11 +13,16 @@ FOLDER = "page"
 """Folder inside the data folder for what signs the visitors' cookies."""
 
 
-def open_page(listener: socket.socket, *, data: Path) -> LatePage | None:
-    """Return the page over the service that listens; `None` where its extra is not installed."""
+def open_page(listener: socket.socket, *, data: Path, max_upload_bytes: int) -> LatePage | None:
+    """Return the page over the service that listens; `None` where its extra is not installed.
+
+    The service takes files of at most `max_upload_bytes`.
+    """
     if find_spec("nicegui") is None:
         return None
-    return LatePage(lambda: own_address(listener), folder=data / FOLDER)
+    return LatePage(
+        lambda: own_address(listener), folder=data / FOLDER, max_upload_bytes=max_upload_bytes
+    )
 
 
 def own_address(listener: socket.socket) -> str:

@@ -136,7 +136,8 @@ def _serve_api(
         limits=settings.project_limits,
     )
     app = create_app(services)
-    mount_page(app, open_page(listener, data=settings.data))
+    page = open_page(listener, data=settings.data, max_upload_bytes=settings.max_upload_bytes)
+    mount_page(app, page)
 
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -83,24 +83,28 @@ class Door:
             base_url=f"{self.address}/v1", api_key=self.key, max_retries=0, timeout=_PATIENCE
         )
         """The official client."""
+        self.closed = False
+        """Whether nothing is asked through it any longer."""
 
     async def close(self) -> None:
-        """End the connections."""
+        """End the connections; who asks from now on is told to sign in."""
+        self.closed = True
         await self.client.close()
 
-    async def get(self, path: str, **query: object) -> Thing:
+    async def get(self, path: str, *, patience: float = _PATIENCE, **query: object) -> Thing:
         """Return the object at `path`, such as `/models`. Raises `RefusedError`."""
         given = {name: value for name, value in query.items() if value is not None}
-        with _told():
-            return cast(
-                Thing, await self.client.get(path, cast_to=object, options={"params": given})
+        with _told(self):
+            answer = await self.client.get(
+                path, cast_to=object, options={"params": given, "timeout": patience}
             )
+        return cast(Thing, answer)
 
     async def post(
         self, path: str, body: object | None = None, *, patience: float = _PATIENCE
     ) -> Thing:
         """Send `body` to `path` and return the answer. Raises `RefusedError`."""
-        with _told():
+        with _told(self):
             answer = await self.client.post(
                 path, cast_to=object, body=body, options={"timeout": patience}
             )
@@ -108,7 +112,7 @@ class Door:
 
     async def create_job(self, request: Thing, *, once: str) -> Thing:
         """Create a job, one only however often `once` comes. Raises `RefusedError`."""
-        with _told():
+        with _told(self):
             answer = await self.client.post(
                 "/fine_tuning/jobs",
                 cast_to=object,
@@ -119,12 +123,12 @@ class Door:
 
     async def delete(self, path: str) -> None:
         """Delete what is at `path`. Raises `RefusedError`."""
-        with _told():
+        with _told(self):
             await self.client.delete(path, cast_to=object)
 
     async def upload(self, name: str, content: IO[bytes]) -> Thing:
         """Upload a training file and return its object. Raises `RefusedError`."""
-        with _told():
+        with _told(self):
             file = await self.client.files.create(
                 file=(name, content), purpose="fine-tune", timeout=3600
             )
@@ -135,7 +139,7 @@ class Door:
         self, path: str, *, headers: Mapping[str, str] | None = None, patience: float | None = None
     ) -> AsyncIterator[_Streamed]:
         """Open what is at `path`, to be read piece by piece. Raises `RefusedError`."""
-        with _told():
+        with _told(self):
             answer = await self.client.get(
                 path,
                 cast_to=object,
@@ -168,7 +172,7 @@ class Door:
         self, model: str, messages: Sequence[Mapping[str, str]], *, options: Mapping[str, Any]
     ) -> AsyncIterator[str]:
         """Yield the pieces of the answer of `model` as they come. Raises `RefusedError`."""
-        with _told():
+        with _told(self):
             stream = await self.client.chat.completions.create(
                 model=model,
                 messages=cast(Any, list(messages)),
@@ -176,7 +180,7 @@ class Door:
                 timeout=300,
                 **cast(Any, dict(options)),
             )
-        with _told():
+        with _told(self):
             async for chunk in stream:
                 for choice in chunk.choices:
                     if choice.delta.content:
@@ -196,13 +200,19 @@ def quoted(name: str) -> str:
 class _told:  # noqa: N801  it is used like a function
     """Turns the client's errors into `RefusedError`."""
 
+    def __init__(self, door: Door) -> None:
+        self._door = door
+
     def __enter__(self) -> None:
-        return None
+        if self._door.closed:
+            raise _signed_out()
 
     # Python passes all three by position.
     def __exit__(  # noqa: PLR0917
         self, kind: object, error: BaseException | None, trace: object
     ) -> None:
+        if isinstance(error, openai.APIError) and self._door.closed:
+            raise _signed_out() from None
         if isinstance(error, openai.APIStatusError):
             raise _refused(error) from None
         if isinstance(error, openai.APITimeoutError | asyncio.TimeoutError):
@@ -211,6 +221,10 @@ class _told:  # noqa: N801  it is used like a function
             raise RefusedError(
                 "The service does not answer now; this page asks again by itself."
             ) from None
+
+
+def _signed_out() -> RefusedError:
+    return RefusedError("You are signed out. Sign in again.", status=401)
 
 
 def _refused(error: openai.APIStatusError) -> RefusedError:

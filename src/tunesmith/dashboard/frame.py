@@ -33,6 +33,8 @@ class Site:
 
     sessions: Sessions
     """Who is signed in."""
+    max_upload_bytes: int
+    """Largest file that the service takes in one request, in bytes."""
 
     async def show(self, title: str, *, place: str, build: Building) -> Response | None:
         """Show a page; who has to sign in first is sent to do so, and back to `place`."""

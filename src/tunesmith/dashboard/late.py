@@ -17,14 +17,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 class LatePage:
     """Makes the page upon the first request for it, or when it is warmed before."""
 
-    def __init__(self, address: Callable[[], str], *, folder: Path) -> None:
+    def __init__(self, address: Callable[[], str], *, folder: Path, max_upload_bytes: int) -> None:
         """Import nothing yet.
 
         `address` tells where the service is reached, `http://127.0.0.1:8015`; `folder` keeps what
-        signs the visitors' cookies.
+        signs the visitors' cookies; the service takes files of at most `max_upload_bytes`.
         """
         self._address = address
         self._folder = folder
+        self._max_upload_bytes = max_upload_bytes
         self._making: asyncio.Task[ASGIApp] | None = None
         self._leaving = asyncio.Event()
         self._life: asyncio.Task[None] | None = None
@@ -59,7 +60,9 @@ class LatePage:
 
     def _import(self) -> ASGIApp:
         site = import_module("tunesmith.dashboard.site")
-        page: ASGIApp = site.make_page(self._address(), folder=self._folder)
+        page: ASGIApp = site.make_page(
+            self._address(), folder=self._folder, max_upload_bytes=self._max_upload_bytes
+        )
         return page
 
     async def _live(self, page: ASGIApp, started: asyncio.Future[None]) -> None:

@@ -1,4 +1,4 @@
-"""Ask several models the same at once, and see their answers side by side as they come."""
+"""Speak with two models at once, and see their answers side by side as they come."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from nicegui import background_tasks, ui
 
 from tunesmith.dashboard.door import Door, RefusedError, Thing, job_path
 from tunesmith.dashboard.frame import Site
-from tunesmith.dashboard.parts import Hearing, Tag, button, choice, field, note, panel
+from tunesmith.dashboard.parts import Hearing, Tag, button, choice, complain, field, note, panel
 from tunesmith.dashboard.words import duration, number
 
 _JOBS = 50
 """Newest jobs whose checkpoints are offered."""
 _DRAWN = 0.1
 """Seconds between two drawings of an answer that comes."""
+
+
+Said = dict[str, str]
+"""A message of a conversation, in OpenAI's form."""
 
 
 def add_pages(site: Site) -> None:
@@ -62,7 +66,7 @@ def _base_of(tuned: str, names: Sequence[str]) -> str:
 
 
 class _Playground:
-    """The form and the two answers."""
+    """The form, and the conversation with each model, which goes on from turn to turn."""
 
     def __init__(self, door: Door, names: Sequence[str], *, chosen: tuple[str, str]) -> None:
         self._door = door
@@ -70,6 +74,8 @@ class _Playground:
         self._chosen = list(chosen)
         self._asked = {"system": "", "question": "", "temperature": "0", "max_tokens": "256"}
         self._tasks: list[asyncio.Task[None]] = []
+        self._answers: list[_Answer] = []
+        self._said: list[list[Said]] = [[], []]
 
     def place(self) -> None:
         with panel("What is asked"):
@@ -101,14 +107,17 @@ class _Playground:
             with Tag("div", classes="actions"):
                 button("Ask both", self._ask, kind="main")
                 button("Stop", self._stop)
+                button("Start anew", self._start_anew)
+            note("What is asked next goes on with the conversation, until you start anew.")
             note("The first answer takes longer: its model has to be loaded first.")
         with panel("Answers"):
-            self._answers = Tag("div", classes="answers", aria_live="off")
-        ui.context.client.on_delete(self._stop)
+            self._turns = Tag("div", classes="turns")
+        ui.context.client.on_delete(self._cancel)
 
     def _chooser(self, place: int) -> Hearing:
         def choose(name: str) -> None:
             self._chosen[place] = name
+            self._start_anew()
 
         return choose
 
@@ -118,29 +127,46 @@ class _Playground:
 
         return hear
 
-    def _stop(self) -> None:
+    def _cancel(self) -> None:
         for task in self._tasks:
             task.cancel()
         self._tasks.clear()
 
+    def _stop(self) -> None:
+        self._cancel()
+        for answer in self._answers:
+            if not answer.ended:
+                answer.fail("Stopped; the conversation goes on as if it had not been asked.")
+        self._answers.clear()
+
+    def _start_anew(self) -> None:
+        self._stop()
+        self._said = [[], []]
+        self._turns.clear()
+
     def _ask(self) -> None:
         self._stop()
-        self._answers.clear()
-        models = [name for name in self._chosen if name]
-        with self._answers:
-            if not self._asked["question"].strip():
-                note("Write a question first.", kind="warn")
-                return
-            if not models:
-                note("Choose a model first.", kind="warn")
-                return
-            for name in models:
-                answer = _Answer(name)
-                task = background_tasks.create(self._hear_answer(answer), name="an answer")
-                self._tasks.append(task)
+        question = self._asked["question"]
+        models = [(side, name) for side, name in enumerate(self._chosen) if name]
+        if not question.strip():
+            complain("Write a question first.")
+            return
+        if not models:
+            complain("Choose a model first.")
+            return
+        with self._turns:
+            Tag("p", question, classes="asked")
+            with Tag("div", classes="answers", aria_live="off"):
+                for side, name in models:
+                    answer = _Answer(name)
+                    self._answers.append(answer)
+                    hearing = self._hear_answer(answer, self._said[side], question=question)
+                    self._tasks.append(background_tasks.create(hearing, name="an answer"))
 
-    async def _hear_answer(self, answer: _Answer) -> None:
-        messages = [{"role": "user", "content": self._asked["question"]}]
+    async def _hear_answer(self, answer: _Answer, said: list[Said], *, question: str) -> None:
+        """Show what the model of `answer` says to `question`, and add both to what was `said`."""
+        asked = {"role": "user", "content": question}
+        messages = [*said, asked]
         if self._asked["system"].strip():
             messages.insert(0, {"role": "system", "content": self._asked["system"]})
         try:
@@ -151,6 +177,8 @@ class _Playground:
             async for piece in self._door.answer(answer.model, messages, options=options):
                 answer.add(piece)
             answer.end()
+            if answer.text:
+                said += [asked, {"role": "assistant", "content": answer.text}]
         except ValueError:
             answer.fail("The temperature and the length have to be numbers.")
         except RefusedError as refused:
@@ -165,7 +193,10 @@ class _Answer:
 
     def __init__(self, model: str) -> None:
         self.model = model
-        self._text = ""
+        self.text = ""
+        """What was said so far."""
+        self.ended = False
+        """Whether nothing more will come."""
         self._pieces = 0
         self._began = time.monotonic()
         self._drawn = 0.0
@@ -175,21 +206,23 @@ class _Answer:
             self._how = Tag("p", "", classes="hint")
 
     def add(self, piece: str) -> None:
-        self._text += piece
+        self.text += piece
         self._pieces += 1
         now = time.monotonic()
         if now - self._drawn > _DRAWN:
             self._drawn = now
-            self._said.say(self._text)
+            self._said.say(self.text)
 
     def end(self) -> None:
-        self._said.say(self._text or "(an empty answer)")
+        self.ended = True
+        self._said.say(self.text or "(an empty answer)")
         self._said.give(aria_busy="false")
         took = duration(time.monotonic() - self._began)
         self._how.say(f"{number(self._pieces)} pieces in {took}")
 
     def fail(self, message: str) -> None:
-        self._said.say(self._text)
+        self.ended = True
+        self._said.say(self.text)
         self._said.give(aria_busy="false")
         self._how.say(message)
         self._how.classes(replace="note bad")

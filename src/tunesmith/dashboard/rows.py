@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from tunesmith.dashboard.door import Door, RefusedError, Thing, job_path
-from tunesmith.dashboard.parts import Tag, button, choice, field, note, panel
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from nicegui import background_tasks
+
+from tunesmith.dashboard.door import Door, RefusedError, Thing, job_path, quoted
+from tunesmith.dashboard.parts import Tag, button, choice, field, note, panel, stop_with
 from tunesmith.dashboard.words import number
 
+_PATIENCE = 600.0
+"""Seconds that a row may take: a model's tokenizer may have to come from afar."""
 _MOST = 4000
 """Tokens of one text that are shown."""
 _SIDES = {"chosen": "The chosen answer", "rejected": "The rejected answer"}
@@ -13,39 +19,87 @@ _SIDES = {"chosen": "The chosen answer", "rejected": "The rejected answer"}
 
 def rows_panel(door: Door, job: Thing) -> None:
     """Add what shows any row of the files of `job`."""
-    asked = {"line": "1", "file": "training"}
+    asked = {"file": "training"}
+
+    async def read(line: str) -> Thing:
+        return await door.get(job_path(job["id"], "receipt", "lines", line), file=asked["file"])
+
     with panel("A row as the model sees it"):
         _key()
         with Tag("div", classes="pair"):
-            field(
-                "Line of the file",
-                lambda line: asked.update(line=line),
-                value="1",
-                kind="number",
-                min="1",
-            )
+            looking = _Looking(read)
             if job.get("validation_file"):
                 choice(
                     "Which file",
                     {"training": "training file", "validation": "validation file"},
                     hear=lambda file: asked.update(file=file),
                 )
+        looking.place()
 
-        async def look() -> None:
-            line = asked["line"] if str(asked["line"]).isdecimal() else "1"
-            place.clear()
-            with place:
-                try:
-                    found = await door.get(
-                        job_path(job["id"], "receipt", "lines", line), file=asked["file"]
-                    )
-                except RefusedError as refused:
-                    note(refused.message, kind="warn")
-                    return
+
+def file_rows_panel(
+    door: Door, file_id: str, *, models: Sequence[str], options: Mapping[str, str]
+) -> None:
+    """Add what shows any row of a file as one of `models` would see it, and show the first.
+
+    `options` may change meanwhile: what was chosen for the file's report.
+    """
+    if not models:
+        return
+    asked = {"model": models[0]}
+
+    async def read(line: str) -> Thing:
+        return await door.get(
+            f"/files/{quoted(file_id)}/rows/{line}",
+            patience=_PATIENCE,
+            model=asked["model"],
+            method=options.get("method"),
+        )
+
+    with panel("A row as the model sees it"):
+        _key()
+        with Tag("div", classes="pair"):
+            looking = _Looking(read)
+            choice(
+                "Model that sees it",
+                {each: each for each in models},
+                hear=lambda model: asked.update(model=model),
+            )
+        looking.place()
+    stop_with(background_tasks.create(looking.look(), name="first row of a file"))
+
+
+class _Looking:
+    """Asks for a line by its number, and shows what became of it."""
+
+    def __init__(self, read: Callable[[str], Awaitable[Thing]]) -> None:
+        """Add the field for the line, which `read` will be given."""
+        self._read = read
+        self._line = "1"
+        field("Line of the file", self._hear, value="1", kind="number", min="1")
+
+    def place(self) -> None:
+        """Add the button and the place of the row."""
+        button("Show the row", self.look)
+        self._shown = Tag("div", aria_live="polite")
+
+    def _hear(self, line: object) -> None:
+        self._line = str(line)
+
+    async def look(self) -> None:
+        """Show the line, or why it cannot be shown."""
+        line = self._line if self._line.isdecimal() else "1"
+        found, why = None, ""
+        try:
+            found = await self._read(line)
+        except RefusedError as refused:
+            why = refused.message
+        self._shown.clear()
+        with self._shown:
+            if found is None:
+                note(why, kind="warn")
+            else:
                 show_line(found)
-
-        button("Show the row", look)
-        place = Tag("div", aria_live="polite")
 
 
 def _key() -> None:
@@ -57,7 +111,7 @@ def _key() -> None:
 
 
 def show_line(found: Thing) -> None:
-    """Add a line, as `…/receipt/lines/{line}` tells of it."""
+    """Add a line, as `…/receipt/lines/{line}` or `…/rows/{line}` tells of it."""
     aside = found.get("set_aside")
     if aside:
         note(f"This row is set aside: {aside.get('reason') or aside.get('rule')}", kind="warn")

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import re
+from io import BytesIO
 
-from fastapi.responses import RedirectResponse, Response
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, RedirectResponse, Response
 from nicegui import ui
 
 from tunesmith.dashboard.door import NO_KEY, Door, RefusedError
 from tunesmith.dashboard.frame import Site, frame
 from tunesmith.dashboard.parts import Tag, note
+from tunesmith.dashboard.uploads import keep
 
-_SUBMIT = """(event) => {
+_SUBMIT = """async (event) => {
   event.preventDefault();
-  emit(event.target.querySelector("input").value);
+  const answer = await fetch("/sign-in/key", {
+    method: "POST",
+    headers: {"X-Tunesmith-Page": "1", "Content-Type": "text/plain"},
+    body: event.target.querySelector("input").value,
+  });
+  emit(answer.ok ? "" : (await answer.json()).message);
 }"""
+"""An answer to a request alone can give the browser the number of its visit."""
+
+_LONGEST = 4096
+"""Bytes of the longest key."""
 
 
 def add_pages(site: Site) -> None:
@@ -26,7 +38,7 @@ def add_pages(site: Site) -> None:
         if await _is_taken(site.sessions.door()):
             return RedirectResponse(after, status_code=303)
         with frame("Sign in", place="/sign-in", signed_in=False):
-            _form(site, after)
+            _form(after)
         return None
 
     @ui.page("/sign-out")
@@ -35,25 +47,45 @@ def add_pages(site: Site) -> None:
         return RedirectResponse("/sign-in", status_code=303)
 
 
-def _form(site: Site, after: str) -> None:
+def add_routes(app: FastAPI, site: Site) -> None:
+    """Add `/sign-in/key`, which takes a key from the page."""
+
+    @app.post("/sign-in/key", include_in_schema=False)
+    async def take_key(request: Request) -> JSONResponse:
+        # A form of another site cannot send this header.
+        if request.headers.get("x-tunesmith-page") != "1":
+            return JSONResponse({"message": "Keys come from the page alone."}, 403)
+        given = BytesIO()
+        try:
+            await keep(request.stream(), given, most=_LONGEST)
+            key = given.getvalue().decode(errors="replace").strip()
+            await _try(Door(site.sessions.address, key or NO_KEY))
+        except RefusedError as refused:
+            return JSONResponse({"message": refused.message}, refused.status or 503)
+        site.sessions.sign_in(key)
+        return JSONResponse({})
+
+
+async def _try(door: Door) -> None:
+    try:
+        await door.get("/files", limit=1)
+    finally:
+        await door.close()
+
+
+def _form(after: str) -> None:
     note(
         "Sign in with an API key of this service. The operator makes one with "
         "`tunesmith keys create`. It stays with the service; your browser does not keep it."
     )
 
-    async def sign_in(key: str) -> None:
-        door = Door(site.sessions.address, key or NO_KEY)
-        try:
-            await door.get("/files", limit=1)
-        except RefusedError as refused:
-            fault.say(refused.message)
-            fault.give(hidden=None)
-            box.give(aria_invalid="true", aria_describedby=fault.html_id)
+    def told(refusal: str) -> None:
+        if not refusal:
+            ui.navigate.to(after)
             return
-        finally:
-            await door.close()
-        site.sessions.sign_in(key)
-        ui.navigate.to(after)
+        fault.say(refusal)
+        fault.give(hidden=None)
+        box.give(aria_invalid="true", aria_describedby=fault.html_id)
 
     with Tag("form", classes="panel narrow") as form:
         with Tag("div", classes="field"):
@@ -62,7 +94,7 @@ def _form(site: Site, after: str) -> None:
             named.give(for_=box.html_id)
         fault = Tag("p", classes="note bad", role="alert", hidden=True)
         Tag("button", "Sign in", classes="button main", type="submit")
-    form.on("submit", lambda told: sign_in(str(told.args).strip()), js_handler=_SUBMIT)
+    form.on("submit", lambda event: told(str(event.args)), js_handler=_SUBMIT)
 
 
 async def _is_taken(door: Door) -> bool:

@@ -33,15 +33,19 @@ _COOKIE = {"session_cookie": "tunesmith_session", "same_site": "strict", "max_ag
 """The cookie is never shown to scripts, nor sent along with what other sites ask for."""
 
 
-def make_page(address: str, *, folder: Path) -> ASGIApp:
-    """Return the page over the service at `address`; `folder` keeps what signs its cookies."""
+def make_page(address: str, *, folder: Path, max_upload_bytes: int) -> ASGIApp:
+    """Return the page over the service at `address`; `folder` keeps what signs its cookies.
+
+    The service takes files of at most `max_upload_bytes`.
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     Storage.path = folder
-    site = Site(Sessions(address))
+    site = Site(Sessions(address), max_upload_bytes)
     for each in (home, files, validation, new_job, job, compare, models, playground, sign_in):
         each.add_pages(site)
     downloads.add_routes(app, site)
     uploads.add_routes(app, site)
+    sign_in.add_routes(app, site)
     app.add_static_files("/assets", _STATIC)
     version = _version()
     ui.add_head_html(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from fastapi.responses import Response
 from nicegui import background_tasks, ui
@@ -22,7 +23,7 @@ from tunesmith.dashboard.parts import (
     stop_with,
     tell,
 )
-from tunesmith.dashboard.rows import rows_panel
+from tunesmith.dashboard.rows import file_rows_panel
 from tunesmith.dashboard.words import moment, number, size
 
 _PATIENCE = 600.0
@@ -51,11 +52,7 @@ def add_pages(site: Site) -> None:
 
 
 async def _build(door: Door, file_id: str) -> None:
-    file, models, jobs = await asyncio.gather(
-        door.get(f"/files/{quoted(file_id)}"),
-        door.get("/models"),
-        door.get("/fine_tuning/jobs", limit=100),
-    )
+    file, models = await asyncio.gather(door.get(f"/files/{quoted(file_id)}"), door.get("/models"))
     heading(file["filename"], 2).classes("name")
     facts(
         {
@@ -70,13 +67,10 @@ async def _build(door: Door, file_id: str) -> None:
         link("Make a job of it", f"/new?file={quoted(file_id)}", classes="button main")
         link("Download", f"/download/files/{quoted(file_id)}", classes="button plain")
     if file["purpose"] == "fine-tune":
-        _Report(door, file).place(models["data"])
-    learnt = [job for job in jobs["data"] if job.get("training_file") == file_id]
-    if learnt:
-        rows_panel(door, learnt[0])
-    else:
-        with panel("A row as the model sees it"):
-            note("As soon as a job learns from this file, its rows are shown here token by token.")
+        report = _Report(door, file)
+        names = [each["id"] for each in models["data"]]
+        report.place(names)
+        file_rows_panel(door, file_id, models=names, options=report.asked)
 
 
 class _Report:
@@ -86,11 +80,12 @@ class _Report:
         self._door = door
         self._file = file
         self._path = f"/files/{quoted(file['id'])}"
-        self._asked: dict[str, str] = {}
+        self.asked: dict[str, str] = {}
+        """What is chosen so far."""
 
-    def place(self, models: list[Thing]) -> None:
+    def place(self, models: Sequence[str]) -> None:
         """Add the form and, once the page is there, the report without any option."""
-        names = {"": "count no tokens"} | {each["id"]: each["id"] for each in models}
+        names = {"": "count no tokens"} | {each: each for each in models}
         with panel("Report"):
             with Tag("div", classes="pair"):
                 choice(
@@ -107,9 +102,9 @@ class _Report:
         stop_with(background_tasks.create(self._check_first(), name="check of a file"))
 
     def _set(self, key: str, value: str) -> None:
-        self._asked.pop(key, None)
+        self.asked.pop(key, None)
         if value:
-            self._asked[key] = value
+            self.asked[key] = value
 
     async def _check_first(self) -> None:
         with self._shown:
@@ -121,7 +116,7 @@ class _Report:
             note("The file is being checked…")
         try:
             report = await self._door.post(
-                f"{self._path}/validate", dict(self._asked), patience=_PATIENCE
+                f"{self._path}/validate", dict(self.asked), patience=_PATIENCE
             )
             wanted = [each["line"] for each in report["errors"][:_FINDINGS] if each["line"]]
             lines = await lines_of(self._door, self._file["id"], wanted=wanted)

@@ -1,4 +1,4 @@
-"""Checks or repairs one file in a process of its own: `python -m tunesmith.dataset`.
+"""Checks, repairs or shows one file in a process of its own: `python -m tunesmith.dataset`.
 
 The first line of standard input is a `FileTask`; the open files that it names
 by number are inherited. The report is written to standard output as JSON. When
@@ -14,10 +14,12 @@ from contextlib import ExitStack
 
 from tunesmith.dataset.pool import Workers
 from tunesmith.dataset.repair import repair
+from tunesmith.dataset.showing import show_row
 from tunesmith.dataset.tokenizer import FolderTokenizer
 from tunesmith.dataset.validation import Sources, validate
 from tunesmith.domain.disk import disk_is_full
 from tunesmith.domain.errors import TunesmithError
+from tunesmith.domain.shown_rows import AskedRow
 from tunesmith.domain.validation import FileTask
 
 EXIT_REFUSED = 3
@@ -33,7 +35,7 @@ def main() -> int:
     task = FileTask.model_validate_json(sys.stdin.buffer.readline())
     threading.Thread(target=_follow_parent, daemon=True).start()
     try:
-        answer = _validate(task) if task.repaired is None else _repair(task, task.repaired)
+        answer = _answer(task)
     except TunesmithError as error:
         sys.stdout.write(error.message)
         return EXIT_REFUSED
@@ -43,6 +45,20 @@ def main() -> int:
         raise
     sys.stdout.write(answer)
     return 0
+
+
+def _answer(task: FileTask) -> str:
+    if task.repaired is not None:
+        return _repair(task, task.repaired)
+    if task.row is not None and task.tokenizer is not None:
+        return _show(task, task.row, tokenizer=FolderTokenizer(task.tokenizer))
+    return _validate(task)
+
+
+def _show(task: FileTask, asked: AskedRow, *, tokenizer: FolderTokenizer) -> str:
+    with os.fdopen(task.file, "rb") as file:
+        row = show_row(file, task.options, tokenizer=tokenizer, asked=asked)
+    return row.model_dump_json() if row is not None else "null"
 
 
 def _validate(task: FileTask) -> str:

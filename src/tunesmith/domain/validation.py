@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tunesmith.domain.hyperparameters import MAX_LENGTH
+from tunesmith.domain.shown_rows import AskedRow
 from tunesmith.domain.spec import Method, Policy, RankingSpec
 from tunesmith.domain.values import Value
 
@@ -149,7 +150,7 @@ class FileTask(Value):
     held_out: int | None = None
     """Descriptor of the validation file that it is compared with."""
     tokenizer: Path | None = None
-    """Folder of the tokenizer that counts tokens; `None` counts none."""
+    """Folder of the tokenizer that makes tokens; `None` counts none."""
     workers: Annotated[int, Field(ge=1)] = 1
     """Processes that inspect a long file."""
     options: ValidationOptions = ValidationOptions()
@@ -158,3 +159,5 @@ class FileTask(Value):
     """Descriptor of an empty file for a repaired copy, which is made instead of a check."""
     diff: int | None = None
     """Descriptor of an empty file for the copy's unified diff."""
+    row: AskedRow | None = None
+    """The row that is shown as `tokenizer` makes tokens of it, instead of a check."""

@@ -13,6 +13,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from tunesmith.dataset.examples import AnyExample, Example, Pair, Ranking, Reasoning, Text
+from tunesmith.dataset.pairing import encode_pair, is_of_length
 from tunesmith.dataset.passages import PassageEncoder, RankedText
 from tunesmith.dataset.problems import place
 from tunesmith.dataset.reading import SetAsideRow, read_examples
@@ -141,32 +142,13 @@ def _encode(
             encoded = encode(row, tokenizer, max_length=spec.max_length, think=spec.think)
             return encoded if isinstance(encoded, SetAside) else [(text,) for text in encoded]
         case Pair():
-            return _encode_pair(row, tokenizer, max_length=spec.max_length)
+            pair = encode_pair(row, tokenizer, max_length=spec.max_length)
+            return pair if isinstance(pair, SetAside) else [pair]
         case SetAsideRow():
             reason = row.message
             return SetAside(line=row.line, element=row.element, rule=row.rule, reason=reason)
         case _:
             raise TypeError(f"No method learns from {type(row).__name__} rows.")
-
-
-def _encode_pair(
-    row: Pair, tokenizer: PreTrainedTokenizerBase, *, max_length: int
-) -> list[Texts] | SetAside:
-    pair: list[Encoded] = []
-    aside: list[SetAside] = []
-    for answer in (row.chosen, row.rejected):
-        side = Example(row.line, (*row.prompt, answer), row.element, row.tools)
-        encoded = encode(side, tokenizer, max_length=max_length)
-        if isinstance(encoded, SetAside):
-            aside.append(encoded)
-        else:
-            pair.extend(encoded)
-    # Another length would mend an answer that is cut away, but nothing else.
-    return min(aside, key=_is_of_length) if aside else [tuple(pair)]
-
-
-def _is_of_length(one: SetAside) -> bool:
-    return one.rule is SetAsideRule.ANSWER_CUT_AWAY
 
 
 def _bound(spec: TrainSpec) -> tuple[str, str]:
@@ -189,7 +171,7 @@ def _none_cut(
     Where they are `windows`, more than one tells that the whole is too long.
     """
     if isinstance(texts, SetAside):
-        if not _is_of_length(texts):
+        if not is_of_length(texts):
             return texts
         line, element = texts.line, texts.element
     elif (windows and len(texts) > 1) or any(text.cut for example in texts for text in example):

@@ -133,6 +133,22 @@ def test_a_bad_file_shows_its_report_with_the_line_in_its_place(visit: Visiting)
     expect(page.get_by_role("heading", name=ODD)).to_be_visible()
 
 
+def test_a_file_shows_its_rows_before_any_job_learns_from_it(visit: Visiting) -> None:
+    seen = visit()
+    page = seen.open("/files")
+    page.get_by_label("Drop training files here").set_input_files(
+        {"name": "new.jsonl", "mimeType": "application/jsonl", "buffer": f"{GOOD}\n\n".encode()}
+    )
+    page.get_by_role("link", name="new.jsonl").click()
+
+    expect(page.locator(".tokens mark")).to_have_text("1 and 1<|im_end|>", timeout=60_000)
+    seen.keep("file")
+    assert seen.serious() == []
+    page.get_by_label("Line of the file").fill("2")
+    page.get_by_role("button", name="Show the row").click()
+    expect(page.get_by_text("has no row on line 2")).to_be_visible(timeout=60_000)
+
+
 def test_the_form_shows_the_same_request_as_curl_and_python(visit: Visiting) -> None:
     page = visit().open("/new")
     page.get_by_label("Epochs").fill("4")
@@ -160,6 +176,29 @@ def test_two_models_answer_side_by_side(visit: Visiting, jobs: Jobs) -> None:
 
     expect(page.locator(".answer").nth(0)).to_contain_text("This is what tiny says to it.")
     expect(page.locator(".answer").nth(1)).to_contain_text("This is what ft:tiny:acme:support")
+
+
+def test_a_conversation_goes_on_until_it_is_started_anew(
+    visit: Visiting, service: StandIn, jobs: Jobs
+) -> None:
+    service.answering.asked.clear()
+    page = visit().open("/playground")
+    for question in ("First?", "Second?"):
+        page.get_by_label("Question").fill(question)
+        page.get_by_role("button", name="Ask both").click()
+        last = page.locator(".answers").last.locator(".answer")
+        for side in (0, 1):
+            expect(last.nth(side).get_by_text(re.compile("pieces in"))).to_be_visible()
+
+    # The order of a turn's two models is open.
+    first, second = service.answering.asked[:2], service.answering.asked[2:]
+    assert [str(each).count("First?") for each in first] == [1, 1]
+    assert not any("Second?" in str(each) or "This is what" in str(each) for each in first)
+    for each in second:
+        assert all(said in str(each) for said in ("First?", "Second?"))
+        assert str(each).count("This is what") == 1
+    page.get_by_role("button", name="Start anew").click()
+    expect(page.locator(".answer")).to_have_count(0)
 
 
 def test_an_adapter_is_prepared_and_downloaded(visit: Visiting, jobs: Jobs) -> None:

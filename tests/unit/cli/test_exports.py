@@ -144,3 +144,75 @@ def test_ctrl_c_leaves_the_export_to_the_service(
     told = run("--output", str(tmp_path / "out"))
     assert told.exit_code == 130
     assert "goes on with exp_1" in told.stderr
+
+
+def do(*words: str) -> Result:
+    return CliRunner().invoke(app, ["exports", *words])
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, dict[str, Any]]]:
+    """What the service is asked; of a list it has one export, which has succeeded."""
+    seen: list[tuple[str, str, dict[str, Any]]] = []
+
+    def answer(method: str) -> Callable[..., dict[str, Any]]:
+        def answered(_: Service, path: str, **query: Any) -> dict[str, Any]:
+            seen.append((method, path, query))
+            if path == "/exports":
+                return {"object": "list", "data": [one], "has_more": False}
+            return one | {"status": "cancelled"} if path.endswith("/cancel") else one
+
+        return answered
+
+    one = made("succeeded", format="gguf", quantization="q8_0", created_at=0)
+    for name in ("get", "post", "delete"):
+        monkeypatch.setattr(Service, name, answer(name))
+    return seen
+
+
+def test_exports_are_listed_with_what_they_are(
+    asked: list[tuple[str, str, dict[str, Any]]],
+) -> None:
+    told = do("list", "--limit", "5", "--after", "exp_0")
+
+    words = ("exp_1", "succeeded", "gguf q8_0", "14 B", "ft:a:b::c")
+    assert all(word in told.stdout for word in words)
+    assert asked == [("get", "/exports", {"limit": 5, "after": "exp_0"})]
+    assert json.loads(do("list", "--json").stdout)["data"][0]["id"] == "exp_1"
+
+
+@pytest.mark.parametrize(
+    ("command", "method", "path", "says"),
+    [
+        ("get", "get", "/exports/exp_1", "gguf"),
+        ("cancel", "post", "/exports/exp_1/cancel", "exp_1 is cancelled."),
+        ("delete", "delete", "/exports/exp_1", "exp_1 is deleted."),
+    ],
+)
+def test_an_export_is_named_by_its_id(
+    asked: list[tuple[str, str, dict[str, Any]]], command: str, method: str, path: str, says: str
+) -> None:
+    told = do(command, "exp_1")
+
+    assert told.exit_code == 0, told.output
+    assert says in told.stdout
+    assert asked == [(method, path, {})]
+    assert json.loads(do(command, "exp_1", "--json").stdout)["id"] == "exp_1"
+
+
+def test_an_export_is_downloaded_once_more(scripted: Scripted, tmp_path: Path) -> None:
+    scripted.answers = [made("succeeded")]
+    folder = tmp_path / "again"
+
+    told = do("download", "exp_1", "--output", str(folder))
+
+    assert told.stdout == f"{folder}\n"
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_an_export_that_runs_has_nothing_to_download(scripted: Scripted, tmp_path: Path) -> None:
+    told = do("download", "exp_1", "--output", str(tmp_path / "out"))
+
+    assert told.exit_code == 1
+    assert "is running, and has no files" in told.stderr
+    assert not (tmp_path / "out").exists()

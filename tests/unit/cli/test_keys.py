@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import time
 from pathlib import Path
@@ -83,3 +84,26 @@ def test_limits_of_a_project_are_set_shown_and_given_back(data: Path) -> None:
     assert re.search(r"default +1000 +5 +default", run(data, "projects", "list").stdout)
     given_back = run(data, "projects", "set", "default", "--max-jobs", "default").stdout
     assert re.search(r"default +1000 +default +default", given_back)
+
+
+def test_with_json_a_program_reads_the_key_and_what_it_is(data: Path) -> None:
+    made = json.loads(run(data, "keys", "create", "--name", "ci", "--json").stdout)
+    assert made["key"].startswith(made["prefix"])
+    assert (made["project"], made["scope"], made["expires_at"]) == ("default", "write", None)
+
+    listed = run(data, "keys", "list", "--json").stdout
+    [key] = json.loads(listed)["data"]
+    assert key == {each: made[each] for each in made if each != "key"}
+    assert digest_of(made["key"]) not in listed
+
+    revoked = json.loads(run(data, "keys", "revoke", key["id"], "--json").stdout)
+    assert revoked["id"] == key["id"]
+    assert revoked["revoked_at"]
+
+
+def test_with_json_a_program_reads_the_limits(data: Path) -> None:
+    changed = run(data, "projects", "set", "default", "--max-jobs", "3", "--json")
+    assert json.loads(changed.stdout)["max_jobs"] == 3
+
+    [project] = json.loads(run(data, "projects", "list", "--json").stdout)["data"]
+    assert (project["name"], project["max_jobs"], project["share"]) == ("default", 3, None)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from transformers import AutoTokenizer
 
 from tunesmith.artifacts.receipts import LineReceipt, read_line
+from tunesmith.dataset.showing import show_row
+from tunesmith.dataset.tokenizer import FolderTokenizer
 from tunesmith.domain.failures import FailureCode
+from tunesmith.domain.shown_rows import AskedRow
 from tunesmith.domain.spec import LoraSpec, Policy
+from tunesmith.domain.validation import ValidationOptions
 from tunesmith.training.loop import run_loop
 
 if TYPE_CHECKING:
@@ -167,3 +172,26 @@ def test_a_row_that_breaks_a_rule_is_listed_where_the_policy_sets_it_aside(
         (4, "wrong_type"),
         *((line, None) for line in (5, 6)),
     ]
+
+
+def test_a_file_is_shown_before_a_job_as_the_receipt_of_the_job_says(
+    bench: Bench, rows: Callable[[int], Rows]
+) -> None:
+    data = [*rows(3), LONG, LOST, {"instruction": "Grüße", "output": " né 🙂"}]
+    bench.write_spec(data, n_epochs=1)
+    bench.train()
+
+    tokenizer = FolderTokenizer(bench.base)
+    options = ValidationOptions(max_length=128)
+    content = "".join(json.dumps(row) + "\n" for row in data).encode()
+    for number in range(1, len(data) + 1):
+        asked = AskedRow(line=number)
+        before = show_row(BytesIO(content), options, tokenizer=tokenizer, asked=asked)
+        [after] = shown(bench, number)
+        assert before is not None
+        assert (before.rule, before.reason) == (after.rule, after.reason)
+        if after.text:
+            [text] = before.texts
+            assert text.model_dump() == {
+                key: getattr(after, key) for key in type(text).model_fields
+            }
