@@ -141,6 +141,7 @@ docs: setup
 # Makes a site of all documents in site/, and refuses links that lead nowhere.
 site: setup
 	$(BIN)/zensical build --strict --clean
+
 # Rewrites the plain manifests of deploy/kubernetes, which are made of the chart.
 manifests: setup
 	$(BIN)/python scripts/manifests.py
