@@ -71,7 +71,7 @@ def serve_service(settings: Settings) -> None:
     folder = open_folder(settings.data)
     _log_to_stderr(settings)
     with sharing(folder, patience=3.0), _bind(settings) as listener:
-        store = open_store(folder)
+        store = open_store(folder, settings.database_url)
         _check_keys(settings, listener, store=store)
         _serve_api(settings, listener, store=store)
 
@@ -222,7 +222,7 @@ def run_controller(settings: Settings, holder: str) -> None:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_watch_parent, args=(stop, deserted), daemon=True).start()
-    store = open_store(settings.data)
+    store = open_store(settings.data, settings.database_url)
     lease = stand_by(store, holder, stop=stop)
     if lease is None:
         return
@@ -360,7 +360,7 @@ def log_formatter(settings: Settings) -> logging.Formatter:
 
 
 def _secrets(settings: Settings) -> frozenset[str]:
-    return frozenset({*environment_secrets(), settings.ray_token or ""} - {""})
+    return settings.database_secrets | ({*environment_secrets(), settings.ray_token or ""} - {""})
 
 
 def _log_to_stderr(settings: Settings) -> None:
