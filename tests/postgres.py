@@ -72,10 +72,24 @@ def server(binaries: Path) -> Iterator[Server]:
     folder = Path(tempfile.mkdtemp(prefix="tunesmith-pg-"))
     if os.geteuid() == 0:
         shutil.chown(folder, "postgres", "postgres")
-    made = [binaries / "initdb", "--pgdata", folder / "data", "--username", "tunesmith"]
+    made: list[str | Path] = [
+        binaries / "initdb",
+        "--pgdata",
+        folder / "data",
+        "--username",
+        "tunesmith",
+    ]
     made += ["--auth", "trust", "--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync"]
     _run(made, folder=folder)
-    control = [binaries / "pg_ctl", "-D", folder / "data", "-w", "-s", "-l", folder / "log"]
+    control: list[str | Path] = [
+        binaries / "pg_ctl",
+        "-D",
+        folder / "data",
+        "-w",
+        "-s",
+        "-l",
+        folder / "log",
+    ]
     running = Server(folder, control)
     running.start()
     try:
