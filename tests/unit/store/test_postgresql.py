@@ -35,16 +35,14 @@ def test_one_writes_at_a_time_and_rows_are_numbered_as_others_see_them(
     one, other, reader = open_store(), open_store(), open_store()
     job = steps.running(one)
     before = reader.news(behind=None).newest
-    begun = threading.Event()
-
-    def tell() -> None:
-        begun.set()
-        other.ingest(job.id, [examples.run_event(1)], checkpoints=[])
-
-    late = threading.Thread(target=tell)
+    lines = [examples.run_event(1)]
+    late = threading.Thread(target=lambda: other.ingest(job.id, lines, checkpoints=[]))
+    waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
     with writing(one._engine) as connection:
         late.start()
-        begun.wait()
+        while late.is_alive() and not connection.exec_driver_sql(waits).scalar():
+            pass
+        assert late.is_alive()
         # Its number is drawn now and seen at the commit; whoever came later has a higher one.
         connection.exec_driver_sql(
             "INSERT INTO events (id, job_id, created_at, level, type, message) "
