@@ -7,6 +7,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 from tunesmith.domain.clock import Clock
 from tunesmith.domain.errors import NotFoundError
 from tunesmith.domain.files import File, Purpose
@@ -15,18 +17,25 @@ from tunesmith.store.protocol import Store
 from tunesmith.store.schema import upgrade
 from tunesmith.store.sql import SqlStore
 
+SQLITE_ALONE = pytest.mark.parametrize("kind", ["sqlite"])
+"""Marks a test of the store's that is about SQLite; others run on each database."""
+
+POSTGRESQL_ALONE = pytest.mark.parametrize("kind", ["postgresql"])
+"""Marks a test of the store's that is about PostgreSQL."""
+
 _FOLDER = tempfile.TemporaryDirectory(prefix="tunesmith-stores-")
 
 
 def fresh_store(clock: Clock) -> SqlStore:
     """Return an empty store of its own; its file goes when the test process ends."""
     folder = Path(tempfile.mkdtemp(dir=_FOLDER.name))
-    shutil.copy(_migrated(), folder / "tunesmith.db")
+    shutil.copy(migrated(), folder / "tunesmith.db")
     return SqlStore.open(f"sqlite:///{folder}/tunesmith.db", clock)
 
 
 @cache
-def _migrated() -> Path:
+def migrated() -> Path:
+    """Return a file of SQLite's with an empty store, to be copied."""
     path = Path(_FOLDER.name) / "template.db"
     upgrade(f"sqlite:///{path}")
     return path

@@ -10,7 +10,7 @@ import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import AfterValidator, AliasChoices, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
@@ -67,6 +67,16 @@ def _server(uri: str) -> str:
     return uri
 
 
+def _database(url: str) -> str:
+    """Return `url` if it names a database that we can use."""
+    if url.partition("://")[0] not in {"postgresql", "postgres", "postgresql+psycopg", "sqlite"}:
+        raise PydanticCustomError(
+            "database",
+            "Give a URL such as postgresql://user:password@host:5432/name or sqlite:////srv/it.db",
+        )
+    return url
+
+
 class Settings(BaseSettings):
     """Everything that an operator can set."""
 
@@ -84,6 +94,11 @@ class Settings(BaseSettings):
     """Port that the API listens on; 0 takes any free one."""
     data: Path = Path("~/.local/share/tunesmith")
     """Folder of all state: the database, uploads, runs, results, prepared models."""
+    database_url: Annotated[Annotated[str, AfterValidator(_database)] | None, Field(repr=False)] = (
+        None
+    )
+    """The database, `postgresql://user:password@host:5432/name` or `sqlite:////absolute/path.db`;
+    none means SQLite in the data folder."""
     settings: Path | None = None
     """The settings file, TOML; unless named, `settings.toml` in the data folder if there is one."""
     organization: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = "tunesmith"
@@ -150,6 +165,14 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take only what `load_settings` hands over: it alone reads the environment."""
         return (sources["init_settings"],)
+
+    @property
+    def database_secrets(self) -> frozenset[str]:
+        """Return the passwords in `database_url`, as it has them and as they are."""
+        parts = urlsplit(self.database_url or "")
+        asked = [value for name, value in parse_qsl(parts.query) if name == "password"]
+        found = {parts.password or "", unquote(parts.password or ""), *asked}
+        return frozenset(found - {""})
 
     @property
     def project_limits(self) -> Limits:

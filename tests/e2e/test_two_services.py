@@ -34,7 +34,7 @@ def pair(tmp_path: Path, tiny_model: Path) -> Iterator[tuple[Service, Service]]:
 
 def holder(service: Service, name: str) -> str | None:
     """Return who holds the lease of that name."""
-    store = open_store(service.data)
+    store = open_store(service.data, service.environment.get("TUNESMITH_DATABASE_URL"))
     try:
         lease = store.lease(name)
     finally:

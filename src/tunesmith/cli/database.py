@@ -1,4 +1,4 @@
-"""Where the data folder has its database."""
+"""Where the settings say that the database is, by default in the data folder."""
 
 from __future__ import annotations
 
@@ -8,17 +8,31 @@ from tunesmith.domain.clock import SystemClock
 from tunesmith.domain.errors import SettingsError
 from tunesmith.store.sql import SqlStore
 
+NAME = "tunesmith.db"
+"""The file in the data folder."""
 
-def open_store(folder: Path) -> SqlStore:
-    """Open the database of the data folder `folder`, whether or not a service is using it.
+
+def open_store(folder: Path, url: str | None = None) -> SqlStore:
+    """Open the database at `url`, whether or not a service is using it.
+
+    Without a `url` it is a file of SQLite in the data folder `folder`. Raises `SettingsError`
+    where it cannot be used.
+    """
+    return SqlStore.open(database_url(folder, url), SystemClock())
+
+
+def database_url(folder: Path, url: str | None) -> str:
+    """Return `url`, or that of the file in the data folder `folder`, which is made where absent.
 
     Others of the machine cannot read a new one, even where they can list the folder: it holds the
-    secrets that webhooks are signed with. Raises `SettingsError` where it cannot be used.
+    secrets that webhooks are signed with. Raises `SettingsError` where it cannot be made.
     """
-    path = folder / "tunesmith.db"
+    if url is not None:
+        return url
+    path = folder / NAME
     try:
         # SQLite gives the files that it keeps beside it the same mode.
         path.touch(mode=0o600)
     except OSError as error:
         raise SettingsError(f"The database '{path}' cannot be used: {error.strerror}.") from None
-    return SqlStore.open(f"sqlite:///{path}", SystemClock())
+    return f"sqlite:///{path}"

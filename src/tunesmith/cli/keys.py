@@ -170,7 +170,7 @@ def _store(data: Path | None) -> Iterator[SqlStore]:
     """Open the data folder's store; what goes wrong ends the command with its message."""
     try:
         settings = load_settings({} if data is None else {"data": data})
-        store = open_store(open_folder(settings.data))
+        store = open_store(open_folder(settings.data), settings.database_url)
         try:
             yield store
         finally:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tunesmith import __version__
+from tunesmith.cli.db import db
 from tunesmith.cli.doctor import examine
 from tunesmith.cli.estimate import estimate_job
 from tunesmith.cli.exports import exports
@@ -34,6 +35,7 @@ app.add_typer(models, name="models")
 app.add_typer(exports, name="exports")
 app.add_typer(keys, name="keys")
 app.add_typer(projects, name="projects")
+app.add_typer(db, name="db")
 
 
 @app.callback()

@@ -78,7 +78,7 @@ def serve_service(settings: Settings, *, only: Part | None = None) -> None:
             run_controller(settings, new_holder(), alone=True)
             return
         with _bind(settings) as listener:
-            store = open_store(folder)
+            store = open_store(folder, settings.database_url)
             _check_keys(settings, listener, store=store)
             beside = None if only is Part.API else ControllerProcess(settings)
             _serve_api(settings, listener, store=store, controller=beside)
@@ -179,7 +179,7 @@ def run_controller(settings: Settings, holder: str, *, alone: bool = False) -> N
     signal.signal(signal.SIGINT, (lambda *_: stop.set()) if alone else signal.SIG_IGN)
     if not alone:
         threading.Thread(target=_watch_parent, args=(stop, deserted), daemon=True).start()
-    store = open_store(settings.data)
+    store = open_store(settings.data, settings.database_url)
     lease = stand_by(store, holder, stop=stop)
     if lease is None:
         return
@@ -317,7 +317,7 @@ def log_formatter(settings: Settings) -> logging.Formatter:
 
 
 def _secrets(settings: Settings) -> frozenset[str]:
-    return frozenset({*environment_secrets(), settings.ray_token or ""} - {""})
+    return settings.database_secrets | ({*environment_secrets(), settings.ray_token or ""} - {""})
 
 
 def _log_to_stderr(settings: Settings) -> None:

@@ -168,8 +168,15 @@ class HeadFolder:
             return False
 
     def _environment(self) -> dict[str, str]:
-        """Return ours without what is meant for other Rays, such as `RAY_ADDRESS`."""
-        inherited = {name: text for name, text in os.environ.items() if name[:4] != "RAY_"}
+        """Return ours without what is meant for other Rays, such as `RAY_ADDRESS`.
+
+        Nor do the processes that train learn how to reach the database.
+        """
+        inherited = {
+            name: text
+            for name, text in os.environ.items()
+            if name[:4] != "RAY_" and name not in {"TUNESMITH_DATABASE_URL", "PGPASSWORD"}
+        }
         ours = {
             _MARK: str(self._folder),
             "RAY_AUTH_MODE": "token",

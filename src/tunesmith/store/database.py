@@ -1,19 +1,17 @@
-"""How the database is opened; what is peculiar to SQLite stands here alone."""
+"""How a database is opened, and how its transactions begin; what one kind has is in its module."""
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 
-from pydantic_core import from_json
-from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event
+from sqlalchemy import URL, Connection, Engine, make_url
+from sqlalchemy.exc import ArgumentError
 
-from tunesmith.domain.errors import BusyError, DiskFullError
-
-_WRITES = "tunesmith_writes"
-"""Execution option of a connection whose transactions write."""
+from tunesmith.domain.errors import SettingsError
+from tunesmith.store import postgresql, sqlite
+from tunesmith.store.faults import busy
 
 _GUARD = "tunesmith_guard"
 """Execution option of an engine: what each transaction that writes is to pass first."""
@@ -21,67 +19,80 @@ _GUARD = "tunesmith_guard"
 _TURN = "tunesmith_turn"
 """Execution option of an engine: the lock that its writers take in turns."""
 
-_CONNECTIONS = 40
-"""Connections that stay open: as many as the API has threads, since opening one takes long."""
+PATIENCE = 10.0
+"""Seconds that a writer waits for the one before it."""
 
-
-_PATIENCE = 10_000
-"""Milliseconds that a writer waits for the one before it."""
-
-_MAPPED = 2**30
-"""Bytes of a local database that are read as memory; what lies beyond is read as a file."""
-
-_RETRY_AFTER = 5
-"""Seconds after which a writer that waited in vain is told to try again."""
+_NO_URL = (
+    "The database's URL cannot be used. Give one such as postgresql://user:password@host:5432/name "
+    "or sqlite:////srv/tunesmith.db, with what is special in a password written as %40 for @."
+)
 
 
 def open_database(url: str) -> Engine:
-    """Return the engine for `url`, such as `sqlite:////srv/tunesmith.db`; it connects on use.
+    """Return the engine for `url`, of SQLite or PostgreSQL; it connects on use.
 
-    Where the disk is full, its statements raise `DiskFullError`; where another process keeps the
-    database to itself, `BusyError`.
+    Such are `sqlite:////srv/tunesmith.db` and `postgresql://user:password@host/name`. Where the
+    disk is full, its statements raise `DiskFullError`; where another process keeps the database
+    to itself, or no server answers, `BusyError`. Raises `SettingsError` for other databases.
     """
-    # Four times as fast as the standard library, which lists of jobs feel.
-    engine = create_engine(url, json_deserializer=from_json, pool_size=_CONNECTIONS)
-    if engine.dialect.name == "sqlite":
-        engine.update_execution_options(**{_TURN: threading.Lock()})
-        event.listen(engine, "connect", _set_up_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-        event.listen(engine, "handle_error", _name_fault)
+    place = _parsed(url)
+    make = sqlite.make_engine if place.drivername == "sqlite" else postgresql.make_engine
+    engine = make(place)
+    engine.update_execution_options(**{_TURN: threading.Lock()})
     return engine
 
 
-def reading(engine: Engine) -> AbstractContextManager[Connection]:
-    """Open a transaction that sees one state of the database and changes nothing."""
-    return engine.begin()
+def shown(url: str) -> str:
+    """Return `url` as it may be shown, without its password."""
+    place = _parsed(url)
+    kept = {name: value for name, value in place.query.items() if name not in {"password"}}
+    return place.set(query=kept).render_as_string(hide_password=True)
 
 
 @contextmanager
-def writing(engine: Engine) -> Iterator[Connection]:
+def reading(engine: Engine) -> Iterator[Connection]:
+    """Open a transaction that sees one state of the database and changes nothing."""
+    with engine.connect() as connection:
+        if engine.dialect.name == "postgresql":
+            postgresql.only_read(connection)
+        with connection.begin():
+            yield connection
+
+
+@contextmanager
+def writing(engine: Engine, *, patience: float | None = None) -> Iterator[Connection]:
     """Open a transaction that commits at the block's end, or undoes all where it raises.
 
-    Raises what the guard of a `guarded` engine raises.
+    No other one writes meanwhile, in whatever process: what was read holds until the commit, and
+    rows are numbered in the order in which others see them. One that waits longer than `patience`
+    seconds, of which none means `PATIENCE`, raises `BusyError`. Raises what the guard of a
+    `guarded` engine raises.
     """
-    with _turn(engine), engine.execution_options(**{_WRITES: True}).begin() as connection:
-        guard = connection.get_execution_options().get(_GUARD)
-        if guard is not None:
-            guard(connection)
-        yield connection
+    longest = PATIENCE if patience is None else patience
+    with _turn(engine, longest), engine.connect() as connection:
+        postgres = engine.dialect.name == "postgresql"
+        if not postgres:
+            sqlite.will_write(connection, patience=longest)
+        with connection.begin():
+            if postgres:
+                postgresql.lock_writers_out(connection, patience=longest)
+            guard = connection.get_execution_options().get(_GUARD)
+            if guard is not None:
+                guard(connection)
+            yield connection
 
 
 @contextmanager
-def _turn(engine: Engine) -> Iterator[None]:
-    """Let one thread of this process write to SQLite at once, and wake the others soon after it.
+def _turn(engine: Engine, patience: float) -> Iterator[None]:
+    """Let one thread of this process write at once, and wake the others soon after it.
 
     SQLite's own waiting, which is left for other processes, looks again and again after ever
-    longer pauses, in which latecomers go ahead.
+    longer pauses, in which latecomers go ahead. On PostgreSQL, each that waits would hold one of
+    the server's connections.
     """
-    lock = engine.get_execution_options().get(_TURN)
-    if lock is None:
-        yield
-        return
-    if not lock.acquire(timeout=_PATIENCE / 1000):
-        raise _busy()
+    lock: threading.Lock = engine.get_execution_options()[_TURN]
+    if not lock.acquire(timeout=patience):
+        raise busy()
     try:
         yield
     finally:
@@ -93,38 +104,14 @@ def guarded(engine: Engine, guard: Callable[[Connection], None]) -> Engine:
     return engine.execution_options(**{_GUARD: guard})
 
 
-def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
-    # The driver would begin transactions late, at the first write; `_begin_sqlite` does it.
-    connection.isolation_level = None
-    connection.execute(f"PRAGMA busy_timeout = {_PATIENCE}")
-    connection.execute("PRAGMA journal_mode = WAL")
-    # Every commit reaches the disk before the answer goes out.
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
-    # Rows of a list lie far apart; the connections share the pages that the system holds.
-    connection.execute(f"PRAGMA mmap_size = {_MAPPED}")
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    # A writer locks before it reads: what it has compared cannot change until it sets.
-    writes = connection.get_execution_options().get(_WRITES, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def _name_fault(context: ExceptionContext) -> None:
-    fault = context.original_exception
-    # Some errors of the driver's own have no code.
-    code = getattr(fault, "sqlite_errorcode", None)
-    if code == sqlite3.SQLITE_FULL:
-        raise DiskFullError from fault
-    if code == sqlite3.SQLITE_BUSY:
-        raise _busy() from fault
-
-
-def _busy() -> BusyError:
-    return BusyError(
-        f"The database has been kept busy for {_PATIENCE // 1000} s, most often by another process "
-        "such as a backup. Nothing was changed; try again later.",
-        code="database_busy",
-        retry_after=_RETRY_AFTER,
-    )
+def _parsed(url: str) -> URL:
+    try:
+        place = make_url(url)
+    except (ArgumentError, ValueError):
+        # Their messages would show the whole, password included.
+        raise SettingsError(_NO_URL) from None
+    if place.drivername in {"postgres", "postgresql"}:
+        return place.set(drivername="postgresql+psycopg")
+    if place.drivername not in {"sqlite", "postgresql+psycopg"}:
+        raise SettingsError(_NO_URL)
+    return place

@@ -27,7 +27,6 @@ class Room(Scope):
     def _check_room(self, connection: Connection, size: int) -> None:
         most = self._limits.max_bytes
         if most is not None:
-            self._hold_project(connection)
             rules.check_bytes(self._bytes(connection), size, limit=most)
 
     def _bytes(self, connection: Connection) -> int:

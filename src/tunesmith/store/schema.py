@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Connection, inspect, make_url, text
+from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import DatabaseError
 
-from tunesmith.domain.errors import SettingsError
-from tunesmith.store.database import open_database, reading, writing
+from tunesmith.domain.errors import BusyError, SettingsError
+from tunesmith.store.database import open_database, reading, shown, writing
 
 HEAD = "0008"
 """Revision of the newest migration."""
@@ -16,37 +18,67 @@ HEAD = "0008"
 MIGRATIONS = Path(__file__).parent / "migrations"
 """Alembic's script folder."""
 
+_PATIENCE = 600.0
+"""Seconds that we wait for another process to end its migrations."""
 
-def upgrade(url: str) -> None:
-    """Bring the database at `url`, empty or older, to `HEAD`.
 
-    All steps are one transaction, so a second process that does the same waits
-    and finds nothing left to do, and a crash leaves the schema as it was.
-    Raises `SettingsError` where the database cannot be opened or is newer.
+def upgrade(url: str) -> str | None:
+    """Bring the database at `url`, empty or older, to `HEAD`; return the revision it had.
+
+    All steps are one transaction under the lock of writers, so a second process that does the
+    same waits and finds nothing left to do, and a crash leaves the schema as it was.
+    Raises `SettingsError` where the database cannot be used or is newer.
     """
-    engine = open_database(url)
-    try:
+    with _opened(url) as engine:
         with reading(engine) as connection:
             current = _revision(connection)
         if current != HEAD:
-            with writing(engine) as connection:
-                _migrate(connection)
+            # It takes a while to import, and a database is at the head nearly always. Whoever
+            # holds the lock must not stand still meanwhile.
+            import alembic.command  # noqa: F401, PLC0415
+
+            with writing(engine, patience=_PATIENCE) as connection:
+                current = _revision(connection)
+                _migrate(connection, current)
+        return current
+
+
+def revision(url: str) -> str | None:
+    """Return the revision of the schema of the database at `url`; `None` where it has none yet.
+
+    Raises `SettingsError` where the database cannot be used.
+    """
+    with _opened(url) as engine, reading(engine) as connection:
+        return _revision(connection)
+
+
+@contextmanager
+def _opened(url: str) -> Iterator[Engine]:
+    engine = open_database(url)
+    try:
+        yield engine
     except DatabaseError as fault:
-        shown = make_url(url).render_as_string(hide_password=True)
-        raise SettingsError(f"The database {shown} cannot be used: {fault.orig}.") from fault
+        raise _unusable(url, fault.orig) from fault
+    except BusyError as fault:
+        raise _unusable(url, fault.__cause__ or fault) from fault
     finally:
         engine.dispose()
+
+
+def _unusable(url: str, why: BaseException | None) -> SettingsError:
+    # A server's message may have several lines.
+    told = " ".join(str(why).split()).rstrip(".")
+    return SettingsError(f"The database {shown(url)} cannot be used: {told}.")
 
 
 def _revision(connection: Connection) -> str | None:
     if not inspect(connection).has_table("alembic_version"):
         return None
-    revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
-    return revision
+    found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return found
 
 
-def _migrate(connection: Connection) -> None:
-    # Alembic takes a while to import, and a database is at the head nearly always.
+def _migrate(connection: Connection, current: str | None) -> None:
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
     from alembic.script import ScriptDirectory  # noqa: PLC0415
@@ -54,10 +86,9 @@ def _migrate(connection: Connection) -> None:
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    current = _revision(connection)
     if current is not None and current not in known:
         raise SettingsError(
             f"The database has schema {current}, but this version of Tunesmith knows only "
-            f"up to {HEAD}. Install the version that last used this data folder, or a newer one."
+            f"up to {HEAD}. Install the version that last used this database, or a newer one."
         )
     command.upgrade(config, "head")

@@ -11,7 +11,6 @@ from sqlalchemy import (
     FromClause,
     exists,
     or_,
-    select,
     true,
 )
 
@@ -22,7 +21,7 @@ from tunesmith.domain.values import Value
 from tunesmith.store import rules, statements
 from tunesmith.store.kept import KeptJobs
 from tunesmith.store.queries import read_one
-from tunesmith.store.tables import FILES, JOBS, PROJECTS
+from tunesmith.store.tables import FILES, JOBS
 
 _Value = TypeVar("_Value", bound=Value)
 
@@ -65,13 +64,6 @@ class Scope:
             return value
         return value.model_copy(update={"project": self._project})
 
-    def _hold_project(self, connection: Connection) -> None:
-        """Let no other transaction count what the project has until this one has ended."""
-        # SQLite's writers have locked the whole database already and ignore this.
-        connection.execute(
-            select(PROJECTS.c.seq).where(PROJECTS.c.name == self._project).with_for_update()
-        )
-
     def _there(self) -> ColumnElement[bool]:
         """Return the condition that a file may be seen and is there: an expired one is not.
 
@@ -84,11 +76,8 @@ class Scope:
     def _now(self) -> int:
         return int(self._clock.now())
 
-    def _job(self, connection: Connection, job_id: str, *, lock: bool = False) -> Job:
+    def _job(self, connection: Connection, job_id: str) -> Job:
         query = statements.job_by_id(scoped=self._project is not None)
-        if lock:
-            # SQLite's writers have locked the whole database already and ignore this.
-            query = query.with_for_update()
         given = self._identified(job_id)
         return read_one(connection, query, kind=Job, missing=rules.no_job(job_id), given=given)
 

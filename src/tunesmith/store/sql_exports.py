@@ -81,7 +81,7 @@ class SqlExports(ModelLookup):
     def cancel_export(self, export_id: str, *, now: int) -> Export:
         """Cancel the export; see `Store.cancel_export`."""
         with writing(self._engine) as connection:
-            export = self._export(connection, export_id, lock=True)
+            export = self._export(connection, export_id)
             if export.status.ended:
                 raise model_rules.export_ended(export)
             changes = {"status": ExportStatus.CANCELLED, "finished_at": now}
@@ -93,7 +93,7 @@ class SqlExports(ModelLookup):
     def delete_export(self, export_id: str) -> Export:
         """Forget the export; see `Store.delete_export`."""
         with writing(self._engine) as connection:
-            export = self._export(connection, export_id, lock=True)
+            export = self._export(connection, export_id)
             if not export.status.ended or export.submission_open:
                 raise model_rules.export_running(export)
             connection.execute(delete(EXPORTS).where(EXPORTS.c.id == export_id))
@@ -109,8 +109,7 @@ class SqlExports(ModelLookup):
             query = select(EXPORTS).where(theirs, self._mine(EXPORTS)).order_by(EXPORTS.c.seq)
             return read_all(connection, query, kind=Export)
 
-    def _export(self, connection: Connection, export_id: str, *, lock: bool = False) -> Export:
+    def _export(self, connection: Connection, export_id: str) -> Export:
         query = select(EXPORTS).where(EXPORTS.c.id == export_id, self._mine(EXPORTS))
         missing = model_rules.no_export(export_id)
-        query = query.with_for_update() if lock else query
         return read_one(connection, query, kind=Export, missing=missing)

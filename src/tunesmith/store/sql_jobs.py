@@ -51,9 +51,6 @@ class SqlJobs(ModelLookup):
         """Add a job, with its first event; see `Store.add_job`."""
         owned = self._owned(job)
         with writing(self._engine) as connection:
-            if key is not None:
-                # The same request may come twice at once, and the second waits for the first.
-                self._hold_project(connection)
             first = self._job_of_key(connection, key, project=owned.project) if key else None
             if first is not None:
                 return first
@@ -148,7 +145,7 @@ class SqlJobs(ModelLookup):
         change = JobChange(status=JobStatus.CANCELLED, finished_at=now)
         events = [rules.cancellation_event(job_id, at=now)]
         with writing(self._engine) as connection:
-            job = self._job(connection, job_id, lock=True)
+            job = self._job(connection, job_id)
             return self._change(connection, job, change=change, events=events, now=now)
 
     def pause_job(self, job_id: str) -> Job:
@@ -165,7 +162,7 @@ class SqlJobs(ModelLookup):
         """Add a run's events and checkpoints, each once; see `Store.ingest`."""
         known_steps = select(CHECKPOINTS.c.step).where(CHECKPOINTS.c.job_id == job_id)
         with writing(self._engine) as connection:
-            before = self._job(connection, job_id, lock=True)
+            before = self._job(connection, job_id)
             job, shown = rules.ingested(before, events)
             if job != before:
                 _update(connection, job)
@@ -232,7 +229,6 @@ class SqlJobs(ModelLookup):
     def _check_job_limit(self, connection: Connection) -> None:
         if self._limits.max_jobs is None:
             return
-        self._hold_project(connection)
         unfinished = self._mine(JOBS) & JOBS.c.status.in_(rules.UNFINISHED)
         count = select(func.count()).select_from(JOBS).where(unfinished)
         rules.check_job_limit(connection.scalar(count) or 0, limit=self._limits.max_jobs)
@@ -295,7 +291,7 @@ class SqlJobs(ModelLookup):
         """Change the job as it is now, with the event that `told` makes of its id and the time."""
         now = self._now()
         with writing(self._engine) as connection:
-            job = self._job(connection, job_id, lock=True)
+            job = self._job(connection, job_id)
             events = [told(job_id, at=now)]
             return self._change(connection, job, change=change(job), events=events, now=now)
 
@@ -318,7 +314,7 @@ class SqlJobs(ModelLookup):
         events: Sequence[Event],
         now: int,
     ) -> Job:
-        job = self._job(connection, seen.id, lock=True)
+        job = self._job(connection, seen.id)
         rules.check_seen(job, seen)
         after = rules.changed(job, change, now=now)
         _update(connection, after)

@@ -53,9 +53,7 @@ def check_held(connection: Connection, lease: Lease) -> None:
 
     Its expiry does not matter: whoever takes it over then begins another term.
     """
-    # SQLite's writers have locked the whole database already and ignore this.
-    query = select(LEASES.c.term).where(_is(lease)).with_for_update(read=True)
-    if connection.scalar(query) is None:
+    if connection.scalar(select(LEASES.c.term).where(_is(lease))) is None:
         raise LeaseLostError
 
 
@@ -69,5 +67,5 @@ def _is(lease: Lease) -> ColumnElement[bool]:
 
 
 def _last(connection: Connection, name: str) -> Lease | None:
-    query = select(LEASES).where(LEASES.c.name == name).with_for_update()
+    query = select(LEASES).where(LEASES.c.name == name)
     return next(iter(read_all(connection, query, kind=Lease)), None)

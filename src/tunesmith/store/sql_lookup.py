@@ -17,19 +17,17 @@ from tunesmith.store.tables import CHECKPOINTS, JOBS, PERMISSIONS, TUNED_MODELS
 class ModelLookup(Scope):
     """Looks models up within a transaction of the caller's."""
 
-    def _visible_model(
-        self, connection: Connection, name: str, *, lock: bool = False
-    ) -> TunedModel:
+    def _visible_model(self, connection: Connection, name: str) -> TunedModel:
         """Return the tuned model or checkpoint `name`, if the project may use it."""
         find = _tuned if checkpoint_step(name) is None else _checkpoint
-        model = find(connection, name, lock=lock)
+        model = find(connection, name)
         if model is None or not self._may_use(connection, model):
             raise model_rules.no_model(name)
         return model
 
     def _startable(self, connection: Connection, name: str) -> TunedModel:
         """Return the model `name` if a job may start from it; see `Store.startable_model`."""
-        model = self._visible_model(connection, name, lock=True)
+        model = self._visible_model(connection, name)
         if model.deleting:
             raise model_rules.no_model(name)
         check_settled(connection, model)
@@ -37,7 +35,7 @@ class ModelLookup(Scope):
 
     def _own_model(self, connection: Connection, name: str) -> TunedModel:
         """Return the model `name`, which must belong to the project itself."""
-        model = self._visible_model(connection, name, lock=True)
+        model = self._visible_model(connection, name)
         if self._project not in (None, model.project):
             raise model_rules.foreign_model(name)
         return model
@@ -50,15 +48,15 @@ class ModelLookup(Scope):
         return connection.scalar(select(row.id).where(shared)) is not None
 
 
-def _tuned(connection: Connection, name: str, *, lock: bool) -> TunedModel | None:
+def _tuned(connection: Connection, name: str) -> TunedModel | None:
     query = select(TUNED_MODELS).where(TUNED_MODELS.c.name == name)
-    found = read_all(connection, query.with_for_update() if lock else query, kind=TunedModel)
+    found = read_all(connection, query, kind=TunedModel)
     return found[0] if found else None
 
 
-def _checkpoint(connection: Connection, name: str, *, lock: bool) -> TunedModel | None:
+def _checkpoint(connection: Connection, name: str) -> TunedModel | None:
     query = select(CHECKPOINTS).where(CHECKPOINTS.c.model == name)
-    found = read_all(connection, query.with_for_update() if lock else query, kind=Checkpoint)
+    found = read_all(connection, query, kind=Checkpoint)
     if not found:
         return None
     checkpoint = found[0]

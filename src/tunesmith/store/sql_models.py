@@ -77,7 +77,7 @@ class SqlModels(ModelLookup):
         """
         going = [model.name, *_checkpoint_names(connection, model)]
         begun = JOBS.c.start_from["name"].as_string().in_(going)
-        upon = JOBS.c.start_from[("beneath", "name")].as_string().in_(going)
+        upon = JOBS.c.start_from["beneath"]["name"].as_string().in_(going)
         unfinished = JOBS.c.status.in_(rules.UNFINISHED)
         needing = unfinished & (begun | upon)
         _check_none(connection, model, needing=needing, refusal=model_rules.model_in_use)

@@ -31,7 +31,7 @@ class SqlUploads(Room):
     def add_part(self, part: UploadPart) -> None:
         """Add a part; see `Store.add_part`."""
         with writing(self._engine) as connection:
-            upload = self._pending(connection, part.upload_id, now=self._now(), lock=True)
+            upload = self._pending(connection, part.upload_id, now=self._now())
             rules.check_room(upload, part, there=_size_of_parts(connection, upload))
             insert_values(connection, UPLOAD_PARTS, part)
 
@@ -45,7 +45,7 @@ class SqlUploads(Room):
     def complete_upload(self, upload_id: str, file: File) -> Upload:
         """Add the file that the upload has become; see `Store.complete_upload`."""
         with writing(self._engine) as connection:
-            pending = self._pending(connection, upload_id, now=self._now(), lock=True)
+            pending = self._pending(connection, upload_id, now=self._now())
             owned = file.model_copy(update={"project": pending.project})
             insert_values(connection, FILES, owned)
             return _end(connection, rules.completed(pending, file))
@@ -53,15 +53,11 @@ class SqlUploads(Room):
     def cancel_upload(self, upload_id: str) -> Upload:
         """Cancel the upload; see `Store.cancel_upload`."""
         with writing(self._engine) as connection:
-            pending = self._pending(connection, upload_id, now=self._now(), lock=True)
+            pending = self._pending(connection, upload_id, now=self._now())
             return _end(connection, rules.cancelled(pending))
 
-    def _pending(
-        self, connection: Connection, upload_id: str, *, now: int, lock: bool = False
-    ) -> Upload:
+    def _pending(self, connection: Connection, upload_id: str, *, now: int) -> Upload:
         query = select(UPLOADS).where(UPLOADS.c.id == upload_id, self._mine(UPLOADS))
-        if lock:
-            query = query.with_for_update()
         upload = read_one(connection, query, kind=Upload, missing=rules.no_upload(upload_id))
         rules.check_pending(upload, now=now)
         return upload
@@ -69,7 +65,8 @@ class SqlUploads(Room):
 
 def _size_of_parts(connection: Connection, upload: Upload) -> int:
     parts = UPLOAD_PARTS.c.upload_id == upload.id
-    return connection.scalar(select(func.sum(UPLOAD_PARTS.c.bytes)).where(parts)) or 0
+    # PostgreSQL adds whole numbers up to decimal ones.
+    return int(connection.scalar(select(func.sum(UPLOAD_PARTS.c.bytes)).where(parts)) or 0)
 
 
 def _end(connection: Connection, upload: Upload) -> Upload:

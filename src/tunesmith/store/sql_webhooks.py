@@ -50,7 +50,6 @@ class SqlWebhooks(Scope):
         """Add an endpoint; see `Store.add_endpoint`."""
         count = select(func.count()).where(self._mine(WEBHOOK_ENDPOINTS))
         with writing(self._engine) as connection:
-            self._hold_project(connection)
             rules.check_endpoint_limit(connection.scalar(count) or 0)
             insert_values(connection, WEBHOOK_ENDPOINTS, self._owned(endpoint))
 
@@ -208,7 +207,7 @@ def _fresh_delivery(
 
 
 def _delivery(delivery_id: str) -> Select[Any]:
-    return select(WEBHOOK_DELIVERIES).where(_DELIVERIES.id == delivery_id).with_for_update()
+    return select(WEBHOOK_DELIVERIES).where(_DELIVERIES.id == delivery_id)
 
 
 def _write_endpoint(connection: Connection, endpoint: WebhookEndpoint) -> None:

@@ -221,3 +221,26 @@ def test_the_address_of_mlflow_is_a_servers_and_holds_no_secret(uri: str, why: s
     with pytest.raises(SettingsError, match=f"'mlflow_tracking_uri' cannot be used: {why}") as told:
         load_settings({"mlflow_tracking_uri": uri})
     assert "hunter22" not in str(told.value)
+
+
+def test_the_database_is_named_by_its_url_and_its_password_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert load_settings({}).database_url is None
+    url = "postgresql://ann:s3cret%40word@host/tunes?password=an%20other"
+    monkeypatch.setenv("TUNESMITH_DATABASE_URL", url)
+
+    settings = load_settings({})
+
+    assert settings.database_url == url
+    assert "s3cret" not in repr(settings)
+    assert settings.database_secrets == {"s3cret%40word", "s3cret@word", "an other"}
+
+
+def test_another_database_is_refused_and_its_url_not_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TUNESMITH_DATABASE_URL", "mysql://ann:s3cret@host/tunes")
+    with pytest.raises(SettingsError, match=r"'database_url' cannot be used.*postgresql") as told:
+        load_settings({})
+    assert "s3cret" not in told.value.message

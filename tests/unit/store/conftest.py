@@ -1,13 +1,16 @@
-"""Both stores behind one fixture, and the values that the tests put into them."""
+"""The store on each database behind one fixture, and the values that the tests put into them."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import NullPool, create_engine
 
-from stores import add_job
+from postgres import Server, server_or_skip
+from stores import add_job, migrated
 from tunesmith.domain.clock import FakeClock
 from tunesmith.domain.events import Checkpoint, RunEvent, StepMetrics
 from tunesmith.domain.files import File, Purpose
@@ -16,7 +19,9 @@ from tunesmith.domain.jobs import Job, JobChange, JobStatus
 from tunesmith.domain.models import TunedModel
 from tunesmith.domain.spec import JobRequest, LoraSpec
 from tunesmith.store.protocol import Store
+from tunesmith.store.schema import upgrade
 from tunesmith.store.sql import SqlStore
+from tunesmith.store.tables import METADATA, PROJECTS
 
 START = 1_700_000_000
 
@@ -136,9 +141,64 @@ def clock() -> FakeClock:
     return FakeClock(START + 0.9)
 
 
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """A server of PostgreSQL for all tests of a process."""
+    with server_or_skip() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def emptied(server: Server) -> Callable[[], str]:
+    """Return the URL of a migrated database, which is emptied at each call.
+
+    To copy one for each test would take the server a tenth of a second.
+    """
+    url = server.url(server.database())
+    upgrade(url)
+    engine = create_engine(url, poolclass=NullPool)
+    tables = [table.name for table in reversed(METADATA.sorted_tables) if table is not PROJECTS]
+    steps = [f"DELETE FROM {table};" for table in tables]
+    # The default project alone is there from the start.
+    steps += ["DELETE FROM projects WHERE name <> 'default';"]
+    steps += ["UPDATE projects SET max_bytes = NULL, max_jobs = NULL, share = NULL,"]
+    steps += ["requests_per_minute = NULL;"]
+
+    def empty() -> str:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"DO $$ BEGIN {' '.join(steps)} END $$")
+        return url
+
+    return empty
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Which database a test runs on: each runs on both, unless it names one itself."""
+    found: str = request.param
+    return found
+
+
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/tunesmith.db"
+def empty_url(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a database without any table."""
+    if kind == "sqlite":
+        yield f"sqlite:///{tmp_path}/tunesmith.db"
+        return
+    server: Server = request.getfixturevalue("server")
+    name = server.database()
+    yield server.url(name)
+    server.drop(name)
+
+
+@pytest.fixture
+def url(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """The URL of a database with the tables of an empty store."""
+    if kind == "sqlite":
+        shutil.copy(migrated(), tmp_path / "tunesmith.db")
+        return f"sqlite:///{tmp_path}/tunesmith.db"
+    emptied: Callable[[], str] = request.getfixturevalue("emptied")
+    return emptied()
 
 
 @pytest.fixture

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stores import SQLITE_ALONE
 from tunesmith.domain.jobs import JobStatus
+from tunesmith.store.database import writing
 from tunesmith.store.sql import SqlStore
 
 if TYPE_CHECKING:
@@ -72,7 +74,8 @@ def test_what_was_acknowledged_outlives_kill_9_and_nothing_is_half_done(
         assert succeeded == any(model.job_id == job.id for model in store.list_tuned_models())
         for file_id in job.result_files:
             assert store.file(file_id).id == file_id
-    with sqlite3.connect(tmp_path / "tunesmith.db") as connection:
+    if url.startswith("sqlite"):
+        connection = sqlite3.connect(tmp_path / "tunesmith.db")
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
@@ -95,11 +98,12 @@ def test_a_store_that_is_opened_again_has_everything(
     assert len(again.list_checkpoints(job.id, after=None, limit=9).items) == 1
 
 
+@SQLITE_ALONE
 def test_commits_reach_the_disk_through_the_write_ahead_log(
     open_store: Callable[[], SqlStore],
 ) -> None:
     # Only a connection knows its own `synchronous`, so this looks behind the store.
-    with open_store()._engine.connect() as connection:
+    with writing(open_store()._engine) as connection:
         settings = {
             name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
             for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")

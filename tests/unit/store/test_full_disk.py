@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stores import SQLITE_ALONE
 from tunesmith.domain.errors import DiskFullError, NotFoundError
 from tunesmith.store.sql import SqlStore
 
@@ -20,6 +21,7 @@ def limit_pages(store: SqlStore, count: str) -> None:
         connection.exec_driver_sql(f"PRAGMA max_page_count = {count}")
 
 
+@SQLITE_ALONE
 def test_a_write_without_room_is_a_full_disk_and_changes_nothing(
     open_store: Callable[[], SqlStore], examples: Examples
 ) -> None:

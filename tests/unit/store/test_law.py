@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from postgres import Server
 from stores import add_job, fresh_store
 from tunesmith.domain.clock import FakeClock
 from tunesmith.domain.errors import TunesmithError
@@ -25,9 +26,15 @@ Move = Callable[[Store, Job, "Examples"], object]
 """Does something to the job, which is given as the caller last saw it."""
 
 
-@pytest.fixture(scope="module")
-def store() -> SqlStore:
-    return fresh_store(FakeClock())
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest) -> Iterator[SqlStore]:
+    if request.param == "sqlite":
+        yield fresh_store(FakeClock())
+        return
+    server: Server = request.getfixturevalue("server")
+    store = SqlStore.open(server.url(server.database()), FakeClock())
+    yield store
+    store.close()
 
 
 def changing(change: JobChange) -> Move:

@@ -1,0 +1,77 @@
+"""`tunesmith db`: the schema of the database, brought up or looked at with no service running."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tunesmith.cli.database import NAME, database_url
+from tunesmith.cli.folder import open_folder
+from tunesmith.domain.errors import SettingsError, TunesmithError
+from tunesmith.settings import Settings, load_settings
+from tunesmith.store.database import shown
+from tunesmith.store.schema import HEAD, revision, upgrade
+
+db = typer.Typer(help="Upgrade or check the database's schema.", no_args_is_help=True)
+"""`tunesmith db …`."""
+
+Data = Annotated[Path | None, typer.Option(help="Folder of all state (TUNESMITH_DATA).")]
+"""The option that every command here takes."""
+
+
+@db.command("upgrade")
+def upgrade_database(*, data: Data = None) -> None:
+    """Bring the database to this version's schema, as a service does at its start.
+
+    The database is the one that TUNESMITH_DATABASE_URL names, else the data folder's.
+    """
+    with _faults_told():
+        settings = _settings(data)
+        url = database_url(open_folder(settings.data), settings.database_url)
+        before = upgrade(url)
+    was = {None: "; it was empty", HEAD: " already"}.get(before, f"; it had {before}")
+    typer.echo(f"{shown(url)} has schema {HEAD}{was}.")
+
+
+@db.command("check")
+def check_database(*, data: Data = None) -> None:
+    """Tell whether the database has this version's schema; the exit code is 1 where it has not.
+
+    Nothing is changed. The database is that of `tunesmith db upgrade`.
+    """
+    with _faults_told():
+        settings = _settings(data)
+        file = settings.data / NAME
+        url = settings.database_url or f"sqlite:///{file}"
+        # To look at a file that is absent would make it.
+        absent = settings.database_url is None and not file.exists()
+        found = None if absent else revision(url)
+        if found != HEAD:
+            has = f"schema {found}" if found else "no schema yet"
+            raise SettingsError(f"{shown(url)} has {has}; this version's is {HEAD}. {_mend(found)}")
+    typer.echo(f"{shown(url)} has schema {HEAD}, this version's.")
+
+
+def _settings(data: Path | None) -> Settings:
+    return load_settings({} if data is None else {"data": data})
+
+
+def _mend(found: str | None) -> str:
+    if found is not None and found > HEAD:
+        return "Install the version that last used it, or a newer one."
+    before = "" if found is None else "Back it up; then run"
+    return f"{before or 'Run'} `tunesmith db upgrade`, or start the service, which does the same."
+
+
+@contextmanager
+def _faults_told() -> Iterator[None]:
+    """End the command with the message of what goes wrong, and the exit code 1."""
+    try:
+        yield
+    except TunesmithError as error:
+        typer.echo(f"tunesmith: {error.message}", err=True)
+        raise typer.Exit(1) from None
