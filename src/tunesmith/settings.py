@@ -100,6 +100,16 @@ class Settings(BaseSettings):
     """Python with `tunesmith[train]` on the nodes of the cluster that `RAY_ADDRESS` names."""
     max_upload_bytes: Annotated[int, Field(ge=1)] = 512 * 1024 * 1024
     """Largest upload, in bytes."""
+    min_free_bytes: Annotated[int, Field(ge=0)] = 1024**3
+    """Bytes of the data folder's disk that are kept free for running jobs: new files, jobs and
+    exports are refused where it has less. 0 refuses nothing before the disk is full."""
+    retention_events_days: Annotated[int, Field(ge=1)] | None = None
+    """Days after the end of a job from which on its metrics events are dropped; none keeps them."""
+    retention_checkpoints_days: Annotated[int, Field(ge=1)] | None = None
+    """Days after the end of a job from which on its checkpoints are dropped, but the last and those
+    that are in use; none keeps `keep_checkpoints` of them."""
+    retention_files_days: Annotated[int, Field(ge=1)] | None = None
+    """Days without any job that uses it, after which an uploaded file is dropped; none keeps it."""
     allow_open: bool = False
     """Serve an address other than loopback though no API key exists: anyone who reaches it may."""
     project_max_bytes: Annotated[int, Field(ge=0)] | None = None

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, inspect, make_url, text
 from sqlalchemy.exc import DatabaseError
 
 from tunesmith.domain.errors import SettingsError
 from tunesmith.store.database import open_database, reading, writing
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 HEAD = "0008"
 """Revision of the newest migration."""
@@ -45,9 +49,21 @@ def _revision(connection: Connection) -> str | None:
     return revision
 
 
+def check_known(connection: Connection) -> None:
+    """Raise `SettingsError` where the database has a schema that this version does not know."""
+    if _revision(connection) != HEAD:
+        _known_config(connection)
+
+
 def _migrate(connection: Connection) -> None:
     # Alembic takes a while to import, and a database is at the head nearly always.
     from alembic import command  # noqa: PLC0415
+
+    command.upgrade(_known_config(connection), "head")
+
+
+def _known_config(connection: Connection) -> Config:
+    """Return Alembic's configuration; raises `SettingsError` where the schema is not known."""
     from alembic.config import Config  # noqa: PLC0415
     from alembic.script import ScriptDirectory  # noqa: PLC0415
 
@@ -60,4 +76,4 @@ def _migrate(connection: Connection) -> None:
             f"The database has schema {current}, but this version of Tunesmith knows only "
             f"up to {HEAD}. Install the version that last used this data folder, or a newer one."
         )
-    command.upgrade(config, "head")
+    return config
