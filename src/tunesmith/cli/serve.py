@@ -36,6 +36,7 @@ from tunesmith.cli.database import open_store
 from tunesmith.cli.folder import open_folder, sharing
 from tunesmith.cli.tokenizers import TokenizerFolders
 from tunesmith.domain.clock import SystemClock
+from tunesmith.domain.disk import Disk
 from tunesmith.domain.errors import ClusterUnavailableError, SettingsError
 from tunesmith.domain.liveness import CONTROLLER
 from tunesmith.domain.log_context import MaskingFormatter
@@ -108,6 +109,7 @@ def _serve_api(settings: Settings, listener: socket.socket, *, store: Store) -> 
         catalogue=settings.catalogue,
         organization=settings.organization,
         device=settings.device,
+        disk=Disk(settings.data, floor=settings.min_free_bytes),
         push_folder=settings.push_folder,
         push_hub_owner=settings.push_hub_owner,
         clock=SystemClock(),
