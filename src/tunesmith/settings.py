@@ -26,6 +26,7 @@ from tunesmith.domain.devices import Device
 from tunesmith.domain.errors import SettingsError
 from tunesmith.domain.models import CatalogueEntry, PackageSource, Source
 from tunesmith.domain.projects import Limits
+from tunesmith.domain.retention import Retention
 from tunesmith.domain.tracking import (
     Integration,
     MlflowIntegration,
@@ -106,8 +107,8 @@ class Settings(BaseSettings):
     retention_events_days: Annotated[int, Field(ge=1)] | None = None
     """Days after the end of a job from which on its metrics events are dropped; none keeps them."""
     retention_checkpoints_days: Annotated[int, Field(ge=1)] | None = None
-    """Days after the end of a job from which on its checkpoints are dropped, but the last and those
-    that are in use; none keeps `keep_checkpoints` of them."""
+    """Days after the end of a job from which on its checkpoints are dropped, but for the last, the
+    best and those in use; none keeps `keep_checkpoints` of them."""
     retention_files_days: Annotated[int, Field(ge=1)] | None = None
     """Days without any job that uses it, after which an uploaded file is dropped; none keeps it."""
     allow_open: bool = False
@@ -165,6 +166,15 @@ class Settings(BaseSettings):
             max_bytes=self.project_max_bytes,
             max_jobs=self.project_max_jobs,
             requests_per_minute=self.project_requests_per_minute,
+        )
+
+    @property
+    def retention(self) -> Retention:
+        """Return the days after which things go that nobody uses."""
+        return Retention(
+            events_days=self.retention_events_days,
+            checkpoints_days=self.retention_checkpoints_days,
+            files_days=self.retention_files_days,
         )
 
     @property

@@ -17,7 +17,7 @@ def tunesmith(*words: str | Path) -> str:
 def test_a_job_goes_on_from_a_backup_and_ends(own_service: Service, tmp_path: Path) -> None:
     service = own_service
     job = make_job(service)
-    until(lambda: len(service.steps(job.id)) >= 40, 120)
+    until(lambda: len(service.steps(job.id)) >= 40, 200)
     backup, elsewhere = tmp_path / "backup", tmp_path / "elsewhere"
 
     tunesmith("backup", backup, "--data", service.data)

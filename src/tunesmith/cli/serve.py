@@ -261,7 +261,8 @@ def _controller(
         keep_checkpoints=settings.keep_checkpoints,
         tracking=settings.tracking,
     )
-    threading.Thread(target=keep_swept, args=(doors, stop), daemon=True).start()
+    swept = partial(keep_swept, doors, stop, retention=settings.retention)
+    threading.Thread(target=swept, daemon=True).start()
     threading.Thread(target=keep_delivering, args=(doors, stop), daemon=True).start()
     return Controller(
         doors,
