@@ -8,14 +8,20 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine
 from typer.testing import CliRunner, Result
 
+from tunesmith.artifacts.backup import entry_of
 from tunesmith.artifacts.local import LocalArtifacts
 from tunesmith.cli.database import open_store
 from tunesmith.cli.folder import sharing
 from tunesmith.cli.main import app
+from tunesmith.domain.backups import Manifest
 from tunesmith.domain.files import File, Purpose
 from tunesmith.domain.keys import Scope, new_key
+from tunesmith.store.schema import HEAD, MIGRATIONS
 
 
 @pytest.fixture(autouse=True)
@@ -186,3 +192,23 @@ def test_what_was_lost_before_is_told_and_the_rest_is_backed_up(data: Path, tmp_
     made = run(data, "backup", tmp_path / "b")
     assert made.exit_code == 0
     assert "files/a had been lost from the data folder before" in made.stderr
+
+
+def test_a_backup_of_an_older_schema_is_brought_forward(data: Path, tmp_path: Path) -> None:
+    run(data, "backup", tmp_path / "b")
+    old = tmp_path / "b/tunesmith.db"
+    old.unlink()
+    engine = create_engine(f"sqlite:///{old}")
+    with engine.begin() as connection:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", str(MIGRATIONS))
+        command.upgrade(config, "0005")
+    engine.dispose()
+    manifest = tmp_path / "b/manifest.json"
+    told = Manifest.model_validate_json(manifest.read_bytes())
+    told = told.model_copy(update={"database": entry_of(old)})
+    manifest.write_text(told.model_dump_json())
+    back = run(tmp_path / "new", "restore", tmp_path / "b")
+    assert back.exit_code == 0, back.stderr
+    with closing(sqlite3.connect(tmp_path / "new/tunesmith.db")) as checked:
+        assert checked.execute("SELECT version_num FROM alembic_version").fetchall() == [(HEAD,)]
