@@ -26,6 +26,7 @@ from tunesmith.domain.devices import Device
 from tunesmith.domain.errors import SettingsError
 from tunesmith.domain.models import CatalogueEntry, PackageSource, Source
 from tunesmith.domain.projects import Limits
+from tunesmith.domain.retention import Retention
 from tunesmith.domain.tracking import (
     Integration,
     MlflowIntegration,
@@ -115,6 +116,16 @@ class Settings(BaseSettings):
     """Python with `tunesmith[train]` on the nodes of the cluster that `RAY_ADDRESS` names."""
     max_upload_bytes: Annotated[int, Field(ge=1)] = 512 * 1024 * 1024
     """Largest upload, in bytes."""
+    min_free_bytes: Annotated[int, Field(ge=0)] = 1024**3
+    """Bytes of the data folder's disk that are kept free for running jobs: new files, jobs and
+    exports are refused where it has less. 0 refuses nothing before the disk is full."""
+    retention_events_days: Annotated[int, Field(ge=1)] | None = None
+    """Days after the end of a job from which on its metrics events are dropped; none keeps them."""
+    retention_checkpoints_days: Annotated[int, Field(ge=1)] | None = None
+    """Days after the end of a job from which on its checkpoints are dropped, but for the last, the
+    best and those in use; none keeps `keep_checkpoints` of them."""
+    retention_files_days: Annotated[int, Field(ge=1)] | None = None
+    """Days without any job that uses it, after which an uploaded file is dropped; none keeps it."""
     allow_open: bool = False
     """Serve an address other than loopback though no API key exists: anyone who reaches it may."""
     project_max_bytes: Annotated[int, Field(ge=0)] | None = None
@@ -181,6 +192,15 @@ class Settings(BaseSettings):
             max_bytes=self.project_max_bytes,
             max_jobs=self.project_max_jobs,
             requests_per_minute=self.project_requests_per_minute,
+        )
+
+    @property
+    def retention(self) -> Retention:
+        """Return the days after which things go that nobody uses."""
+        return Retention(
+            events_days=self.retention_events_days,
+            checkpoints_days=self.retention_checkpoints_days,
+            files_days=self.retention_files_days,
         )
 
     @property

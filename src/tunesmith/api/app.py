@@ -210,7 +210,9 @@ async def _answer_full_disk(request: Request, error: Exception) -> JSONResponse:
     _log.error("%s %s: %s", request.method, request.url.path, error.message)
     message = f"{error.message} Its operator must free some space; then send the request again."
     detail = ErrorDetail(message=message, type="server_error", param=None, code="disk_full")
-    return JSONResponse(_body(request, detail), status_code=507)
+    # OpenAI's clients send a request again upon a 507 by themselves, unless this is said.
+    headers = {"x-should-retry": "false"}
+    return JSONResponse(_body(request, detail), status_code=507, headers=headers)
 
 
 async def _answer_busy(request: Request, error: Exception) -> JSONResponse:

@@ -21,8 +21,9 @@ def new_job(services: Services, wanted: CreateJob | OpeaCreateJob) -> Job:
     """Return a fresh job for what is `wanted`; it is not stored yet.
 
     Raises `InvalidRequestError`, `NotFoundError` or `ConflictError` that names
-    the key at fault.
+    the key at fault, and `DiskFullError` where its disk has no room for what is new.
     """
+    services.disk.check()
     start = find_start(services, wanted)
     request = wanted.to_request(start.shape if start else None, device=services.device)
     if start is not None:

@@ -133,7 +133,7 @@ _ERRORS = {
         ),
     ),
     507: (
-        "The service's disk is full; nothing is lost.",
+        "The service's disk is full, or has less room than is kept free; nothing is lost.",
         ErrorDetail(
             type="server_error",
             message="The service's disk is full, so nothing was written.",

@@ -302,7 +302,13 @@ def _webhooks() -> list[Wire]:
 def _health() -> list[Wire]:
     return [
         ReadyObject(
-            status="ready", store=True, controller=True, cluster=True, standby=False, missing=[]
+            status="ready",
+            store=True,
+            controller=True,
+            cluster=True,
+            standby=False,
+            disk=True,
+            missing=[],
         ),
         OpeaHealth(
             title="Tunesmith", version="0.1.0", description="Fine-tuning of language models"

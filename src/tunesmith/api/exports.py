@@ -37,6 +37,7 @@ def create_export(services: Serviced, body: JsonBody) -> ExportObject:
             f"'{asked.model}' is a base model; name a model or checkpoint that was tuned here.",
             param="model",
         )
+    services.disk.check()
     folder = services.push_folder
     push = asked.to_push(folder=folder and folder / services.project, owner=services.push_hub_owner)
     export = Export(

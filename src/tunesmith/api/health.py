@@ -60,40 +60,34 @@ def statistics() -> dict[str, dict[str, float]]:
 
 
 def _look(services: Services) -> ReadyObject:
+    lack = services.disk.lack()
+    found = ReadyObject(
+        status="unready",
+        store=True,
+        controller=False,
+        cluster=False,
+        standby=False,
+        disk=lack is None,
+        missing=[lack] if lack else [],
+    )
     try:
         sign = services.store.last_sign(CONTROLLER)
         standby = services.store.lease(STANDBY) is not None
     except Exception:  # noqa: BLE001  whatever keeps it from answering is what this is asked for
         _log.exception("The database does not answer")
-        return _found(store=False, missing=["The database does not answer; see the log."])
+        missing = ["The database does not answer; see the log.", *found.missing]
+        return found.model_copy(update={"store": False, "missing": missing})
     if sign is None or services.now() - sign.at > PATIENCE:
-        missing = [_no_sign(sign, now=services.now())]
-        return _found(store=True, standby=standby, missing=missing)
+        missing = [_no_sign(sign, now=services.now()), *found.missing]
+        return found.model_copy(update={"standby": standby, "missing": missing})
+    seen = {"controller": True, "cluster": sign.cluster_up, "standby": standby}
     if not sign.cluster_up:
-        missing = ["Ray does not answer the controller, or has not started yet."]
-        return _found(store=True, controller=True, standby=standby, missing=missing)
-    return _found(store=True, controller=True, cluster=True, standby=standby, missing=[])
+        silent = "Ray does not answer the controller, or has not started yet."
+        return found.model_copy(update=seen | {"missing": [silent, *found.missing]})
+    return found.model_copy(update=seen | {"status": "unready" if lack else "ready"})
 
 
 def _no_sign(sign: SignOfLife | None, *, now: int) -> str:
     if sign is None:
         return "The controller has given no sign of life yet."
     return f"The controller has given no sign of life for {now - sign.at} s."
-
-
-def _found(
-    *,
-    store: bool,
-    controller: bool = False,
-    cluster: bool = False,
-    standby: bool = False,
-    missing: list[str],
-) -> ReadyObject:
-    return ReadyObject(
-        status="unready" if missing else "ready",
-        store=store,
-        controller=controller,
-        cluster=cluster,
-        standby=standby,
-        missing=missing,
-    )

@@ -51,6 +51,7 @@ Opened = Annotated[Original, Depends(_opened)]
 @router.post("/{file_id}/repair")
 async def repair_file(services: Serviced, request: Request, *, original: Opened) -> FileRepair:
     """Make a copy of a file, mended where that needs no judgement; the original stays."""
+    services.disk.check(original.file.bytes)
     with _aside(services) as copy:
         work = asyncio.ensure_future(services.checks.repair(original.content, copy))
         report = await while_connected(request, work)

@@ -16,6 +16,7 @@ from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.cluster.answering import Answering
 from tunesmith.domain.clock import Clock
 from tunesmith.domain.devices import Device
+from tunesmith.domain.disk import Disk
 from tunesmith.domain.models import CatalogueEntry
 from tunesmith.domain.projects import DEFAULT_PROJECT, Limits
 from tunesmith.store.protocol import Store
@@ -55,6 +56,8 @@ class Services:
     """Whose repositories on the hub exports may be pushed to; `None` means nobody's."""
     device: Device = Device.CPU
     """What jobs are trained on that do not say it."""
+    disk: Disk = field(default_factory=lambda: Disk(Path(), floor=0))
+    """The disk that new files, jobs and exports take room on."""
     project: str = DEFAULT_PROJECT
     """The project that asks; set for each request."""
     limits: Limits = field(default_factory=Limits)

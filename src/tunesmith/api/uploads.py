@@ -35,6 +35,7 @@ router = APIRouter(route_class=WireRoute, prefix="/v1/uploads", tags=["uploads"]
 def create_upload(services: Serviced, body: JsonBody) -> UploadObject:
     """Announce a file that will come in parts, within an hour."""
     wanted = read_shape(CreateUpload, body)
+    services.disk.check(wanted.bytes)
     now = services.now()
     upload = Upload(
         id=new_upload_id(),
@@ -69,6 +70,7 @@ def complete_upload(services: Serviced, upload_id: str, *, body: JsonBody) -> Up
     """Make one file of the parts, in the order that the request gives."""
     wanted = read_shape(CompleteUpload, body)
     upload = services.store.pending_upload(upload_id)
+    services.disk.check(upload.bytes)
     parts = _ordered(upload, services.store.list_parts(upload_id), part_ids=wanted.part_ids)
     with services.artifacts.writer() as writer:
         content = Content(writer)

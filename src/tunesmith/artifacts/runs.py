@@ -242,6 +242,11 @@ class RunDirectory:
         return Verdict.model_validate_json(self._artifacts.get(f"{self.prefix}/verdict.json"))
 
 
+def events_in(content: bytes) -> list[RunEvent]:
+    """Return the whole events of `content`, an event log, in order."""
+    return list(_whole_events(content.split(b"\n")[:-1], first=1))
+
+
 def _whole_events(lines: Iterable[bytes], *, first: int) -> Iterator[RunEvent]:
     """Yield the events of `lines` up to one that cannot be read or has not the next number."""
     for number, line in enumerate(lines, start=first):

@@ -8,8 +8,8 @@ from tunesmith.domain.clock import SystemClock
 from tunesmith.domain.errors import SettingsError
 from tunesmith.store.sql import SqlStore
 
-NAME = "tunesmith.db"
-"""The file in the data folder."""
+DATABASE = "tunesmith.db"
+"""The database's file in the data folder."""
 
 
 def open_store(folder: Path, url: str | None = None) -> SqlStore:
@@ -29,7 +29,7 @@ def database_url(folder: Path, url: str | None) -> str:
     """
     if url is not None:
         return url
-    path = folder / NAME
+    path = folder / DATABASE
     try:
         # SQLite gives the files that it keeps beside it the same mode.
         path.touch(mode=0o600)

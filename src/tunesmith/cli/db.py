@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tunesmith.cli.database import NAME, database_url
+from tunesmith.cli.database import DATABASE, database_url
 from tunesmith.cli.folder import open_folder
 from tunesmith.domain.errors import SettingsError, TunesmithError
 from tunesmith.settings import Settings, load_settings
@@ -45,7 +45,7 @@ def check_database(*, data: Data = None) -> None:
     """
     with _faults_told():
         settings = _settings(data)
-        file = settings.data / NAME
+        file = settings.data / DATABASE
         url = settings.database_url or f"sqlite:///{file}"
         # To look at a file that is absent would make it.
         absent = settings.database_url is None and not file.exists()

@@ -48,3 +48,16 @@ def sharing(folder: Path, *, patience: float) -> Iterator[None]:
                     ) from None
                 time.sleep(0.05)
         yield
+
+
+@contextmanager
+def owning(folder: Path) -> Iterator[None]:
+    """Hold the lock of `folder` alone. Raises `FolderInUseError` where a service has it."""
+    with (folder / "serve.lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FolderInUseError(
+                f"A service uses the data folder '{folder}'. Name another one."
+            ) from None
+        yield

@@ -9,6 +9,7 @@ import typer
 
 from tunesmith import __version__
 from tunesmith.cli.db import db
+from tunesmith.cli.backups import backup_folder, restore_folder
 from tunesmith.cli.doctor import examine
 from tunesmith.cli.estimate import estimate_job
 from tunesmith.cli.exports import exports
@@ -29,6 +30,8 @@ app = typer.Typer(
 app.command("validate")(validate_file)
 app.command("estimate")(estimate_job)
 app.command("doctor")(examine)
+app.command("backup")(backup_folder)
+app.command("restore")(restore_folder)
 app.add_typer(files, name="files")
 app.add_typer(jobs, name="jobs")
 app.add_typer(models, name="models")

@@ -38,6 +38,7 @@ from tunesmith.cli.database import open_store
 from tunesmith.cli.folder import open_folder, sharing
 from tunesmith.cli.tokenizers import TokenizerFolders
 from tunesmith.domain.clock import SystemClock
+from tunesmith.domain.disk import Disk
 from tunesmith.domain.errors import ClusterUnavailableError, SettingsError
 from tunesmith.domain.liveness import CONTROLLER
 from tunesmith.domain.log_context import MaskingFormatter
@@ -125,6 +126,7 @@ def _serve_api(
         catalogue=settings.catalogue,
         organization=settings.organization,
         device=settings.device,
+        disk=Disk(settings.data, floor=settings.min_free_bytes),
         push_folder=settings.push_folder,
         push_hub_owner=settings.push_hub_owner,
         clock=SystemClock(),
@@ -216,7 +218,8 @@ def _controller(
         keep_checkpoints=settings.keep_checkpoints,
         tracking=settings.tracking,
     )
-    threading.Thread(target=keep_swept, args=(doors, stop), daemon=True).start()
+    swept = partial(keep_swept, doors, stop, retention=settings.retention)
+    threading.Thread(target=swept, daemon=True).start()
     threading.Thread(target=keep_delivering, args=(doors, stop), daemon=True).start()
     return Controller(
         doors,

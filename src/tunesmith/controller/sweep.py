@@ -8,7 +8,9 @@ from contextlib import suppress
 from itertools import islice
 
 from tunesmith.controller.doors import Doors
+from tunesmith.controller.retention import drop_old
 from tunesmith.domain.errors import ArtifactMissingError, ConflictError, NotFoundError
+from tunesmith.domain.retention import Retention
 
 UNFINISHED_AGE = 24 * 3600.0
 """Seconds after which a write that did not end is given up; a training may be at a long one."""
@@ -33,10 +35,10 @@ _BATCH = 1000
 logger = logging.getLogger(__name__)
 
 
-def keep_swept(doors: Doors, stop: threading.Event) -> None:
+def keep_swept(doors: Doors, stop: threading.Event, *, retention: Retention) -> None:
     """Sweep at once and then every hour, and drop what expires every minute, until `stop` is set.
 
-    A fault is logged.
+    What has outlived `retention` goes with a sweep. A fault is logged.
     """
     due = doors.clock.now()
     while not stop.is_set():
@@ -45,6 +47,7 @@ def keep_swept(doors: Doors, stop: threading.Event) -> None:
             if doors.clock.now() >= due:
                 due += SWEEP_PAUSE
                 sweep(doors)
+                drop_old(doors, retention)
         except Exception:
             logger.exception("The data folder could not be swept; the next time tries again.")
         stop.wait(EXPIRY_PAUSE)

@@ -1,10 +1,12 @@
-"""Tell a full disk from other faults."""
+"""Tell a full disk from other faults, and refuse what would fill one."""
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from tunesmith.domain.errors import DiskFullError
 
@@ -35,3 +37,50 @@ def naming_full_disk() -> Iterator[None]:
         if not disk_is_full(error):
             raise
         raise DiskFullError from error
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the bytes that are free for this user on the disk of `folder`."""
+    return shutil.disk_usage(folder).free
+
+
+class Disk:
+    """A disk on which some room is left free, for what cannot wait: events, checkpoints, rows."""
+
+    def __init__(
+        self, folder: Path, *, floor: int, free: Callable[[Path], int] = free_bytes
+    ) -> None:
+        """Watch the disk of `folder`, of which `floor` bytes are to stay free; 0 watches nothing.
+
+        `free` tells how many bytes are.
+        """
+        self._folder = folder
+        self._floor = floor
+        self._free = free
+
+    def lack(self, size: int = 0) -> str | None:
+        """Return what is wrong with writing `size` bytes more, in words; `None` for nothing."""
+        if not self._floor:
+            return None
+        free = self._free(self._folder)
+        if free - size >= self._floor:
+            return None
+        more = f", and {_shown(size)} are to be written" if size else ""
+        return (
+            f"The disk of the data folder has {_shown(free)} free{more}; {_shown(self._floor)} are "
+            "kept free (`min_free_bytes`), so that running jobs can go on."
+        )
+
+    def check(self, size: int = 0) -> None:
+        """Raise `DiskFullError` where `size` bytes more would take what is kept free."""
+        lack = self.lack(size)
+        if lack is not None:
+            raise DiskFullError(lack)
+
+
+def _shown(count: int) -> str:
+    unit = next((unit for unit in ("GiB", "MiB", "KiB") if count >= _BYTES[unit]), "bytes")
+    return f"{count / _BYTES[unit]:.1f} {unit}" if unit in _BYTES else f"{count} bytes"
+
+
+_BYTES = {"GiB": 2**30, "MiB": 2**20, "KiB": 2**10}

@@ -20,5 +20,7 @@ class ReadyObject(Wire):
     """Whether Ray answered the controller then."""
     standby: bool
     """Whether a second controller stands by, to take over from the one that leads."""
+    disk: bool
+    """Whether the disk has more room than is kept free, so that files and jobs are taken."""
     missing: list[str]
     """What is missing, in words."""

@@ -21,6 +21,7 @@ from tunesmith.store.estimate_protocol import EstimateStore
 from tunesmith.store.export_protocol import ExportStore
 from tunesmith.store.life_protocol import LeaseStore, LifeStore
 from tunesmith.store.model_protocol import ModelStore, PermissionStore
+from tunesmith.store.retention_protocol import RetentionStore
 
 
 class FileStore(Protocol):
@@ -355,6 +356,7 @@ class Store(
     WebhookStore,
     LifeStore,
     LeaseStore,
+    RetentionStore,
     Protocol,
 ):
     """Keeps the service's state. Each method is one transaction.

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import DatabaseError
 
 from tunesmith.domain.errors import BusyError, SettingsError
 from tunesmith.store.database import open_database, reading, shown, writing
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 HEAD = "0008"
 """Revision of the newest migration."""
@@ -39,7 +43,7 @@ def upgrade(url: str) -> str | None:
 
             with writing(engine, patience=_PATIENCE) as connection:
                 current = _revision(connection)
-                _migrate(connection, current)
+                _migrate(connection)
         return current
 
 
@@ -78,17 +82,30 @@ def _revision(connection: Connection) -> str | None:
     return found
 
 
-def _migrate(connection: Connection, current: str | None) -> None:
+def check_known(connection: Connection) -> None:
+    """Raise `SettingsError` where the database has a schema that this version does not know."""
+    if _revision(connection) != HEAD:
+        _known_config(connection)
+
+
+def _migrate(connection: Connection) -> None:
     from alembic import command  # noqa: PLC0415
+
+    command.upgrade(_known_config(connection), "head")
+
+
+def _known_config(connection: Connection) -> Config:
+    """Return Alembic's configuration; raises `SettingsError` where the schema is not known."""
     from alembic.config import Config  # noqa: PLC0415
     from alembic.script import ScriptDirectory  # noqa: PLC0415
 
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    current = _revision(connection)
     if current is not None and current not in known:
         raise SettingsError(
             f"The database has schema {current}, but this version of Tunesmith knows only "
             f"up to {HEAD}. Install the version that last used this database, or a newer one."
         )
-    command.upgrade(config, "head")
+    return config

@@ -19,6 +19,7 @@ from tunesmith.store.sql_leases import SqlLeases, check_held
 from tunesmith.store.sql_life import SqlLife
 from tunesmith.store.sql_models import SqlModels
 from tunesmith.store.sql_permissions import SqlPermissions
+from tunesmith.store.sql_retention import SqlRetention
 from tunesmith.store.sql_uploads import SqlUploads
 from tunesmith.store.sql_waits import SqlWaits
 from tunesmith.store.sql_webhooks import SqlWebhooks
@@ -37,6 +38,7 @@ class SqlStore(
     SqlWebhooks,
     SqlLife,
     SqlLeases,
+    SqlRetention,
 ):
     """Keeps everything in one database, which several processes and threads may share.
 

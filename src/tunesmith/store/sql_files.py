@@ -67,7 +67,7 @@ class SqlFiles(Room):
     def delete_file(self, file_id: str) -> bool:
         """Remove the file; see `Store.delete_file`."""
         with writing(self._engine) as connection:
-            return _remove(connection, self._deletable_file(connection, file_id))
+            return remove(connection, self._deletable_file(connection, file_id))
 
     def expired_files(self) -> list[File]:
         """Return the files that have expired; see `Store.expired_files`."""
@@ -79,7 +79,7 @@ class SqlFiles(Room):
         query = self._expired().where(FILES.c.id == file_id)
         missing = rules.no_file(file_id)
         with writing(self._engine) as connection:
-            return _remove(connection, read_one(connection, query, kind=File, missing=missing))
+            return remove(connection, read_one(connection, query, kind=File, missing=missing))
 
     def keys_with_files(self, keys: Collection[str]) -> set[str]:
         """Return those of `keys` under which a file lies; see `Store.keys_with_files`."""
@@ -104,7 +104,7 @@ class SqlFiles(Room):
         return file
 
 
-def _remove(connection: Connection, file: File) -> bool:
+def remove(connection: Connection, file: File) -> bool:
     """Remove the row of `file`, and tell whether others have the same key."""
     connection.execute(delete(FILES).where(FILES.c.id == file.id))
     return bool(connection.scalar(select(exists().where(FILES.c.key == file.key))))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
 from tunesmith.api.app import create_app
+from tunesmith.domain.disk import Disk
 from tunesmith.domain.liveness import CONTROLLER, LEASE_LIFE, PATIENCE, STANDBY, SignOfLife
 
 
@@ -27,6 +29,7 @@ def test_a_service_whose_controller_and_cluster_live_is_ready(http: TestClient, 
         "controller": True,
         "cluster": True,
         "standby": False,
+        "disk": True,
         "missing": [],
     }
 
@@ -90,3 +93,16 @@ def test_no_key_is_needed(world: Any, path: str, status: int) -> None:
     with TestClient(app) as client:
         assert client.get(path).status_code == status
         assert client.get("/v1/models").status_code == 401
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_a_service_whose_disk_has_too_little_room_is_not_ready(world: Any, signed: bool) -> None:
+    if signed:
+        sign(world)
+    disk = Disk(Path(), floor=2**30, free=lambda _: 2**20)
+    http = TestClient(create_app(replace(world.services, disk=disk)))
+    answer = http.get("/ready")
+    assert answer.status_code == 503
+    assert answer.json()["disk"] is False
+    assert answer.json()["status"] == "unready"
+    assert answer.json()["missing"][-1].startswith("The disk of the data folder has 1.0 MiB free")

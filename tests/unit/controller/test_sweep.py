@@ -24,6 +24,7 @@ from tunesmith.controller.sweep import (
 )
 from tunesmith.domain.clock import FakeClock
 from tunesmith.domain.files import File, Purpose
+from tunesmith.domain.retention import Retention
 from tunesmith.domain.uploads import UPLOAD_LIFE, Upload, UploadPart
 from tunesmith.store.sql import SqlStore
 
@@ -149,7 +150,7 @@ def test_the_folder_is_swept_every_hour_whatever_fails(
 
     monkeypatch.setattr(sweeping, "sweep", sweep_badly)
     start = clock.now()
-    keep_swept(doors, Minutes(clock, left=121))
+    keep_swept(doors, Minutes(clock, left=121), retention=Retention())
     assert swept == [start, start + SWEEP_PAUSE, start + 2 * SWEEP_PAUSE]
 
 
@@ -192,9 +193,9 @@ def test_what_has_expired_is_dropped_with_its_bytes_unless_another_file_has_them
 
 def test_what_expires_is_dropped_every_minute(doors: Doors, clock: FakeClock) -> None:
     upload(doors, "file-1", expires_at=int(clock.now()) + 90)
-    keep_swept(doors, Minutes(clock, left=2))
+    keep_swept(doors, Minutes(clock, left=2), retention=Retention())
     assert doors.artifacts.list("files") == ["files/file-1"]
-    keep_swept(doors, Minutes(clock, left=1))
+    keep_swept(doors, Minutes(clock, left=1), retention=Retention())
     assert doors.artifacts.list("files") == []
 
 
