@@ -30,13 +30,18 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from tunesmith import __version__
-from tunesmith.artifacts.local import LocalArtifacts
+from tunesmith.artifacts.opening import answers_token, open_artifacts, open_bucket
 from tunesmith.cli.clusters import find_ray, open_cluster
 from tunesmith.cli.database import open_store
 from tunesmith.cli.folder import open_folder, sharing
 from tunesmith.cli.tokenizers import TokenizerFolders
 from tunesmith.domain.clock import SystemClock
-from tunesmith.domain.errors import ClusterUnavailableError, SettingsError
+from tunesmith.domain.errors import (
+    ArtifactsUnavailableError,
+    ClusterUnavailableError,
+    DiskFullError,
+    SettingsError,
+)
 from tunesmith.domain.liveness import CONTROLLER
 from tunesmith.domain.log_context import MaskingFormatter
 from tunesmith.settings import Settings, environment_secrets
@@ -70,6 +75,7 @@ def serve_service(settings: Settings) -> None:
     _check_extras(settings)
     folder = open_folder(settings.data)
     _log_to_stderr(settings)
+    _check_bucket(settings)
     with sharing(folder, patience=3.0), _bind(settings) as listener:
         store = open_store(folder)
         _check_keys(settings, listener, store=store)
@@ -91,6 +97,22 @@ def _check_extras(settings: Settings) -> None:
         )
 
 
+def _check_bucket(settings: Settings) -> None:
+    """Raise `SettingsError` where artifacts are to be in a bucket that cannot be used."""
+    if settings.artifacts_url is None:
+        return
+    try:
+        open_bucket(settings.artifacts_url).check()
+    except (ArtifactsUnavailableError, DiskFullError) as error:
+        raise SettingsError(error.message) from None
+
+
+def _share_token(settings: Settings, application: str, secret: str) -> None:
+    """Let the nodes read the `secret` of `application` from the bucket."""
+    key = answers_token(settings.location, application)
+    open_artifacts(settings.location).put(key, secret.encode())
+
+
 def _serve_api(settings: Settings, listener: socket.socket, *, store: Store) -> None:
     import uvicorn
 
@@ -101,10 +123,16 @@ def _serve_api(settings: Settings, listener: socket.socket, *, store: Store) -> 
     from tunesmith.cli.page import open_page
     from tunesmith.cluster.ray_serve import RayServe
 
+    artifacts = open_artifacts(settings.location)
     services = Services(
         store=store,
-        artifacts=LocalArtifacts(settings.data),
-        answering=RayServe(partial(find_ray, settings), data=settings.data),
+        artifacts=artifacts,
+        answering=RayServe(
+            partial(find_ray, settings),
+            data=settings.data,
+            location=settings.location,
+            share=partial(_share_token, settings) if settings.artifacts_url else None,
+        ),
         catalogue=settings.catalogue,
         organization=settings.organization,
         device=settings.device,
@@ -113,7 +141,7 @@ def _serve_api(settings: Settings, listener: socket.socket, *, store: Store) -> 
         clock=SystemClock(),
         max_upload_bytes=settings.max_upload_bytes,
         version=__version__,
-        checks=FileChecks(TokenizerFolders(settings.data).folder, workers=os.cpu_count() or 1),
+        checks=FileChecks(TokenizerFolders(settings.location).folder, workers=os.cpu_count() or 1),
         open_without_keys=settings.allow_open or _on_loopback(listener),
         own_names=None if settings.allow_open else frozenset({settings.host.lower()}),
         limits=settings.project_limits,
@@ -244,7 +272,7 @@ def _controller(
     from tunesmith.controller.sweep import keep_swept
     from tunesmith.controller.webhooks import keep_delivering
 
-    artifacts = LocalArtifacts(settings.data)
+    artifacts = open_artifacts(settings.location)
     doors = Doors(
         store=store,
         cluster=cluster,
@@ -254,7 +282,7 @@ def _controller(
     )
     launcher = Launcher(
         artifacts,
-        location=str(settings.data),
+        location=settings.location,
         catalogue=settings.catalogue,
         keep_checkpoints=settings.keep_checkpoints,
         tracking=settings.tracking,
@@ -347,7 +375,8 @@ def _announce(settings: Settings, listener: socket.socket, *, store: Store) -> N
     listener.listen()
     host, port = listener.getsockname()[:2]
     address = f"[{host}]" if ":" in host else host
-    print(f"Tunesmith {__version__} at http://{address}:{port}/v1, data in {settings.data}")
+    kept = f"{settings.data} and {settings.location}" if settings.artifacts_url else settings.data
+    print(f"Tunesmith {__version__} at http://{address}:{port}/v1, data in {kept}")
     if not _on_loopback(listener) and not store.list_keys():
         print("Anyone who reaches this address can use the service: it asks for no key.")
     print("Ctrl-C ends it.", flush=True)

@@ -45,15 +45,27 @@ class Ray:
 class RayServe:
     """Asks the models of the Ray cluster that `find` finds."""
 
-    def __init__(self, find: Callable[[], Ray], *, data: Path, patience: float = 90.0) -> None:
+    def __init__(
+        self,
+        find: Callable[[], Ray],
+        *,
+        data: Path,
+        location: str | None = None,
+        share: Callable[[str, str], object] | None = None,
+        patience: float = 90.0,
+    ) -> None:
         """Ask nothing yet.
 
         `find` is called for each start, and raises `ClusterUnavailableError` where there is no Ray.
-        `data` is the data folder, at the same path on each node. A question waits `patience`
+        `data` is the data folder, at the same path on each node; unless `location` says where else
+        the artifacts are for the nodes. Then `share` takes the application's name and its secret
+        there, before each start. A question waits `patience`
         seconds at the most until the application runs.
         """
         self._find = find
         self._data = data
+        self._location = location or str(data)
+        self._share = share
         self._patience = patience
         self._url: str | None = None
         self._starting = asyncio.Lock()
@@ -160,7 +172,9 @@ class RayServe:
             number += 1
         here = urlsplit(ray.dashboard).hostname in ("127.0.0.1", "localhost", "::1")
         host, port = ("127.0.0.1", 0) if here else ("0.0.0.0", _SERVE_PORT)  # noqa: S104
-        place = ("--data", str(self._data), "--name", name)
+        if self._share is not None:
+            self._share(name, self._secret())
+        place = ("--data", self._location, "--name", name)
         listening = ("--host", host, "--port", str(port))
         ray.jobs.submit(
             Submission(

@@ -10,7 +10,6 @@ import importlib
 import logging
 from collections.abc import AsyncIterator
 from hmac import compare_digest
-from pathlib import Path
 
 from pydantic import ValidationError
 from ray import serve
@@ -19,7 +18,7 @@ from ray.serve.schema import ApplicationStatus
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
-from tunesmith.artifacts.local import LocalArtifacts
+from tunesmith.artifacts.opening import open_artifacts
 from tunesmith.domain.answers import Question
 from tunesmith.models.environment import ENVIRONMENT
 
@@ -34,8 +33,8 @@ _TOGETHER = 8
 class Answers:
     """A replica: some models in memory, and who asks them."""
 
-    def __init__(self, data: str, *, secret: str, threads: int) -> None:
-        """Answer with what the data folder `data` holds, whoever shows `secret`.
+    def __init__(self, location: str, *, secret: str, threads: int) -> None:
+        """Answer with what the artifacts at `location` hold, whoever shows `secret`.
 
         `threads` is how many compute; it takes seconds to import what is needed.
         """
@@ -45,7 +44,7 @@ class Answers:
         torch.set_num_threads(threads)
         logging.basicConfig(level=logging.INFO)
         self._secret = secret
-        self._memory = self._telling.memory(LocalArtifacts(Path(data)), models=MODELS)
+        self._memory = self._telling.memory(open_artifacts(location), models=MODELS)
 
     async def __call__(self, request: Request) -> Response:
         """Answer one question."""
@@ -76,7 +75,7 @@ def _place(question: Question) -> str:
     return question.answerer.alone.model_dump_json()
 
 
-def deploy(name: str, *, data: Path, secret: str, processors: int, replicas: int) -> None:
+def deploy(name: str, *, location: str, secret: str, processors: int, replicas: int) -> None:
     """Let Serve keep the application `name`, up to `replicas` of `processors` threads each.
 
     Replicas hold no processor of Ray's: who asks a model is answered while others train.
@@ -99,6 +98,6 @@ def deploy(name: str, *, data: Path, secret: str, processors: int, replicas: int
             "runtime_env": {"env_vars": ENVIRONMENT | {"OMP_NUM_THREADS": str(processors)}},
         },
     )(Answers)
-    bound = deployment.bind(str(data), secret=secret, threads=processors)
+    bound = deployment.bind(location, secret=secret, threads=processors)
     made: DeploymentHandle[Answers] = serve.run(bound, name=name, route_prefix=f"/{name}")
     logging.getLogger(__name__).info("%s answers", made.deployment_id)
