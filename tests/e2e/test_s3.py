@@ -1,4 +1,4 @@
-"""A service whose artifacts are in a bucket trains, hands out and answers, and its folder is bare."""
+"""A service whose artifacts are in a bucket trains and answers, and its folder stays bare."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -258,7 +258,7 @@ class Bucket:
             )
         return answer["ETag"]
 
-    def complete(self, name: str, upload: str, *, etags: list[str]) -> None:
+    def complete(self, name: str, upload: str, *, etags: Sequence[str]) -> None:
         """Let the object be what was sent, all at once. Raises `ArtifactMissingError`."""
         with self._naming(name):
             self.client.complete_multipart_upload(

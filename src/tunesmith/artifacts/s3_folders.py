@@ -1,8 +1,8 @@
 """Folders that appear all at once, on a store that knows objects alone.
 
 The files are stored as `.files/<mark>/<name>` first. Then one small object, the folder's list,
-`.folders/<prefix>/.list`, names the mark and the files: readers go by it. What is written or dropped
-is noted under `.pending/` before, so that what a killed writer leaves behind is found.
+`.folders/<prefix>/.list`, names the mark and the files: readers go by it. What is written or
+dropped is noted under `.pending/` before, so that what a killed writer leaves behind is found.
 """
 
 from __future__ import annotations

@@ -103,10 +103,7 @@ class Growing:
         return _End(f"{_folder(key)}/{mark}/{number:08d}", b"", None, mark)
 
     def _last(self, below: str) -> Found | None:
-        found = None
-        for found in self._bucket.list(below):
-            pass
-        return found
+        return max(self._bucket.list(below), key=lambda found: found.name, default=None)
 
 
 def _folder(key: str) -> str:

@@ -24,6 +24,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from types import FrameType
@@ -49,6 +50,7 @@ from tunesmith.settings import Settings, environment_secrets
 if TYPE_CHECKING:
     import uvicorn
 
+    from tunesmith.artifacts.protocol import Artifacts
     from tunesmith.cluster.local_head import LocalRay
     from tunesmith.cluster.ray_jobs import RayJobs
     from tunesmith.controller.loop import Controller
@@ -107,10 +109,13 @@ def _check_bucket(settings: Settings) -> None:
         raise SettingsError(error.message) from None
 
 
-def _share_token(settings: Settings, application: str, secret: str) -> None:
-    """Let the nodes read the `secret` of `application` from the bucket."""
-    key = answers_token(settings.location, application)
-    open_artifacts(settings.location).put(key, secret.encode())
+def _sharing(settings: Settings, artifacts: Artifacts) -> Callable[[str, str], object] | None:
+    """Return what lets nodes read an application's secret in the bucket; of a folder they can."""
+    if settings.artifacts_url is None:
+        return None
+    return lambda application, secret: artifacts.put(
+        answers_token(settings.location, application), secret.encode()
+    )
 
 
 def _serve_api(settings: Settings, listener: socket.socket, *, store: Store) -> None:
@@ -131,7 +136,7 @@ def _serve_api(settings: Settings, listener: socket.socket, *, store: Store) -> 
             partial(find_ray, settings),
             data=settings.data,
             location=settings.location,
-            share=partial(_share_token, settings) if settings.artifacts_url else None,
+            share=_sharing(settings, artifacts),
         ),
         catalogue=settings.catalogue,
         organization=settings.organization,

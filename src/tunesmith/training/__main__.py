@@ -4,8 +4,8 @@ One worker is this very process; where a run has more, this process drives them.
 
 Exit codes: 0 succeeded, 1 failed (the outcome says why), 3 replaced by another
 attempt, 4 a worker is gone, 5 with its node (the events say which), 6 a node lacks the data folder
-or the bucket (the last line printed says which), 28 the disk is full (perhaps too full for an outcome), 143
-stopped.
+or the bucket (the last line printed says which), 28 the disk is full (perhaps too full for an
+outcome), 143 stopped.
 """
 
 from __future__ import annotations

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from boto3.session import Session
+from botocore.loaders import create_loader
+from botocore.session import get_session
 
 from s3_server import BUCKET, S3Server, s3_server
 from tunesmith.artifacts.local import LocalArtifacts
@@ -21,6 +24,16 @@ def running_server() -> Iterator[S3Server]:
         yield server
 
 
+_LOADER = create_loader()
+
+
+def quick_session() -> Session:
+    """A session that reads the descriptions of S3, which take half a second, once for all."""
+    own = get_session()
+    own.register_component("data_loader", _LOADER)
+    return Session(botocore_session=own)
+
+
 @pytest.fixture
 def server(
     running_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -29,6 +42,7 @@ def server(
     for name, value in running_server.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("boto3.session.Session", quick_session)
     yield running_server
     running_server.spoil = lambda _: None
 
