@@ -24,25 +24,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from tunesmith import __version__
-from tunesmith.artifacts.opening import answers_token, open_artifacts, open_bucket
+from tunesmith.artifacts.opening import open_artifacts
+from tunesmith.cli.bucket import check_bucket, sharing_tokens
 from tunesmith.cli.clusters import find_ray, open_cluster
 from tunesmith.cli.database import open_store
 from tunesmith.cli.folder import open_folder, sharing
 from tunesmith.cli.tokenizers import TokenizerFolders
 from tunesmith.domain.clock import SystemClock
-from tunesmith.domain.errors import (
-    ArtifactsUnavailableError,
-    ClusterUnavailableError,
-    DiskFullError,
-    SettingsError,
-)
+from tunesmith.domain.errors import ClusterUnavailableError, SettingsError
 from tunesmith.domain.liveness import CONTROLLER
 from tunesmith.domain.log_context import MaskingFormatter
 from tunesmith.settings import Settings, environment_secrets
@@ -50,7 +45,6 @@ from tunesmith.settings import Settings, environment_secrets
 if TYPE_CHECKING:
     import uvicorn
 
-    from tunesmith.artifacts.protocol import Artifacts
     from tunesmith.cluster.local_head import LocalRay
     from tunesmith.cluster.ray_jobs import RayJobs
     from tunesmith.controller.loop import Controller
@@ -77,7 +71,7 @@ def serve_service(settings: Settings) -> None:
     _check_extras(settings)
     folder = open_folder(settings.data)
     _log_to_stderr(settings)
-    _check_bucket(settings)
+    check_bucket(settings)
     with sharing(folder, patience=3.0), _bind(settings) as listener:
         store = open_store(folder)
         _check_keys(settings, listener, store=store)
@@ -99,25 +93,6 @@ def _check_extras(settings: Settings) -> None:
         )
 
 
-def _check_bucket(settings: Settings) -> None:
-    """Raise `SettingsError` where artifacts are to be in a bucket that cannot be used."""
-    if settings.artifacts_url is None:
-        return
-    try:
-        open_bucket(settings.artifacts_url).check()
-    except (ArtifactsUnavailableError, DiskFullError) as error:
-        raise SettingsError(error.message) from None
-
-
-def _sharing(settings: Settings, artifacts: Artifacts) -> Callable[[str, str], object] | None:
-    """Return what lets nodes read an application's secret in the bucket; of a folder they can."""
-    if settings.artifacts_url is None:
-        return None
-    return lambda application, secret: artifacts.put(
-        answers_token(settings.location, application), secret.encode()
-    )
-
-
 def _serve_api(settings: Settings, listener: socket.socket, *, store: Store) -> None:
     import uvicorn
 
@@ -136,7 +111,7 @@ def _serve_api(settings: Settings, listener: socket.socket, *, store: Store) -> 
             partial(find_ray, settings),
             data=settings.data,
             location=settings.location,
-            share=_sharing(settings, artifacts),
+            share=sharing_tokens(settings, artifacts),
         ),
         catalogue=settings.catalogue,
         organization=settings.organization,
