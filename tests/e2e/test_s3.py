@@ -35,7 +35,7 @@ def test_a_job_learns_from_and_writes_to_the_bucket_alone(
     [*checkpoints] = client.fine_tuning.jobs.checkpoints.list(job.id)
     assert checkpoints
     assert client.files.content(job.result_files[0]).read().startswith(b"step,")
-    assert len(service.steps(job.id)) == 6
+    assert service.steps(job.id) == list(range(1, 61))
     names = {name.removeprefix("some/prefix/") for name in server.names("some/prefix/")}
     assert f"output/{job.id}/adapter_model.safetensors" in names
     assert f"runs/{job.id}/events" in names
