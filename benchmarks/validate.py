@@ -61,7 +61,7 @@ def main() -> dict[str, float]:
         large, small = Path(folder) / "large.jsonl", Path(folder) / "small.jsonl"
         _write(large, arguments.megabytes)
         _write(small, arguments.token_megabytes)
-        tokenizer = TokenizerFolders(Path(folder) / "data").folder(DEFAULT_CATALOGUE[0])
+        tokenizer = TokenizerFolders(str(Path(folder) / "data")).folder(DEFAULT_CATALOGUE[0])
         turns = [("ours", large), ("datasets", large), ("tokens", small), ("tokenizers", small)]
         spans: dict[str, list[float]] = {name: [] for name, _ in turns}
         for _ in range(arguments.rounds):

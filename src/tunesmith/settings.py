@@ -78,6 +78,23 @@ def _database(url: str) -> str:
     return url
 
 
+def _bucket(url: str | None) -> str | None:
+    """Return `url` if it names a bucket and, perhaps, a prefix in it, with no secret."""
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    plain = all(part not in {"", ".", ".."} for part in parts.path.strip("/").split("/"))
+    if parts.scheme != "s3" or not parts.netloc or (parts.path.strip("/") and not plain):
+        raise PydanticCustomError("bucket", "Give a bucket, such as s3://bucket/prefix")
+    if "@" in parts.netloc or ":" in parts.netloc or parts.query or parts.fragment:
+        raise PydanticCustomError(
+            "secret",
+            "Give a bucket and a prefix alone; endpoint and keys come from AWS_ENDPOINT_URL, "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        )
+    return url.rstrip("/")
+
+
 class Settings(BaseSettings):
     """Everything that an operator can set."""
 
@@ -100,6 +117,10 @@ class Settings(BaseSettings):
     )
     """The database, `postgresql://user:password@host:5432/name` or `sqlite:////absolute/path.db`;
     none means SQLite in the data folder."""
+    artifacts_url: Annotated[str | None, AfterValidator(_bucket)] = None
+    """Where uploads, runs, results and prepared models are kept instead of the data folder:
+    `s3://bucket/prefix`. Endpoint and keys come from the usual `AWS_…` variables, here and on the
+    nodes."""
     settings: Path | None = None
     """The settings file, TOML; unless named, `settings.toml` in the data folder if there is one."""
     organization: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = "tunesmith"
@@ -186,6 +207,11 @@ class Settings(BaseSettings):
         return frozenset(found - {""})
 
     @property
+    def location(self) -> str:
+        """Return where artifacts are, for this process and those on the nodes."""
+        return self.artifacts_url or str(self.data)
+
+    @property
     def project_limits(self) -> Limits:
         """Return the limits of a project that has none of its own."""
         return Limits(
@@ -260,6 +286,7 @@ def environment_secrets() -> tuple[str, ...]:
     names = (
         *("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "RAY_AUTH_TOKEN", "WANDB_API_KEY"),
         *("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD"),
+        *("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
     )
     return tuple(value for name in names if len(value := os.environ.get(name, "")) >= 8)
 

@@ -45,6 +45,7 @@ from tunesmith.api.request_id import HEADER, RequestIds
 from tunesmith.api.services import Services
 from tunesmith.api.streams import EventStreams
 from tunesmith.domain.errors import (
+    ArtifactsUnavailableError,
     BusyError,
     ConflictError,
     DiskFullError,
@@ -69,6 +70,9 @@ from tunesmith.protocol.errors import (
 from tunesmith.protocol.reading import complaint, shortened
 
 _log = logging.getLogger(__name__)
+
+_AWAY = 10
+"""Seconds after which an object store that was away may be back."""
 
 _STATUS_OF_CODE = {
     TOO_LARGE: 413,
@@ -155,6 +159,7 @@ def create_app(services: Services) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _answer_bad_parameter)
     app.add_exception_handler(HTTPException, _answer_no_route)
     app.add_exception_handler(DiskFullError, _answer_full_disk)
+    app.add_exception_handler(ArtifactsUnavailableError, _answer_unavailable)
     app.add_exception_handler(BusyError, _answer_busy)
     app.add_exception_handler(SystemFaultError, _answer_fault)
     app.add_exception_handler(Exception, _answer_fault)
@@ -213,6 +218,21 @@ async def _answer_full_disk(request: Request, error: Exception) -> JSONResponse:
     # OpenAI's clients send a request again upon a 507 by themselves, unless this is said.
     headers = {"x-should-retry": "false"}
     return JSONResponse(_body(request, detail), status_code=507, headers=headers)
+
+
+async def _answer_unavailable(request: Request, error: Exception) -> JSONResponse:
+    """Answer that the object store is away; what is wrong with it goes to the log."""
+    assert isinstance(error, ArtifactsUnavailableError)  # noqa: S101
+    _log.error("%s %s: %s", request.method, request.url.path, error.message)
+    message = (
+        "The store that keeps files and results does not answer. Send the request again later; "
+        "the service's log tells its operator what is wrong."
+    )
+    detail = ErrorDetail(
+        message=message, type="server_error", param=None, code="artifacts_unavailable"
+    )
+    headers = {"Retry-After": str(_AWAY)}
+    return JSONResponse(_body(request, detail), status_code=503, headers=headers)
 
 
 async def _answer_busy(request: Request, error: Exception) -> JSONResponse:

@@ -145,6 +145,11 @@ def _refuse_elsewhere(settings: Settings) -> None:
             "The records are in PostgreSQL (TUNESMITH_DATABASE_URL): back them up by pg_dump, and "
             "before what lies beside them, so that all that they name is there."
         )
+    if settings.artifacts_url:
+        raise SettingsError(
+            "Files and results are in a bucket (TUNESMITH_ARTIFACTS_URL): keep them by the "
+            "bucket's own versions or copies, and copy 'tunesmith.db' of the data folder before."
+        )
 
 
 def put_back(backup: EarlierBackup, artifacts: Artifacts, *, folder: Path) -> None:

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from tunesmith import __version__
-from tunesmith.cli.db import db
 from tunesmith.cli.backups import backup_folder, restore_folder
+from tunesmith.cli.db import db
 from tunesmith.cli.doctor import examine
 from tunesmith.cli.estimate import estimate_job
 from tunesmith.cli.exports import exports

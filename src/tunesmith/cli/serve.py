@@ -31,7 +31,8 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from tunesmith import __version__
-from tunesmith.artifacts.local import LocalArtifacts
+from tunesmith.artifacts.opening import open_artifacts
+from tunesmith.cli.bucket import check_bucket, sharing_tokens
 from tunesmith.cli.clusters import find_ray, open_cluster
 from tunesmith.cli.controller_process import ControllerProcess, new_holder
 from tunesmith.cli.database import open_store
@@ -73,6 +74,7 @@ def serve_service(settings: Settings, *, only: Part | None = None) -> None:
         _check_extras(settings)
     folder = open_folder(settings.data)
     _log_to_stderr(settings)
+    check_bucket(settings)
     with sharing(folder, patience=3.0):
         if only is Part.CONTROLLER:
             print(f"Tunesmith {__version__}: the controller alone, data in {folder}", flush=True)
@@ -115,13 +117,18 @@ def _serve_api(
     from tunesmith.api.page import mount_page
     from tunesmith.api.services import Services
     from tunesmith.cli.page import open_page
-    from tunesmith.cluster.ray_serve import RayServe
+    from tunesmith.cluster.ray_serve import RayServe, Waits
 
+    artifacts = open_artifacts(settings.location)
     services = Services(
         store=store,
-        artifacts=LocalArtifacts(settings.data),
+        artifacts=artifacts,
         answering=RayServe(
-            partial(find_ray, settings), data=settings.data, idle=settings.answers_idle_seconds
+            partial(find_ray, settings),
+            data=settings.data,
+            location=settings.location,
+            share=sharing_tokens(settings, artifacts),
+            waits=Waits(idle=settings.answers_idle_seconds),
         ),
         catalogue=settings.catalogue,
         organization=settings.organization,
@@ -132,7 +139,7 @@ def _serve_api(
         clock=SystemClock(),
         max_upload_bytes=settings.max_upload_bytes,
         version=__version__,
-        checks=FileChecks(TokenizerFolders(settings.data).folder, workers=os.cpu_count() or 1),
+        checks=FileChecks(TokenizerFolders(settings.location).folder, workers=os.cpu_count() or 1),
         open_without_keys=settings.allow_open or _on_loopback(listener),
         own_names=None if settings.allow_open else frozenset({settings.host.lower()}),
         limits=settings.project_limits,
@@ -203,7 +210,7 @@ def _controller(
     from tunesmith.controller.sweep import keep_swept
     from tunesmith.controller.webhooks import keep_delivering
 
-    artifacts = LocalArtifacts(settings.data)
+    artifacts = open_artifacts(settings.location)
     doors = Doors(
         store=store,
         cluster=cluster,
@@ -213,7 +220,7 @@ def _controller(
     )
     launcher = Launcher(
         artifacts,
-        location=str(settings.data),
+        location=settings.location,
         catalogue=settings.catalogue,
         keep_checkpoints=settings.keep_checkpoints,
         tracking=settings.tracking,
@@ -307,7 +314,8 @@ def _announce(settings: Settings, listener: socket.socket, *, store: Store) -> N
     listener.listen()
     host, port = listener.getsockname()[:2]
     address = f"[{host}]" if ":" in host else host
-    print(f"Tunesmith {__version__} at http://{address}:{port}/v1, data in {settings.data}")
+    kept = f"{settings.data} and {settings.location}" if settings.artifacts_url else settings.data
+    print(f"Tunesmith {__version__} at http://{address}:{port}/v1, data in {kept}")
     if not _on_loopback(listener) and not store.list_keys():
         print("Anyone who reaches this address can use the service: it asks for no key.")
     print("Ctrl-C ends it.", flush=True)

@@ -8,7 +8,7 @@ import threading
 from importlib.util import find_spec
 from pathlib import Path
 
-from tunesmith.artifacts.local import LocalArtifacts
+from tunesmith.artifacts.opening import open_artifacts
 from tunesmith.artifacts.tokenizers import tokenizer_key
 from tunesmith.domain.errors import TokenizerMissingError
 from tunesmith.domain.models import CatalogueEntry, FolderSource
@@ -20,10 +20,10 @@ _PATIENCE = 600.0
 class TokenizerFolders:
     """The tokenizers of base models, as folders on this machine."""
 
-    def __init__(self, data: Path) -> None:
-        """Keep those that models' own folders lack in the data folder `data`."""
-        self._data = data
-        self._artifacts = LocalArtifacts(data)
+    def __init__(self, location: str) -> None:
+        """Keep those that models' own folders lack in the artifacts at `location`."""
+        self._location = location
+        self._artifacts = open_artifacts(location)
         self._lock = threading.Lock()
 
     def folder(self, entry: CatalogueEntry) -> Path:
@@ -52,7 +52,7 @@ class TokenizerFolders:
         command = [sys.executable, "-m", "tunesmith.training.tokenizer_files"]
         try:
             done = subprocess.run(  # noqa: S603  our own module
-                [*command, "--artifacts", str(self._data)],
+                [*command, "--artifacts", self._location],
                 input=entry.model_dump_json().encode(),
                 capture_output=True,
                 timeout=_PATIENCE,

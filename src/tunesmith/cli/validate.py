@@ -120,7 +120,8 @@ def _tokenizer_folder(model: str) -> Path:
             f"{', '.join(sorted(settings.catalogue))}.",
             param_hint="--model",
         )
-    return TokenizerFolders(open_folder(settings.data)).folder(entry)
+    open_folder(settings.data)
+    return TokenizerFolders(settings.location).folder(entry)
 
 
 def shown(report: ValidationReport) -> str:

@@ -42,23 +42,40 @@ class Ray:
     """URL of its dashboard."""
 
 
+@dataclass(frozen=True)
+class Waits:
+    """For how long what is waited, in seconds."""
+
+    idle: float = 300.0
+    """Without a question, until the models leave the memory."""
+    patience: float = 90.0
+    """That a question waits at the most until the application runs."""
+
+
 class RayServe:
     """Asks the models of the Ray cluster that `find` finds."""
 
     def __init__(
-        self, find: Callable[[], Ray], *, data: Path, idle: float = 300.0, patience: float = 90.0
+        self,
+        find: Callable[[], Ray],
+        *,
+        data: Path,
+        location: str | None = None,
+        share: Callable[[str, str], object] | None = None,
+        waits: Waits = Waits(),
     ) -> None:
         """Ask nothing yet.
 
         `find` is called for each start, and raises `ClusterUnavailableError` where there is no Ray.
-        `data` is the data folder, at the same path on each node. Models leave after `idle`
-        seconds without a question. A question waits `patience` seconds at the most until the
-        application runs.
+        `data` is the data folder, at the same path on each node; unless `location` says where else
+        the artifacts are for the nodes. Then `share` takes the application's name and its secret
+        there, before each start.
         """
         self._find = find
         self._data = data
-        self._idle = idle
-        self._patience = patience
+        self._location = location or str(data)
+        self._share = share
+        self._waits = waits
         self._url: str | None = None
         self._starting = asyncio.Lock()
         # An answer takes as long as it takes; a model may have to be loaded before its first word.
@@ -124,7 +141,7 @@ class RayServe:
         if self._url is not None:
             return self._url
         clock = asyncio.get_running_loop()
-        limit = clock.time() + self._patience
+        limit = clock.time() + self._waits.patience
         async with self._starting:
             while self._url is None:
                 try:
@@ -164,8 +181,10 @@ class RayServe:
             number += 1
         here = urlsplit(ray.dashboard).hostname in ("127.0.0.1", "localhost", "::1")
         host, port = ("127.0.0.1", 0) if here else ("0.0.0.0", _SERVE_PORT)  # noqa: S104
-        place = ("--data", str(self._data), "--name", name)
-        listening = ("--host", host, "--port", str(port), "--idle", str(self._idle))
+        if self._share is not None:
+            self._share(name, self._secret())
+        place = ("--data", self._location, "--name", name)
+        listening = ("--host", host, "--port", str(port), "--idle", str(self._waits.idle))
         ray.jobs.submit(
             Submission(
                 id=f"{name}-{number}",

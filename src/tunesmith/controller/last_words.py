@@ -7,7 +7,11 @@ import time
 
 from tunesmith.artifacts.logs import LogFile
 from tunesmith.controller.doors import Doors
-from tunesmith.domain.errors import ClusterUnavailableError, DiskFullError
+from tunesmith.domain.errors import (
+    ArtifactsUnavailableError,
+    ClusterUnavailableError,
+    DiskFullError,
+)
 from tunesmith.domain.jobs import Job
 from tunesmith.domain.log_context import masked
 
@@ -36,7 +40,7 @@ def keep_last_words(doors: Doors, job: Job) -> None:
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(doors.clock.now()))
         head = f"{at} attempt {job.attempt}{_MARK}"
         log.append(f"{head}{word}" for word in words if word.strip() and word not in known)
-    except (ClusterUnavailableError, DiskFullError, OSError) as error:
+    except (ClusterUnavailableError, ArtifactsUnavailableError, DiskFullError, OSError) as error:
         _log.warning("The last words of %s cannot be kept: %s", job.submission_id, error)
 
 

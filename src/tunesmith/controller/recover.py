@@ -75,7 +75,7 @@ def after_loss(job: Job, submission: SubmissionStatus | None, *, retries: int) -
 
 
 def _without_data(job: Job, message: str, *, retries: int) -> Recovery:
-    told = re.search(r"Node .* does not have the data folder .*", message)
+    told = re.search(r"Node .* does not have the data .*", message)
     reason = told[0] if told else "A node does not have the data folder: let all nodes share it."
     if job.crashes < retries:
         return Recovery(reason=reason, crashed=True)

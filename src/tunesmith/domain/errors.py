@@ -15,6 +15,7 @@
         ├── LeaseLostError         another controller leads by now
         ├── ArtifactMissingError   a key holds no bytes
         ├── ArtifactKeyError       a key would lead out of the data folder
+        ├── ArtifactsUnavailableError  the object store does not do as it is asked
         ├── DiskFullError          nothing more can be written
         ├── BusyError              there is no room for one more; waiting helps
         ├── ClusterUnavailableError  Ray does not answer; nothing is known of its jobs
@@ -114,6 +115,10 @@ class ArtifactMissingError(SystemFaultError):
 
 class ArtifactKeyError(SystemFaultError):
     """The key is not a plain relative path."""
+
+
+class ArtifactsUnavailableError(SystemFaultError):
+    """The object store does not answer."""
 
 
 class DiskFullError(SystemFaultError):

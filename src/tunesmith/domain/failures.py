@@ -37,6 +37,12 @@ EXIT_NO_DATA = 6
 """Exit code of a process on a node that lacks the data folder, as the line that it prints tells."""
 
 
-def no_data(folder: str, node: str) -> str:
-    """Return what is told where `node`, its name and address, lacks the data folder `folder`."""
+def no_data(location: str, node: str) -> str:
+    """Return what is told where `node`, its name and address, does not see the data at `location`.
+
+    That is the data folder, or a bucket.
+    """
+    if location.startswith("s3://"):
+        return f"Node {node} does not have the data of {location}: give it the bucket's AWS_… keys."
+    folder = location
     return f"Node {node} does not have the data folder {folder}: let all nodes share it."

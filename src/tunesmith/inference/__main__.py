@@ -8,18 +8,19 @@ from __future__ import annotations
 import argparse
 import os
 import socket
-from pathlib import Path
 
 import ray
 from ray import serve
 
+from tunesmith.artifacts.opening import answers_token, open_artifacts
 from tunesmith.inference.serving import Scale, deploy
 
 
 def main() -> None:
     """Start Ray Serve where it does not run yet, and the application where it does not."""
     arguments = _parse()
-    secret = (arguments.data / "answers.token").read_text(encoding="utf-8")
+    location: str = arguments.data
+    secret = open_artifacts(location).get(answers_token(location, arguments.name)).decode()
     ray.init(log_to_driver=False)
     # Nothing happens where it runs already, with whatever address it has.
     serve.start(
@@ -31,12 +32,12 @@ def main() -> None:
         threads=os.cpu_count() or 1,
         idle=arguments.idle,
     )
-    deploy(arguments.name, data=arguments.data, secret=secret, scale=scale)
+    deploy(arguments.name, location=location, secret=secret, scale=scale)
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tunesmith.inference", description="Answer questions.")
-    parser.add_argument("--data", type=Path, required=True, help="the data folder")
+    parser.add_argument("--data", required=True, help="the data folder, or s3://…")
     parser.add_argument("--name", required=True, help="the application's name")
     parser.add_argument("--host", required=True, help="where Serve listens, if it is started")
     parser.add_argument("--port", type=int, required=True, help="and at which port; 0 for any")

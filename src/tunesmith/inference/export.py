@@ -9,10 +9,9 @@ import argparse
 import importlib
 import logging
 import sys
-from pathlib import Path
 
 from tunesmith.artifacts.exports import ExportDirectory
-from tunesmith.artifacts.local import LocalArtifacts
+from tunesmith.artifacts.opening import open_artifacts
 from tunesmith.domain.disk import disk_is_full
 from tunesmith.domain.errors import DiskFullError
 from tunesmith.domain.exports import ExportError, ExportFailure, ExportOutcome, ExportReport
@@ -25,15 +24,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="tunesmith.inference.export")
     parser.add_argument("--export", required=True, help="the export's id")
     parser.add_argument("--attempt", type=int, required=True, help="number of this launch")
-    parser.add_argument("--artifacts", type=Path, required=True, help="the data folder")
+    parser.add_argument("--artifacts", required=True, help="the data folder, or s3://…")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, stream=sys.stdout)
     return run_export(arguments.artifacts, arguments.export, attempt=arguments.attempt)
 
 
-def run_export(data: Path, export_id: str, *, attempt: int) -> int:
-    """Make the export `export_id` of the data folder `data`, and return the exit code."""
-    artifacts = LocalArtifacts(data)
+def run_export(location: str, export_id: str, *, attempt: int) -> int:
+    """Make the export `export_id` of the artifacts at `location`, and return the exit code."""
+    artifacts = open_artifacts(location)
     directory = ExportDirectory(artifacts, export_id)
     before = directory.report()
     if before is not None and before.attempt > attempt:

@@ -11,7 +11,6 @@ import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from hmac import compare_digest
-from pathlib import Path
 
 from pydantic import ValidationError
 from ray import serve
@@ -20,7 +19,7 @@ from ray.serve.schema import ApplicationStatus
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
-from tunesmith.artifacts.local import LocalArtifacts
+from tunesmith.artifacts.opening import open_artifacts
 from tunesmith.domain.answers import Question
 from tunesmith.models.environment import ENVIRONMENT
 
@@ -33,8 +32,8 @@ _TOGETHER = 8
 class Answers:
     """A replica: some models in memory, and who asks them."""
 
-    def __init__(self, data: str, *, secret: str, threads: int) -> None:
-        """Answer with what the data folder `data` holds, whoever shows `secret`.
+    def __init__(self, location: str, *, secret: str, threads: int) -> None:
+        """Answer with what the artifacts at `location` hold, whoever shows `secret`.
 
         `threads` is how many compute; it takes seconds to import what is needed.
         """
@@ -44,7 +43,7 @@ class Answers:
         torch.set_num_threads(threads)
         logging.basicConfig(level=logging.INFO)
         self._secret = secret
-        self._memory = self._telling.memory(LocalArtifacts(Path(data)), models=MODELS)
+        self._memory = self._telling.memory(open_artifacts(location), models=MODELS)
 
     async def __call__(self, request: Request) -> Response:
         """Answer one question."""
@@ -87,7 +86,7 @@ class Scale:
     """Seconds without a question after which they end."""
 
 
-def deploy(name: str, *, data: Path, secret: str, scale: Scale) -> None:
+def deploy(name: str, *, location: str, secret: str, scale: Scale) -> None:
     """Let Serve keep the application `name`, as large as `scale` says.
 
     Replicas hold no processor of Ray's: who asks a model is answered while others train.
@@ -110,6 +109,6 @@ def deploy(name: str, *, data: Path, secret: str, scale: Scale) -> None:
             "runtime_env": {"env_vars": ENVIRONMENT | {"OMP_NUM_THREADS": str(scale.threads)}},
         },
     )(Answers)
-    bound = deployment.bind(str(data), secret=secret, threads=scale.threads)
+    bound = deployment.bind(location, secret=secret, threads=scale.threads)
     made: DeploymentHandle[Answers] = serve.run(bound, name=name, route_prefix=f"/{name}")
     logging.getLogger(__name__).info("%s answers", made.deployment_id)

@@ -4,8 +4,8 @@ One worker is this very process; where a run has more, this process drives them.
 
 Exit codes: 0 succeeded, 1 failed (the outcome says why), 3 replaced by another
 attempt, 4 a worker is gone, 5 with its node (the events say which), 6 a node lacks the data folder
-(the last line printed says which), 28 the disk is full (perhaps too full for an outcome), 143
-stopped.
+or the bucket (the last line printed says which), 28 the disk is full (perhaps too full for an
+outcome), 143 stopped.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ import logging
 import os
 import socket
 import sys
-from pathlib import Path
 
 import psutil
 
-from tunesmith.artifacts.local import LocalArtifacts
+from tunesmith.artifacts.opening import lacking, open_artifacts
 from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.domain.errors import StaleJobError
-from tunesmith.domain.failures import EXIT_DISK_FULL, EXIT_NO_DATA, FailureCode, no_data
+from tunesmith.domain.failures import EXIT_DISK_FULL, EXIT_NO_DATA, FailureCode
 from tunesmith.models.environment import ENVIRONMENT
 from tunesmith.training.run_log import RunLog
 from tunesmith.training.stopping import StopFlag, watch_parent, watch_sigterm
@@ -40,14 +39,14 @@ EXIT_REPLACED = 3
 def main() -> int:
     """Train the run that the command line names and return the exit code."""
     arguments = _parse()
-    if not (arguments.artifacts / "runs" / arguments.job).is_dir():
-        # Before anything is written, which would make a folder that nobody else sees.
-        sys.stdout.write(f"{no_data(str(arguments.artifacts), this_node())}\n")
+    told = lacking(arguments.artifacts, arguments.job, node=this_node())
+    if told is not None:
+        sys.stdout.write(f"{told}\n")
         return EXIT_NO_DATA
     stop = StopFlag()
     watch_sigterm(stop)
     watch_parent(stop)
-    artifacts = LocalArtifacts(arguments.artifacts)
+    artifacts = open_artifacts(arguments.artifacts)
     run = RunDirectory(artifacts, arguments.job)
     _start_log(RunLog(run, artifacts, attempt=arguments.attempt))
     os.environ.update(ENVIRONMENT)
@@ -72,7 +71,7 @@ def main() -> int:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tunesmith.training", description="Train one run.")
-    parser.add_argument("--artifacts", type=Path, required=True, help="the data folder")
+    parser.add_argument("--artifacts", required=True, help="the data folder, or s3://…")
     parser.add_argument("--job", required=True, help="the job's id")
     parser.add_argument("--attempt", type=int, required=True, help="number of this launch")
     return parser.parse_args()

@@ -10,7 +10,7 @@ from tunesmith.artifacts.logs import LogFile
 from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.domain.clock import SystemClock
-from tunesmith.domain.errors import DiskFullError, StaleJobError
+from tunesmith.domain.errors import ArtifactsUnavailableError, DiskFullError, StaleJobError
 from tunesmith.domain.log_context import MaskingFormatter
 from tunesmith.settings import environment_secrets
 
@@ -87,7 +87,7 @@ class RunLog(logging.Handler):
             if self._lines and self._still_ours():
                 self._file.append(self._lines)
             self._lines = []
-        except (OSError, DiskFullError):
+        except (OSError, DiskFullError, ArtifactsUnavailableError):
             self._written_at = self._clock.now()
         finally:
             self.release()

@@ -1,6 +1,6 @@
 """Writes a base model's tokenizer into artifacts, without its weights.
 
-`python -m tunesmith.training.tokenizer_files --artifacts FOLDER` reads the
+`python -m tunesmith.training.tokenizer_files --artifacts LOCATION` reads the
 catalogue's entry as JSON from standard input. What is wrong is said on standard
 error, and the exit code is 1.
 """
@@ -15,7 +15,7 @@ from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer
 
-from tunesmith.artifacts.local import LocalArtifacts
+from tunesmith.artifacts.opening import open_artifacts
 from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.artifacts.tokenizers import tokenizer_key
 from tunesmith.domain.errors import TokenizerMissingError, TunesmithError
@@ -69,11 +69,11 @@ def _missing(entry: CatalogueEntry, why: str) -> TokenizerMissingError:
 def main() -> int:
     """Write the tokenizer of the entry on standard input and return the exit code."""
     parser = argparse.ArgumentParser(prog="tunesmith.training.tokenizer_files")
-    parser.add_argument("--artifacts", type=Path, required=True, help="the data folder")
-    folder = parser.parse_args().artifacts
+    parser.add_argument("--artifacts", required=True, help="the data folder, or s3://…")
+    location = parser.parse_args().artifacts
     try:
         entry = CatalogueEntry.model_validate_json(sys.stdin.buffer.read())
-        write_tokenizer(entry, LocalArtifacts(folder))
+        write_tokenizer(entry, open_artifacts(location))
     except TunesmithError as error:
         sys.stderr.write(error.message)
         return 1

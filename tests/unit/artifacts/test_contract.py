@@ -9,15 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith.artifacts.local import LocalArtifacts
-from tunesmith.artifacts.memory import MemoryArtifacts
 from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.domain.errors import ArtifactKeyError, ArtifactMissingError
-
-
-@pytest.fixture(params=["local", "memory"])
-def artifacts(request: pytest.FixtureRequest, tmp_path: Path) -> Artifacts:
-    return LocalArtifacts(tmp_path / "data") if request.param == "local" else MemoryArtifacts()
 
 
 @pytest.fixture

@@ -20,11 +20,6 @@ from tunesmith.domain.values import Page
 KEY = "runs/ftjob-1/log"
 
 
-@pytest.fixture(params=["local", "memory"])
-def artifacts(request: pytest.FixtureRequest, tmp_path: Path) -> Artifacts:
-    return LocalArtifacts(tmp_path / "data") if request.param == "local" else MemoryArtifacts()
-
-
 @pytest.fixture
 def log(artifacts: Artifacts) -> LogFile:
     return LogFile(artifacts, "ftjob-1")

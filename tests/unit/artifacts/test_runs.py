@@ -4,8 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith.artifacts.local import LocalArtifacts
-from tunesmith.artifacts.memory import MemoryArtifacts
 from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.domain.errors import ArtifactMissingError, StaleJobError
@@ -21,11 +19,6 @@ from tunesmith.domain.spec import (
     Precision,
     TrainSpec,
 )
-
-
-@pytest.fixture(params=["local", "memory"])
-def artifacts(request: pytest.FixtureRequest, tmp_path: Path) -> Artifacts:
-    return LocalArtifacts(tmp_path / "data") if request.param == "local" else MemoryArtifacts()
 
 
 @pytest.fixture

@@ -108,7 +108,7 @@ def test_a_folder_without_a_tokenizer_json_says_what_is_missing(tmp_path: Path) 
     entry = CatalogueEntry(name="empty", source=FolderSource(path=tmp_path / "empty"))
 
     with pytest.raises(TokenizerMissingError, match="The tokenizer of 'empty' cannot be had"):
-        TokenizerFolders(tmp_path / "data").folder(entry)
+        TokenizerFolders(str(tmp_path / "data")).folder(entry)
 
 
 def test_an_install_without_transformers_says_what_to_install(
@@ -118,7 +118,7 @@ def test_an_install_without_transformers_says_what_to_install(
     entry = CatalogueEntry(name="packed", source=PackageSource(package="none", file="a.gguf"))
 
     with pytest.raises(TokenizerMissingError, match=r"Install 'tunesmith\[train\]'"):
-        TokenizerFolders(tmp_path / "data").folder(entry)
+        TokenizerFolders(str(tmp_path / "data")).folder(entry)
 
 
 def test_with_repair_a_mended_copy_is_written_and_told(tmp_path: Path) -> None:

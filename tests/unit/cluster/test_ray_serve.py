@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tunesmith.cluster.ray_jobs import RayJobs
-from tunesmith.cluster.ray_serve import Ray, RayServe
+from tunesmith.cluster.ray_serve import Ray, RayServe, Waits
 from tunesmith.domain.answers import Answerer, Piece, Prompts, Question
 from tunesmith.domain.errors import BusyError, ClusterUnavailableError
 from tunesmith.domain.models import CatalogueEntry, FolderSource
@@ -151,7 +151,7 @@ def test_who_waits_too_long_is_told_when_to_come_again(stub: Stub, tmp_path: Pat
     stub.looks = ["DEPLOYING"]
 
     with pytest.raises(BusyError) as busy:
-        told(RayServe(stub.find, data=tmp_path, patience=0), stub)
+        told(RayServe(stub.find, data=tmp_path, waits=Waits(patience=0)), stub)
 
     assert busy.value.code == "models_starting"
     assert busy.value.retry_after > 0
@@ -173,7 +173,7 @@ def test_no_ray_at_all_is_told(tmp_path: Path) -> None:
         raise ClusterUnavailableError("Ray is starting.")
 
     with pytest.raises(ClusterUnavailableError, match="Ray is starting"):
-        told(RayServe(find, data=tmp_path, patience=0))
+        told(RayServe(find, data=tmp_path, waits=Waits(patience=0)))
 
 
 def test_where_another_ray_has_come_the_question_goes_there(stub: Stub, tmp_path: Path) -> None:
