@@ -13,7 +13,7 @@ from pathlib import Path
 import ray
 from ray import serve
 
-from tunesmith.inference.serving import deploy
+from tunesmith.inference.serving import Machines, deploy
 
 
 def main() -> None:
@@ -30,8 +30,11 @@ def main() -> None:
         arguments.name,
         data=arguments.data,
         secret=secret,
-        processors=os.cpu_count() or 1,
-        replicas=len([node for node in ray.nodes() if node["Alive"]]),
+        machines=Machines(
+            nodes=len([node for node in ray.nodes() if node["Alive"]]),
+            cards=int(ray.cluster_resources().get("GPU", 0)),
+            processors=os.cpu_count() or 1,
+        ),
     )
 
 
