@@ -172,7 +172,9 @@ class Llm:
         self.asked.append((sampling_params, lora_request))
         tokens = list(prompt["prompt_token_ids"])
         if max(tokens) >= self.model_config.get_vocab_size():
-            raise ValueError(f"Token id {max(tokens)} is out of vocabulary")
+            # Nothing checks it where there is no tokenizer.
+            self.errored = True
+            raise RuntimeError("EngineCore encountered an issue.")
         model = self._model if lora_request is None else self.loras[lora_request.lora_int_id]
         sampler = Sampler(sampling_params.sampling())
         reason = None

@@ -116,6 +116,10 @@ class VllmEngine:
         with self._turn:
             if self._closing:
                 raise ValueError("The model was taken out of memory.")
+            # Without a tokenizer vLLM checks none of them, and one such token ends its process.
+            if not 0 <= min(text.prompt) <= max(text.prompt) < self.vocabulary:
+                text.listener.failed(ValueError("The prompt has a token that the model lacks."))
+                return
             self._loop.call_soon_threadsafe(self._begin, text)
 
     def cancel(self, text: Text) -> None:
