@@ -23,7 +23,7 @@ from tunesmith.dataset.tokenizer import FolderTokenizer
 from tunesmith.domain.answers import Answerer
 from tunesmith.inference.asking import ElsewhereError
 from tunesmith.inference.factors import Adapter, NotPlainError
-from tunesmith.inference.shelf import Ready, adapter_folder, base_of, busy, stated_ends
+from tunesmith.inference.shelf import Ready, adapter_folder, beneath, busy, stated_ends
 from tunesmith.inference.vllm_engine import Adapters, Library, VllmEngine
 
 _log = logging.getLogger(__name__)
@@ -129,7 +129,7 @@ class Card:
             rank = max(rank, held.rank) if same else rank
             self._leave()
         room = next(each for each in _RANKS if each >= max(rank, self._adapters.rank))
-        base = base_of(alone, self._artifacts)
+        base = beneath(alone, self._artifacts)
         tokenizer = FolderTokenizer(base.folder)
         try:
             engine = VllmEngine(

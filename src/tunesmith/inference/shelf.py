@@ -177,7 +177,7 @@ class Shelf:
             self._held.pop(idle).engine.close()
 
     def _loaded(self, answerer: Answerer) -> _Held:
-        base = base_of(answerer, self._artifacts)
+        base = beneath(answerer, self._artifacts)
         tokenizer = FolderTokenizer(base.folder)
         model = _model(base)
         if answerer.adapter is not None:
@@ -214,7 +214,7 @@ class Shelf:
         return held.places.pop(idle)
 
 
-def base_of(answerer: Answerer, artifacts: Artifacts) -> BaseModel:
+def beneath(answerer: Answerer, artifacts: Artifacts) -> BaseModel:
     """Return what is beneath the adapter of `answerer`. Raises `ModelUnavailableError`."""
     if answerer.whole is not None:
         return bringing.tuned(answerer.whole, artifacts)
