@@ -29,7 +29,9 @@ REAL = importlib.util.find_spec("vllm") is not None
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
-    ray.init(num_cpus=1, num_gpus=1, include_dashboard=False, log_to_driver=False)
+    # The stand-in is found where this test finds it.
+    here = {"env_vars": {"PYTHONPATH": str(Path(stand_in.__file__).parents[1])}}
+    ray.init(num_cpus=1, num_gpus=1, include_dashboard=False, log_to_driver=False, runtime_env=here)
     yield
     ray.shutdown()
 
