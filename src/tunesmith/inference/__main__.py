@@ -13,7 +13,7 @@ import ray
 from ray import serve
 
 from tunesmith.artifacts.opening import answers_token, open_artifacts
-from tunesmith.inference.serving import Scale, deploy
+from tunesmith.inference.serving import Machines, deploy
 
 
 def main() -> None:
@@ -27,12 +27,12 @@ def main() -> None:
         proxy_location="HeadOnly",
         http_options={"host": arguments.host, "port": arguments.port or _free_port()},
     )
-    scale = Scale(
-        most=len([node for node in ray.nodes() if node["Alive"]]),
-        threads=os.cpu_count() or 1,
-        idle=arguments.idle,
+    machines = Machines(
+        nodes=len([node for node in ray.nodes() if node["Alive"]]),
+        cards=int(ray.cluster_resources().get("GPU", 0)),
+        processors=os.cpu_count() or 1,
     )
-    deploy(arguments.name, location=location, secret=secret, scale=scale)
+    deploy(arguments.name, location=location, secret=secret, machines=machines, idle=arguments.idle)
 
 
 def _parse() -> argparse.Namespace:

@@ -117,6 +117,10 @@ class Engine:
             self._waiting.append(text)
             self._woken.notify()
 
+    def cancel(self, text: Text) -> None:
+        """Leave `text` where it is; see `Continuing.cancel`."""
+        text.cancelled.set()
+
     def between(self, do: Callable[[], None]) -> None:
         """Call `do` while no token is made: so adapters are put in place and taken away."""
         with self._turn:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from hmac import compare_digest
 
 from pydantic import ValidationError
@@ -20,13 +22,17 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from tunesmith.artifacts.opening import open_artifacts
-from tunesmith.domain.answers import Question
+from tunesmith.domain.answers import Piece, Question
+from tunesmith.inference.asking import ElsewhereError
+from tunesmith.inference.cards import Cards, borrow
 from tunesmith.models.environment import ENVIRONMENT
 
 MODELS = 2
 """Models of a kind that a replica keeps in memory, each with its adapters."""
 _TOGETHER = 8
 """Questions for each of which there is to be room at once in a replica, before there is another."""
+_TOGETHER_ON_CARDS = 64
+"""The same where the cluster has graphics cards."""
 
 
 class Answers:
@@ -44,6 +50,7 @@ class Answers:
         logging.basicConfig(level=logging.INFO)
         self._secret = secret
         self._memory = self._telling.memory(open_artifacts(location), models=MODELS)
+        self._cards = Cards(partial(borrow, location))
 
     async def __call__(self, request: Request) -> Response:
         """Answer one question."""
@@ -65,8 +72,23 @@ class Answers:
         return model
 
     async def _lines(self, question: Question) -> AsyncIterator[bytes]:
-        async for piece in self._telling.pieces(question, self._memory):
-            yield piece.model_dump_json(exclude_defaults=True).encode() + b"\n"
+        async with aclosing(self._pieces(question)) as pieces:
+            async for piece in pieces:
+                yield piece.model_dump_json(exclude_defaults=True).encode() + b"\n"
+
+    async def _pieces(self, question: Question) -> AsyncGenerator[Piece]:
+        # Vectors and scores are made on processors in any case.
+        if question.count:
+            try:
+                async with aclosing(self._cards.pieces(question)) as pieces:
+                    async for piece in pieces:
+                        yield piece
+                    return
+            except ElsewhereError:
+                pass
+        async with aclosing(self._telling.pieces(question, self._memory)) as pieces:
+            async for piece in pieces:
+                yield piece
 
 
 def _place(question: Question) -> str:
@@ -75,40 +97,55 @@ def _place(question: Question) -> str:
 
 
 @dataclass(frozen=True)
-class Scale:
-    """How many replicas there are, and how large each is."""
+class Machines:
+    """What of the cluster is there to answer."""
 
-    most: int
-    """Replicas at the most; at the least there is none."""
-    threads: int
-    """Threads of each that compute."""
-    idle: float
-    """Seconds without a question after which they end."""
+    nodes: int
+    """How many nodes there are."""
+    cards: int
+    """Graphics cards of all nodes together."""
+    processors: int
+    """Threads with which a replica computes."""
+
+    @property
+    def replicas(self) -> int:
+        """How many replicas there may be: one a node, and where there are cards one a card."""
+        return min(self.nodes, self.cards or self.nodes)
+
+    @property
+    def together(self) -> int:
+        """Questions for which a replica is to have room at once."""
+        return _TOGETHER_ON_CARDS if self.cards else _TOGETHER
 
 
-def deploy(name: str, *, location: str, secret: str, scale: Scale) -> None:
-    """Let Serve keep the application `name`, as large as `scale` says.
+def deploy(name: str, *, location: str, secret: str, machines: Machines, idle: float) -> None:
+    """Let Serve keep the application `name`, whose replicas are on `machines`.
 
-    Replicas hold no processor of Ray's: who asks a model is answered while others train.
+    They end after `idle` seconds without a question.
+
+    Replicas hold no processor of Ray's: who asks a model is answered while others train. They
+    borrow a graphics card each where one is free.
     """
     running = serve.status().applications.get(name)
     if running is not None and running.status is ApplicationStatus.RUNNING:
         return
     deployment = serve.deployment(
         name="answers",
-        max_ongoing_requests=8 * _TOGETHER,
+        max_ongoing_requests=8 * machines.together,
         autoscaling_config={
             "min_replicas": 0,
             "initial_replicas": 1,
-            "max_replicas": scale.most,
-            "target_ongoing_requests": _TOGETHER,
-            "downscale_delay_s": scale.idle,
+            "max_replicas": machines.replicas,
+            "target_ongoing_requests": machines.together,
+            "downscale_delay_s": idle,
         },
         ray_actor_options={
             "num_cpus": 0,
-            "runtime_env": {"env_vars": ENVIRONMENT | {"OMP_NUM_THREADS": str(scale.threads)}},
+            "runtime_env": {
+                "env_vars": ENVIRONMENT | {"OMP_NUM_THREADS": str(machines.processors)}
+            },
         },
     )(Answers)
-    bound = deployment.bind(location, secret=secret, threads=scale.threads)
+    bound = deployment.bind(location, secret=secret, threads=machines.processors)
     made: DeploymentHandle[Answers] = serve.run(bound, name=name, route_prefix=f"/{name}")
     logging.getLogger(__name__).info("%s answers", made.deployment_id)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from peft import PeftModel
@@ -22,6 +23,7 @@ from tunesmith.dataset.prompting import end_tokens
 from tunesmith.dataset.tokenizer import FolderTokenizer
 from tunesmith.domain.answers import Answerer
 from tunesmith.domain.errors import BusyError, ModelUnavailableError
+from tunesmith.inference.asking import Continuing
 from tunesmith.inference.engine import Engine
 from tunesmith.inference.factors import Adapter, NotPlainError
 from tunesmith.inference.source import Weights
@@ -52,14 +54,28 @@ class Sizes:
 class Ready:
     """A model that can be asked."""
 
-    engine: Engine
+    engine: Continuing
     """What continues texts with it."""
     adapter: int | None
-    """Place of the adapter among the engine's factors; `None` for none."""
+    """Number by which the engine knows the adapter; `None` for none."""
     tokenizer: FolderTokenizer
     """The tokenizer that it was trained with."""
     ends: frozenset[int]
     """The tokens that end an answer."""
+
+
+class Asking(Protocol):
+    """Has models in memory that can be asked."""
+
+    def asking(self, answerer: Answerer) -> AbstractContextManager[Ready]:
+        """Have `answerer` in memory while the block lasts, loaded where it was not.
+
+        Raises `ModelUnavailableError`, `BusyError` where there is no room, and on a card
+        `ElsewhereError` where it does not take the model.
+        """
+
+    def close(self) -> None:
+        """Take all models out of memory."""
 
 
 @dataclass(eq=False)
@@ -158,26 +174,21 @@ class Shelf:
         while len(self._held) + self._loading >= self._sizes.models:
             idle = next((name for name, held in self._held.items() if not held.users), None)
             if idle is None:
-                raise _busy("models")
+                raise busy("models")
             self._held.pop(idle).engine.close()
 
     def _loaded(self, answerer: Answerer) -> _Held:
-        base = self._base(answerer)
+        base = beneath(answerer, self._artifacts)
         tokenizer = FolderTokenizer(base.folder)
         weights = Weights(base.folder, trusted=answerer.base.trust_remote_code)
         model = weights.rounded() if answerer.rounded else weights.load()
         if answerer.adapter is not None:
-            folder = self._adapter_folder(answerer.adapter)
+            folder = adapter_folder(answerer.adapter, self._artifacts)
             model = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
-        ends = end_tokens(tokenizer) | _stated_ends(base.folder)
+        ends = end_tokens(tokenizer) | stated_ends(base.folder)
         context = tokenizer.context_length or _LONGEST
         engine = Engine(model, slots=self._sizes.texts, longest=min(context, _LONGEST))
         return _Held(engine, tokenizer, ends)
-
-    def _base(self, answerer: Answerer) -> BaseModel:
-        if answerer.whole is not None:
-            return bringing.tuned(answerer.whole, self._artifacts)
-        return bringing.bring(answerer.base, self._artifacts, announce=lambda _: None)
 
     def _adapter(self, held: _Held, key: str) -> int:
         """Return the place of the adapter under `key`, read where it was not there.
@@ -185,7 +196,7 @@ class Shelf:
         Raises `NotPlainError` where it is more than factors.
         """
         if key not in held.places:
-            read = Adapter.read(self._adapter_folder(key), dtype=torch.float32)
+            read = Adapter.read(adapter_folder(key, self._artifacts), dtype=torch.float32)
             with self._turn:
                 free = self._free_place(held)
             held.engine.between(lambda: held.engine.factors.put(free, read))
@@ -200,17 +211,27 @@ class Shelf:
             return next(n for n in range(self._sizes.adapters) if n not in held.places.values())
         idle = next((key for key in held.places if not held.using.get(key)), None)
         if idle is None:
-            raise _busy("adapters")
+            raise busy("adapters")
         held.using.pop(idle, None)
         return held.places.pop(idle)
 
-    def _adapter_folder(self, key: str) -> Path:
-        if not self._artifacts.exists(f"{key}/adapter_config.json"):
-            raise ModelUnavailableError("The model's adapter is no longer there: it was deleted.")
-        return self._artifacts.fetch_folder(key)
+
+def beneath(answerer: Answerer, artifacts: Artifacts) -> BaseModel:
+    """Return what is beneath the adapter of `answerer`. Raises `ModelUnavailableError`."""
+    if answerer.whole is not None:
+        return bringing.tuned(answerer.whole, artifacts)
+    return bringing.bring(answerer.base, artifacts, announce=lambda _: None)
 
 
-def _busy(what: str) -> BusyError:
+def adapter_folder(key: str, artifacts: Artifacts) -> Path:
+    """Return where the adapter under `key` is. Raises `ModelUnavailableError`."""
+    if not artifacts.exists(f"{key}/adapter_config.json"):
+        raise ModelUnavailableError("The model's adapter is no longer there: it was deleted.")
+    return artifacts.fetch_folder(key)
+
+
+def busy(what: str) -> BusyError:
+    """Return the error that says that `what` are all in use."""
     return BusyError(
         f"All {what} in memory are answering, and there is no room for one more. Ask again later.",
         code=f"too_many_{what}",
@@ -218,7 +239,7 @@ def _busy(what: str) -> BusyError:
     )
 
 
-def _stated_ends(folder: Path) -> frozenset[int]:
+def stated_ends(folder: Path) -> frozenset[int]:
     """Return the tokens that the model itself says end a text."""
     if not (folder / "generation_config.json").is_file():
         return frozenset()

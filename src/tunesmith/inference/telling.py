@@ -40,9 +40,10 @@ from tunesmith.domain.errors import (
     TunesmithError,
 )
 from tunesmith.domain.ids import new_answer_id
+from tunesmith.inference.asking import ElsewhereError
 from tunesmith.inference.engine import Listener, Text
 from tunesmith.inference.ranked import Ranked
-from tunesmith.inference.shelf import Ready, Shelf, Sizes
+from tunesmith.inference.shelf import Asking, Ready, Shelf, Sizes
 from tunesmith.inference.texts import Wording
 
 _log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ _RANKING = CapacityLimiter(1)
 class Memory:
     """The models that are in memory."""
 
-    shelf: Shelf
+    shelf: Asking
     """Those that make texts."""
     ranked: Ranked
     """Those that make vectors, or score passages."""
@@ -66,14 +67,22 @@ def memory(artifacts: Artifacts, *, models: int) -> Memory:
     return Memory(Shelf(artifacts, Sizes(models=models)), Ranked(artifacts, most=models))
 
 
+def on_card(card: Asking, artifacts: Artifacts) -> Memory:
+    """Return the memory of a process on a `card`, which is asked for texts alone."""
+    return Memory(card, Ranked(artifacts, most=1))
+
+
 async def pieces(question: Question, memory: Memory) -> AsyncGenerator[Piece]:
     """Yield the answers to `question`; what goes wrong is the last piece.
 
-    Where nobody listens any more, the model stops.
+    Where nobody listens any more, the model stops. Raises `ElsewhereError`, before any piece, where
+    the models of `memory` are on a card that does not take it.
     """
     try:
         async for piece in _answers(question, memory):
             yield piece
+    except ElsewhereError:
+        raise
     except TunesmithError as error:
         yield Piece(fault=_fault(error))
     except Exception:  # noqa: BLE001  the question's edge: whoever asks is told in any case
@@ -153,7 +162,7 @@ async def _continued(
             yield piece
     finally:
         for text in texts:
-            text.cancelled.set()
+            ready.engine.cancel(text)
 
 
 def _check(question: Question, prompts: Sequence[Sequence[int]], *, ready: Ready) -> None:

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from models.tiny import save_tiny_llama
 from tunesmith.domain.answers import Chosen, Finish, Sampling
+from tunesmith.inference.asking import Continuing
 from tunesmith.inference.engine import Engine, Listener, Text, _Going
 from tunesmith.inference.factors import Adapter, NotPlainError
 from tunesmith.inference.sampling import Sampler
@@ -82,7 +83,7 @@ class Heard:
         return found
 
 
-def ask(engine: Engine, prompt: list[int], **fields: Any) -> Heard:
+def ask(engine: Continuing, prompt: list[int], **fields: Any) -> Heard:
     heard = Heard(most=fields.pop("most", 10_000))
     listener = Listener(heard.say, heard.end.put, heard.end.put)
     usual: dict[str, Any] = {"sampling": GREEDY, "ends": frozenset[int]()}

@@ -28,6 +28,7 @@ from tunesmith.domain.answers import (
     Turn,
 )
 from tunesmith.domain.models import CatalogueEntry, FolderSource
+from tunesmith.inference.engine import Engine
 from tunesmith.inference.telling import Memory, memory, pieces
 
 sentence_transformers = pytest.importorskip("sentence_transformers")
@@ -167,6 +168,7 @@ def test_who_stops_listening_stops_the_model(root: Path, held: Memory) -> None:
     asyncio.run(asyncio.wait_for(leave(), 60))
 
     with held.shelf.asking(endless.answerer) as ready:
+        assert isinstance(ready.engine, Engine)
         while ready.engine._going:
             time.sleep(0.01)
     assert said(told(question(root, Prompts(prompts=("one",))), held))
