@@ -5,8 +5,9 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 
+from prometheus_client import Histogram
 from pydantic_core import from_json
 from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event
 
@@ -34,6 +35,15 @@ _MAPPED = 2**30
 _RETRY_AFTER = 5
 """Seconds after which a writer that waited in vain is told to try again."""
 
+SECONDS = Histogram(
+    "tunesmith_store_transaction_seconds",
+    "Seconds that transactions took, with the wait for the writers before them.",
+    ["kind"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 10),
+)
+"""`kind` is `read` or `write`."""
+_READING, _WRITING = SECONDS.labels("read"), SECONDS.labels("write")
+
 
 def open_database(url: str) -> Engine:
     """Return the engine for `url`, such as `sqlite:////srv/tunesmith.db`; it connects on use.
@@ -51,9 +61,11 @@ def open_database(url: str) -> Engine:
     return engine
 
 
-def reading(engine: Engine) -> AbstractContextManager[Connection]:
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
     """Open a transaction that sees one state of the database and changes nothing."""
-    return engine.begin()
+    with _READING.time(), engine.begin() as connection:
+        yield connection
 
 
 @contextmanager
@@ -62,7 +74,8 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
     Raises what the guard of a `guarded` engine raises.
     """
-    with _turn(engine), engine.execution_options(**{_WRITES: True}).begin() as connection:
+    writes = engine.execution_options(**{_WRITES: True})
+    with _WRITING.time(), _turn(engine), writes.begin() as connection:
         guard = connection.get_execution_options().get(_GUARD)
         if guard is not None:
             guard(connection)

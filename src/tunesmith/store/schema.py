@@ -10,7 +10,7 @@ from sqlalchemy.exc import DatabaseError
 from tunesmith.domain.errors import SettingsError
 from tunesmith.store.database import open_database, reading, writing
 
-HEAD = "0008"
+HEAD = "0010"
 """Revision of the newest migration."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"

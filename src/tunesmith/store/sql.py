@@ -12,6 +12,7 @@ from tunesmith.store.kept import KeptJobs
 from tunesmith.store.schema import upgrade
 from tunesmith.store.sql_estimates import SqlEstimates
 from tunesmith.store.sql_exports import SqlExports
+from tunesmith.store.sql_figures import SqlFigures
 from tunesmith.store.sql_files import SqlFiles
 from tunesmith.store.sql_jobs import SqlJobs
 from tunesmith.store.sql_keys import SqlKeys
@@ -37,6 +38,7 @@ class SqlStore(
     SqlWebhooks,
     SqlLife,
     SqlLeases,
+    SqlFigures,
 ):
     """Keeps everything in one database, which several processes and threads may share.
 

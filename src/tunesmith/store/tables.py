@@ -51,6 +51,10 @@ def _json(name: str, *, nullable: bool = False) -> Column[Any]:
     return Column(name, JSON(none_as_null=True), nullable=nullable)
 
 
+def _amounts(name: str) -> Column[Any]:
+    return Column(name, JSON(none_as_null=True), nullable=False, server_default="{}")
+
+
 def _project() -> Column[str]:
     return Column("project", String, nullable=False, server_default=DEFAULT_PROJECT)
 
@@ -182,6 +186,7 @@ JOBS = Table(
     Column("began_at", BigInteger),
     Column("run_seconds", BigInteger, nullable=False, server_default="0"),
     Column("run_events_seen", BigInteger, nullable=False),
+    Column("traceparent", String),
     _project(),
     Index(None, "project", "seq"),
     sqlite_autoincrement=True,
@@ -297,6 +302,8 @@ SIGNS_OF_LIFE = Table(
     Column("process", String, primary_key=True),
     Column("at", BigInteger, nullable=False),
     Column("cluster_up", Boolean, nullable=False),
+    _amounts("there"),
+    _amounts("held"),
 )
 """One `SignOfLife` a row, the last of its process."""
 

@@ -12,12 +12,16 @@ import pytest
 from tunesmith.artifacts.local import LocalArtifacts
 from tunesmith.artifacts.memory import MemoryArtifacts
 from tunesmith.artifacts.protocol import Artifacts
+from tunesmith.artifacts.timed import TimedArtifacts
 from tunesmith.domain.errors import ArtifactKeyError, ArtifactMissingError
 
 
-@pytest.fixture(params=["local", "memory"])
+@pytest.fixture(params=["local", "memory", "timed"])
 def artifacts(request: pytest.FixtureRequest, tmp_path: Path) -> Artifacts:
-    return LocalArtifacts(tmp_path / "data") if request.param == "local" else MemoryArtifacts()
+    if request.param == "memory":
+        return MemoryArtifacts()
+    local = LocalArtifacts(tmp_path / "data")
+    return TimedArtifacts(local) if request.param == "timed" else local
 
 
 @pytest.fixture
