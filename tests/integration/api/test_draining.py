@@ -114,7 +114,9 @@ def refused(url: str) -> bool:
 def test_a_service_that_ends_says_so_ends_its_requests_and_gives_up_its_lease(
     tmp_path: Path,
 ) -> None:
-    with service(tmp_path / "data", TUNESMITH_DRAIN_DELAY="3", TUNESMITH_DRAIN_LIMIT="30") as ours:
+    with service(
+        tmp_path / "data", TUNESMITH_DRAIN_DELAY="600", TUNESMITH_DRAIN_LIMIT="30"
+    ) as ours:
         until(ours.leads)
         upload = SlowUpload(ours.url)
         upload.start()
@@ -126,6 +128,8 @@ def test_a_service_that_ends_says_so_ends_its_requests_and_gives_up_its_lease(
         until(lambda: "ending" in httpx.get(f"{ours.url}/ready", timeout=10).text)
         assert httpx.get(f"{ours.url}/ready", timeout=10).status_code == 503
         assert httpx.get(f"{ours.url}/health", timeout=10).status_code == 200
+        # A second signal ends the delay.
+        ours.end()
         # Behind it no connection is taken, but the request in flight is waited for.
         until(lambda: refused(ours.url))
         assert ours.process.poll() is None
