@@ -131,6 +131,7 @@ $(PEERS)/sentence-transformers/.installed: | setup
 # Rewrites the pages of docs/reference that are made from the code.
 docs: setup
 	$(BIN)/python scripts/reference.py
+	$(BIN)/python scripts/grafana.py
 
 # Rewrites constraints.txt from what is installed now.
 lock: setup

@@ -47,12 +47,8 @@ def _sequence() -> Column[int]:
     return Column("seq", _NUMBER, primary_key=True)
 
 
-def _json(name: str, *, nullable: bool = False) -> Column[Any]:
-    return Column(name, JSON(none_as_null=True), nullable=nullable)
-
-
-def _amounts(name: str) -> Column[Any]:
-    return Column(name, JSON(none_as_null=True), nullable=False, server_default="{}")
+def _json(name: str, *, nullable: bool = False, default: str | None = None) -> Column[Any]:
+    return Column(name, JSON(none_as_null=True), nullable=nullable, server_default=default)
 
 
 def _project() -> Column[str]:
@@ -302,8 +298,8 @@ SIGNS_OF_LIFE = Table(
     Column("process", String, primary_key=True),
     Column("at", BigInteger, nullable=False),
     Column("cluster_up", Boolean, nullable=False),
-    _amounts("there"),
-    _amounts("held"),
+    _json("there", default="{}"),
+    _json("held", default="{}"),
 )
 """One `SignOfLife` a row, the last of its process."""
 
