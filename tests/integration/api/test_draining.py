@@ -152,6 +152,24 @@ def test_a_request_that_does_not_end_is_cut_at_the_limit(tmp_path: Path) -> None
         assert not upload.answer.startswith(b"HTTP/1.1 200")
 
 
+def test_both_processes_tell_their_metrics(tmp_path: Path) -> None:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    with service(tmp_path / "data", TUNESMITH_CONTROLLER_METRICS_PORT=str(port)) as ours:
+        until(ours.leads)
+        until(lambda: "tunesmith_controller_sign_age_seconds " in told(ours.url))
+        assert "tunesmith_store_up 1.0" in told(ours.url)
+        assert "tunesmith_cluster_up 0.0" in told(ours.url)
+        own = told(f"http://127.0.0.1:{port}")
+        assert "tunesmith_controller_pass_seconds_count" in own
+        assert "tunesmith_jobs" not in own
+
+
+def told(url: str) -> str:
+    return httpx.get(f"{url}/metrics", timeout=10).text
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_and_a_service_without_a_delay_end_at_once(
     tmp_path: Path, number: signal.Signals
