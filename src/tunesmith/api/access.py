@@ -19,7 +19,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from starlette.datastructures import Headers
 
-from tunesmith.api.codes import INSUFFICIENT_SCOPE, INVALID_API_KEY
+from tunesmith.api.codes import INSUFFICIENT_SCOPE, INVALID_API_KEY, METRICS_REFUSED
 from tunesmith.api.origin import check_origin
 from tunesmith.domain.clock import Clock
 from tunesmith.domain.errors import InsufficientScopeError, RateLimitError, UnknownKeyError
@@ -39,6 +39,9 @@ PUBLIC = frozenset(
     }
 )
 """The paths that need no key: they tell nothing of any project."""
+
+METRICS = "/metrics"
+"""The path that tells of all projects, and that no project's key opens."""
 
 _ADMINS = "/v1/fine_tuning/checkpoints/"
 """What the paths begin with that need an admin's key, as with OpenAI."""
@@ -98,17 +101,20 @@ class Doorkeeper:
         open_without_keys: bool,
         names: Collection[str] | None,
         defaults: Limits,
+        metrics_token: str | None = None,
     ) -> None:
         """Take keys and projects from `store`; `defaults` are the limits that projects start with.
 
         While no key was ever made, everybody is admitted if `open_without_keys`, else nobody;
-        and only by one of `names` (see `check_origin`), unless those are `None`.
+        and only by one of `names` (see `check_origin`), unless those are `None`. The metrics are
+        for who shows `metrics_token`; without one, for everybody while everybody is admitted.
         """
         self._store = store
         self._clock = clock
         self._open_without_keys = open_without_keys
         self._names = names
         self._defaults = defaults
+        self._metrics_token = metrics_token
         self._reading: asyncio.Task[_Known] | None = None
         self._known: _Known | None = None
         # Counted in memory: a service that starts again begins a new minute.
@@ -126,7 +132,7 @@ class Doorkeeper:
                 check_origin(request.headers, names=self._names)
             project, key_id = DEFAULT_PROJECT, None
         else:
-            key = self._key(known, request.headers.get("authorization", ""))
+            key = self._key(known, _bearer(request.headers))
             _check_scope(key, needed)
             project, key_id = key.project, key.id
         limits = known.limits.get(project, self._defaults)
@@ -141,6 +147,18 @@ class Doorkeeper:
         """
         known = await self._known_now()
         if not known.keys and self._open_without_keys and self._names is not None:
+            check_origin(headers, names=self._names)
+
+    async def admit_scraper(self, headers: Headers) -> None:
+        """Raise `UserError` unless a request with `headers` may be told the metrics."""
+        if self._metrics_token is not None:
+            if not compare_digest(_bearer(headers).encode(), self._metrics_token.encode()):
+                raise _no_scraper("It is not the one of the setting 'metrics_token'.")
+            return
+        known = await self._known_now()
+        if known.keys or not self._open_without_keys:
+            raise _no_scraper("An operator sets one as 'metrics_token'; API keys do not open it.")
+        if self._names is not None:
             check_origin(headers, names=self._names)
 
     async def admits_still(self, access: Access) -> bool:
@@ -181,11 +199,9 @@ class Doorkeeper:
         self._known = known = _Known(read_at, dict(keys), limits)
         return known
 
-    def _key(self, known: _Known, header: str) -> ApiKey:
-        """Return the usable key that the `Authorization` header shows."""
-        scheme, _, secret = header.partition(" ")
-        secret = secret.strip()
-        if scheme.lower() != "bearer" or not secret:
+    def _key(self, known: _Known, secret: str) -> ApiKey:
+        """Return the usable key with this `secret`."""
+        if not secret:
             raise _refused(
                 "This service asks for an API key. Send it as 'Authorization: Bearer sk-ts-…', "
                 "which OpenAI's clients do with `api_key`; the operator makes one with "
@@ -243,6 +259,9 @@ async def authorize(request: Request) -> Access:
     if route.path in PUBLIC:
         return Access(DEFAULT_PROJECT, Limits())
     doorkeeper: Doorkeeper = request.app.state.doorkeeper
+    if route.path == METRICS:
+        await doorkeeper.admit_scraper(request.headers)
+        return Access(DEFAULT_PROJECT, Limits())
     access = await doorkeeper.admit(request, needed_scope(request.method, route.path))
     request.state.log_fields["project"] = access.project
     return access
@@ -259,6 +278,20 @@ def _check_scope(key: ApiKey, needed: Scope) -> None:
             f"Have the operator make one with `tunesmith keys create --scope {needed}`.",
             code=INSUFFICIENT_SCOPE,
         )
+
+
+def _bearer(headers: Headers) -> str:
+    """Return what the `Authorization` header shows; nothing where that is no bearer's."""
+    scheme, _, secret = headers.get("authorization", "").partition(" ")
+    return secret.strip() if scheme.lower() == "bearer" else ""
+
+
+def _no_scraper(why: str) -> UnknownKeyError:
+    return UnknownKeyError(
+        "The metrics tell of all projects, and are for who shows their token: "
+        f"'Authorization: Bearer …'. {why}",
+        code=METRICS_REFUSED,
+    )
 
 
 def _refused(message: str) -> UnknownKeyError:

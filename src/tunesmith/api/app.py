@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from functools import cache, partial
 from typing import Any
 
@@ -24,6 +25,7 @@ from tunesmith.api import (
     health,
     jobs,
     logs,
+    metrics,
     models,
     opea,
     permissions,
@@ -39,11 +41,13 @@ from tunesmith.api import (
 from tunesmith.api.access import Doorkeeper, authorize
 from tunesmith.api.codes import FORBIDDEN, FOREIGN_ORIGIN, TOO_LARGE, WRONG_CONTENT_TYPE
 from tunesmith.api.lingering import Lingering
+from tunesmith.api.metrics import Counted, service_figures
 from tunesmith.api.openapi import describe_api, operation_id
 from tunesmith.api.query import check_query
 from tunesmith.api.request_id import HEADER, RequestIds
 from tunesmith.api.services import Services
 from tunesmith.api.streams import EventStreams
+from tunesmith.api.traced import Traced
 from tunesmith.domain.errors import (
     ArtifactsUnavailableError,
     BusyError,
@@ -119,7 +123,12 @@ def create_app(services: Services) -> FastAPI:
         # The page asks nobody else: not for its parts, and not whether the description is valid.
         swagger_ui_parameters={"validatorUrl": None, "docExpansion": "list"},
         generate_unique_id_function=operation_id,
-        middleware=[Middleware(Lingering), Middleware(RequestIds)],
+        middleware=[
+            Middleware(Counted),
+            Middleware(Lingering),
+            Middleware(RequestIds),
+            Middleware(Traced),
+        ],
         dependencies=[Depends(authorize), Depends(check_query)],
     )
     app.state.services = services
@@ -129,7 +138,10 @@ def create_app(services: Services) -> FastAPI:
         open_without_keys=services.open_without_keys,
         names=services.own_names,
         defaults=services.limits,
+        metrics_token=services.metrics_token,
     )
+    app.state.figures = service_figures(services.store, services.clock)
+    app.state.draining = threading.Event()
     app.state.streams = EventStreams(services.store)
     # Routes are tried in their order, so that those which are asked most come first.
     app.include_router(jobs.router, responses=_ERROR_OPENAI)
@@ -153,6 +165,7 @@ def create_app(services: Services) -> FastAPI:
         ranking,
         webhooks,
         health,
+        metrics,
     ):
         app.include_router(resource.router, responses=_ERROR_OPENAI)
     app.add_exception_handler(UserError, _answer_user_error)

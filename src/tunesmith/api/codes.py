@@ -15,6 +15,9 @@ WEBHOOK_SILENT = "webhook_did_not_answer"
 INVALID_API_KEY = "invalid_api_key"
 """There is no API key, or none that is taken."""
 
+METRICS_REFUSED = "metrics_refused"
+"""The metrics were asked for without their token."""
+
 INSUFFICIENT_SCOPE = "insufficient_scope"
 """The API key's scope does not reach."""
 

@@ -15,6 +15,7 @@ from tunesmith.protocol.jobs import CreateJob
 from tunesmith.protocol.opea_create import OpeaCreateJob
 from tunesmith.protocol.reading import shortened
 from tunesmith.store.protocol import Store
+from tunesmith.tracing import traceparent
 
 
 def new_job(services: Services, wanted: CreateJob | OpeaCreateJob) -> Job:
@@ -60,6 +61,7 @@ def _job(
         request=request,
         seed=secrets.randbelow(2**31) if wanted.seed is None else wanted.seed,
         organization=services.organization,
+        traceparent=traceparent(),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from tunesmith.api.answers import WireRoute
 from tunesmith.api.services import Serviced, Services
@@ -29,9 +29,12 @@ def health() -> Response:
     response_model=ReadyObject,
     responses={503: {"model": ReadyObject, "description": "What is missing"}},
 )
-def ready(services: Serviced) -> Response:
+def ready(services: Serviced, request: Request) -> Response:
     """Say whether the service can run jobs: the database, the controller, Ray; 503 if it cannot."""
     found = _look(services)
+    if request.app.state.draining.is_set():
+        missing = [*found.missing, "This service is ending."]
+        found = found.model_copy(update={"status": "unready", "missing": missing})
     return Response(
         found.model_dump_json(),
         status_code=503 if found.missing else 200,

@@ -50,6 +50,8 @@ class Services:
     """Whether everybody is admitted to the default project while no API key was ever made."""
     own_names: frozenset[str] | None = None
     """Names, beside loopback's, by which alone it admits them; `None` means any."""
+    metrics_token: str | None = None
+    """What Prometheus shows to be told the metrics; `None` means that nobody has to show it."""
     push_folder: Path | None = None
     """Folder below which exports may be pushed, each project's in one of its own; `None`: none."""
     push_hub_owner: str | None = None

@@ -27,23 +27,26 @@ import time
 from enum import StrEnum
 from functools import partial
 from importlib.util import find_spec
-from types import FrameType
 from typing import TYPE_CHECKING
+
+from prometheus_client import start_http_server
 
 from tunesmith import __version__
 from tunesmith.artifacts.opening import open_artifacts
+from tunesmith.artifacts.timed import TimedArtifacts
 from tunesmith.cli.bucket import check_bucket, sharing_tokens
 from tunesmith.cli.clusters import find_ray, open_cluster
 from tunesmith.cli.controller_process import ControllerProcess, new_holder
 from tunesmith.cli.database import open_store
 from tunesmith.cli.folder import open_folder, sharing
+from tunesmith.cli.logs import log_to_stderr, own_secrets
 from tunesmith.cli.tokenizers import TokenizerFolders
 from tunesmith.domain.clock import SystemClock
 from tunesmith.domain.disk import Disk
 from tunesmith.domain.errors import ClusterUnavailableError, SettingsError
 from tunesmith.domain.liveness import CONTROLLER
-from tunesmith.domain.log_context import MaskingFormatter
-from tunesmith.settings import Settings, environment_secrets
+from tunesmith.settings import Settings
+from tunesmith.tracing import start_tracing, stop_tracing
 
 if TYPE_CHECKING:
     from tunesmith.cluster.local_head import LocalRay
@@ -73,7 +76,7 @@ def serve_service(settings: Settings, *, only: Part | None = None) -> None:
     if only is not Part.API:
         _check_extras(settings)
     folder = open_folder(settings.data)
-    _log_to_stderr(settings)
+    log_to_stderr(settings)
     check_bucket(settings)
     with sharing(folder, patience=3.0):
         if only is Part.CONTROLLER:
@@ -116,10 +119,11 @@ def _serve_api(
     from tunesmith.api.checks import FileChecks
     from tunesmith.api.page import mount_page
     from tunesmith.api.services import Services
+    from tunesmith.cli.draining import DrainingServer
     from tunesmith.cli.page import open_page
     from tunesmith.cluster.ray_serve import RayServe, Waits
 
-    artifacts = open_artifacts(settings.location)
+    artifacts = TimedArtifacts(open_artifacts(settings.location))
     services = Services(
         store=store,
         artifacts=artifacts,
@@ -143,31 +147,40 @@ def _serve_api(
         open_without_keys=settings.allow_open or _on_loopback(listener),
         own_names=None if settings.allow_open else frozenset({settings.host.lower()}),
         limits=settings.project_limits,
+        metrics_token=settings.metrics_token,
     )
+    start_tracing("api")
     app = create_app(services)
     page = open_page(listener, data=settings.data, max_upload_bytes=settings.max_upload_bytes)
     mount_page(app, page)
 
-    class Server(uvicorn.Server):
-        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            # They would go on for as long as their jobs, and the server waits for its answers.
-            app.state.streams.close()
-            super().handle_exit(sig, frame)
-
-    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
-    server = Server(config)
-    # uvicorn raises the signal again once it has shut down; the controller is still to be ended.
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=settings.drain_limit,
+    )
+    server = DrainingServer(
+        config,
+        delay=settings.drain_delay,
+        drain=app.state.draining.set,
+        close=app.state.streams.close,
+    )
+    # One may come before uvicorn listens to it, and uvicorn raises it again once it has shut down;
+    # the controller is still to be ended.
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, server.handle_exit)
     _announce(settings, listener, store=store)
     if controller is None:
         server.run(sockets=[listener])
+        stop_tracing()
         return
     watch = threading.Thread(target=controller.keep_alive, args=(server,), daemon=True)
     watch.start()
     try:
         server.run(sockets=[listener])
     finally:
+        stop_tracing()
         controller.end()
         watch.join(timeout=5)
 
@@ -181,11 +194,13 @@ def run_controller(settings: Settings, holder: str, *, alone: bool = False) -> N
     from tunesmith.controller.lead import holding, stand_by
     from tunesmith.controller.loop import collect_seldom
 
-    _log_to_stderr(settings)
+    log_to_stderr(settings)
     collect_seldom()
     stop, deserted = threading.Event(), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, (lambda *_: stop.set()) if alone else signal.SIG_IGN)
+    _tell_metrics(settings)
+    start_tracing("controller")
     if not alone:
         threading.Thread(target=_watch_parent, args=(stop, deserted), daemon=True).start()
     store = open_store(settings.data, settings.database_url)
@@ -196,6 +211,7 @@ def run_controller(settings: Settings, holder: str, *, alone: bool = False) -> N
     with holding(store, lease, given_up=deserted):
         controller = _controller(settings, store.fenced(lease), cluster=cluster, stop=stop)
         controller.run(stop)
+    stop_tracing()
     if stop.is_set() and not deserted.is_set():
         _leave(cluster, controller, store=store, holder=holder)
 
@@ -210,13 +226,13 @@ def _controller(
     from tunesmith.controller.sweep import keep_swept
     from tunesmith.controller.webhooks import keep_delivering
 
-    artifacts = open_artifacts(settings.location)
+    artifacts = TimedArtifacts(open_artifacts(settings.location))
     doors = Doors(
         store=store,
         cluster=cluster,
         artifacts=artifacts,
         clock=SystemClock(),
-        secrets=_secrets(settings),
+        secrets=own_secrets(settings),
     )
     launcher = Launcher(
         artifacts,
@@ -234,6 +250,18 @@ def _controller(
         crash_retries=settings.crash_retries,
         warm=settings.warm_processes,
     )
+
+
+def _tell_metrics(settings: Settings) -> None:
+    """Tell the controller's own metrics on a port of its own, where one is set."""
+    port = settings.controller_metrics_port
+    if port is None:
+        return
+    try:
+        start_http_server(port, addr=settings.host)
+    except OSError as error:
+        # Another service of this machine may have the same settings; its jobs go on all the same.
+        logger.warning("The controller's metrics cannot be told on port %d: %s", port, error)
 
 
 def _leads(store: Store, holder: str) -> bool:
@@ -319,25 +347,6 @@ def _announce(settings: Settings, listener: socket.socket, *, store: Store) -> N
     if not _on_loopback(listener) and not store.list_keys():
         print("Anyone who reaches this address can use the service: it asks for no key.")
     print("Ctrl-C ends it.", flush=True)
-
-
-def log_formatter(settings: Settings) -> logging.Formatter:
-    """Return what writes the log's lines: times in UTC, secrets masked."""
-    line = "%(asctime)s %(levelname)s %(name)s: %(message)s%(context)s"
-    return MaskingFormatter(line, _secrets(settings))
-
-
-def _secrets(settings: Settings) -> frozenset[str]:
-    return settings.database_secrets | ({*environment_secrets(), settings.ray_token or ""} - {""})
-
-
-def _log_to_stderr(settings: Settings) -> None:
-    writer = logging.StreamHandler()
-    writer.setFormatter(log_formatter(settings))
-    logging.basicConfig(level=settings.log_level.upper(), handlers=[writer])
-    # They tell again what the first line printed, or the line of a request, says already.
-    for chatty in ("alembic", "httpx", "uvicorn.error"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 def main() -> None:

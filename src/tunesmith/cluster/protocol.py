@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Protocol
 
+from tunesmith.domain.devices import DEVICES
 from tunesmith.domain.values import Value
 
 CPU, MEMORY = "CPU", "memory"
@@ -89,6 +90,21 @@ class Resources(Value):
     def free_cpus(self) -> float:
         """Processors that nothing holds, over all nodes."""
         return sum(node.free.get(CPU, 0.0) for node in self.nodes)
+
+    @property
+    def there(self) -> Amounts:
+        """Processors, memory and devices of all nodes, so far as there are any."""
+        return {
+            name: amount
+            for name in (CPU, MEMORY, *DEVICES)
+            if (amount := sum(node.total.get(name, 0.0) for node in self.nodes))
+        }
+
+    @property
+    def held(self) -> Amounts:
+        """What of them something holds."""
+        free = {name: sum(node.free.get(name, 0.0) for node in self.nodes) for name in self.there}
+        return {name: amount - free[name] for name, amount in self.there.items()}
 
 
 class Cluster(Protocol):

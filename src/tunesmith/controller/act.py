@@ -23,6 +23,7 @@ from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.files import File
 from tunesmith.domain.jobs import Job, JobChange, JobError, JobStatus
 from tunesmith.domain.verdicts import VerdictOutcome
+from tunesmith.tracing import span
 
 
 class Actor:
@@ -131,7 +132,8 @@ class Actor:
         self._submit(self._doors.store.change_job(job, change))
 
     def _submit(self, job: Job) -> None:
-        self._doors.cluster.submit(self._launcher.submission(job))
+        with span("launch", parent=job.traceparent, job_id=job.id, attempt=job.attempt):
+            self._doors.cluster.submit(self._launcher.submission(job))
 
     def _begin(self, job: Job) -> None:
         again = f" again (attempt {job.attempt})" if job.attempt > 1 else ""

@@ -16,6 +16,7 @@ from tunesmith.domain.jobs import Job
 from tunesmith.domain.models import CatalogueEntry
 from tunesmith.domain.spec import TrainSpec
 from tunesmith.domain.tracking import NOT_TRACKED, Tracking
+from tunesmith.tracing import traceparent
 
 
 class Launcher:
@@ -78,7 +79,9 @@ class Launcher:
         module = "tunesmith.training.start" if warm else "tunesmith.training"
         # The job comes first, so that it is seen where a process's title is cut short.
         own = ("--job", job.id, "--attempt", str(job.attempt))
-        command = ("python", "-m", module, *own, "--artifacts", self.location)
+        above = traceparent()
+        traced = () if above is None else ("--traceparent", above)
+        command = ("python", "-m", module, *own, "--artifacts", self.location, *traced)
         return Submission(
             id=job.submission_id,
             command=command,

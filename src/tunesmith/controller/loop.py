@@ -9,6 +9,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from prometheus_client import Counter, Histogram
+
 from tunesmith.cluster.protocol import Cluster, Resources, SubmissionStatus
 from tunesmith.controller.act import Actor
 from tunesmith.controller.decide import Seen, decide
@@ -44,6 +46,18 @@ FAULTS_BORNE = 20
 _NEW_OBJECTS = 50_000
 """Objects that are made until the young ones are looked through; Python's own number is 700."""
 
+PASS_SECONDS = Histogram(
+    "tunesmith_controller_pass_seconds",
+    "Seconds that the controller's passes over the open jobs took.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+)
+"""A pass that takes more than `PAUSE` lets jobs wait."""
+
+PASS_FAULTS = Counter(
+    "tunesmith_controller_faults", "Passes that failed, and jobs that could not be cared for."
+)
+"""Each is in the log."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -76,11 +90,13 @@ class Controller:
         """
         while not stop.wait(PAUSE):
             try:
-                self.step()
+                with PASS_SECONDS.time():
+                    self.step()
             except LeaseLostError:
                 logger.warning("Another controller leads by now; this one leaves the rest to it.")
                 break
             except Exception:
+                PASS_FAULTS.inc()
                 logger.exception("A pass of the controller failed; the next one tries again.")
         self._actor.close()
         self._estimator.close()
@@ -92,7 +108,7 @@ class Controller:
         self._faults = {job.id: self._faults.get(job.id, 0) for job in jobs}
         self._actor.drop_checks_but(jobs)
         view = self._look(jobs)
-        self._give_sign(up=view is not None)
+        self._give_sign(view.resources if view else None)
         # First, so that in a full queue an export has its turn as soon as a processor is free.
         self._exporter.step(view.resources if view else None)
         for job in jobs:
@@ -166,18 +182,22 @@ class Controller:
                     self._note_fault(job, error)
         return found, odd
 
-    def _give_sign(self, *, up: bool) -> None:
-        """Say that this controller is alive, now and then and upon each change of the cluster."""
-        sign = SignOfLife(process=CONTROLLER, at=int(self._doors.clock.now()), cluster_up=up)
-        last = self._sign
-        if last is None or sign.at >= last.at + BEAT or up != last.cluster_up:
-            self._doors.store.give_sign(sign)
-            self._sign = sign
+    def _give_sign(self, resources: Resources | None) -> None:
+        """Say that this controller is alive, now and then and when the cluster comes or goes."""
+        now, up, last = int(self._doors.clock.now()), resources is not None, self._sign
+        if last is not None and now < last.at + BEAT and up == last.cluster_up:
+            return
+        there = resources.there if resources else {}
+        held = resources.held if resources else {}
+        sign = SignOfLife(process=CONTROLLER, at=now, cluster_up=up, there=there, held=held)
+        self._doors.store.give_sign(sign)
+        self._sign = sign
 
     def _note_fault(self, job: Job, error: Exception) -> None:
         """Log the fault once; where it is the job's own and stays, fail the job."""
         self._faults[job.id] += 1
         if self._faults[job.id] == 1:
+            PASS_FAULTS.inc()
             logger.error("Job %s cannot be cared for.", job.id, exc_info=error)
         own = isinstance(error, (ValueError, ArtifactMissingError))
         if own and self._faults[job.id] >= FAULTS_BORNE and not job.status.terminal:

@@ -137,6 +137,9 @@ class Job(Value):
     """Seconds that it has run before, over all attempts."""
     run_events_seen: int = 0
     """Number of the last run event that was ingested."""
+    traceparent: str | None = None
+    """The span of the request that created it, as W3C's Trace Context writes it; `None` where
+    nothing is traced."""
     project: str = DEFAULT_PROJECT
     """The project that it belongs to; the store writes it."""
 

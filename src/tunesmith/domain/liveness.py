@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from tunesmith.domain.values import Value
 
 CONTROLLER = "controller"
@@ -30,6 +32,11 @@ class SignOfLife(Value):
     """Unix seconds."""
     cluster_up: bool
     """Whether the cluster answered it then."""
+    there: dict[str, float] = Field(default_factory=dict)
+    """What the cluster's nodes had in all then, by Ray's names of the resources; `memory` in
+    bytes."""
+    held: dict[str, float] = Field(default_factory=dict)
+    """What of it was held."""
 
 
 class Lease(Value):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import time
@@ -19,6 +20,9 @@ _OUR_KEY = re.compile(rf"({SECRET_PREFIX}[A-Za-z0-9_-]{{{SHOWN - len(SECRET_PREF
 
 _HOOK_SECRET = re.compile(rf"{HOOK_PREFIX}[A-Za-z0-9+/_=-]+")
 """A secret that signs what webhooks are told."""
+
+_KEYS = {"request": "request_id", "job": "job_id", "client": "client_request_id"}
+"""What JSON calls what a text line calls by a shorter name."""
 
 _MASK = "***"
 """Stands where a secret was."""
@@ -68,3 +72,30 @@ class MaskingFormatter(logging.Formatter):
         shown = " ".join(f"{name}={value}" for name, value in (fields or {}).items())
         record.context = f" [{shown}]" if shown else ""
         return masked(super().format(record), self._secrets)
+
+
+class JsonFormatter(MaskingFormatter):
+    """Writes a log line as a JSON object: a request's as `request_id`, a job's as `job_id`."""
+
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+    default_msec_format = "%s.%03dZ"
+
+    def __init__(self, secrets: Collection[str] = (), **always: str | int) -> None:
+        """Write lines without the `secrets`, which all have the keys of `always`."""
+        super().__init__("%(message)s", secrets)
+        self._always = always
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of `record`; a traceback is its `exception`."""
+        line: dict[str, str | int] = {
+            "time": self.formatTime(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": masked(record.getMessage(), self._secrets),
+            **self._always,
+        }
+        for name, text in (_CONTEXT.get() or {}).items():
+            line[_KEYS.get(name, name)] = masked(text, self._secrets)
+        if record.exc_info:
+            line["exception"] = masked(self.formatException(record.exc_info), self._secrets)
+        return json.dumps(line, ensure_ascii=False)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from prometheus_client import Histogram
 from sqlalchemy import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -26,6 +27,15 @@ _NO_URL = (
     "The database's URL cannot be used. Give one such as postgresql://user:password@host:5432/name "
     "or sqlite:////srv/tunesmith.db, with what is special in a password written as %40 for @."
 )
+
+SECONDS = Histogram(
+    "tunesmith_store_transaction_seconds",
+    "Seconds that transactions took, with the wait for the writers before them.",
+    ["kind"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 10),
+)
+"""`kind` is `read` or `write`."""
+_READING, _WRITING = SECONDS.labels("read"), SECONDS.labels("write")
 
 
 def open_database(url: str) -> Engine:
@@ -52,7 +62,7 @@ def shown(url: str) -> str:
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """Open a transaction that sees one state of the database and changes nothing."""
-    with engine.connect() as connection:
+    with _READING.time(), engine.connect() as connection:
         if engine.dialect.name == "postgresql":
             postgresql.only_read(connection)
         with connection.begin():
@@ -69,7 +79,7 @@ def writing(engine: Engine, *, patience: float | None = None) -> Iterator[Connec
     `guarded` engine raises.
     """
     longest = PATIENCE if patience is None else patience
-    with _turn(engine, longest), engine.connect() as connection:
+    with _WRITING.time(), _turn(engine, longest), engine.connect() as connection:
         postgres = engine.dialect.name == "postgresql"
         if not postgres:
             sqlite.will_write(connection, patience=longest)

@@ -19,6 +19,7 @@ from tunesmith.domain.values import Page
 from tunesmith.domain.webhooks import Attempt, Delivery, WebhookEndpoint, WebhookEvent
 from tunesmith.store.estimate_protocol import EstimateStore
 from tunesmith.store.export_protocol import ExportStore
+from tunesmith.store.figure_protocol import FigureStore
 from tunesmith.store.life_protocol import LeaseStore, LifeStore
 from tunesmith.store.model_protocol import ModelStore, PermissionStore
 from tunesmith.store.retention_protocol import RetentionStore
@@ -357,6 +358,7 @@ class Store(
     LifeStore,
     LeaseStore,
     RetentionStore,
+    FigureStore,
     Protocol,
 ):
     """Keeps the service's state. Each method is one transaction.

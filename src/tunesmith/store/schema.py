@@ -16,7 +16,7 @@ from tunesmith.store.database import open_database, reading, shown, writing
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0008"
+HEAD = "0009"
 """Revision of the newest migration."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"

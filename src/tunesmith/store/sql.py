@@ -12,6 +12,7 @@ from tunesmith.store.kept import KeptJobs
 from tunesmith.store.schema import upgrade
 from tunesmith.store.sql_estimates import SqlEstimates
 from tunesmith.store.sql_exports import SqlExports
+from tunesmith.store.sql_figures import SqlFigures
 from tunesmith.store.sql_files import SqlFiles
 from tunesmith.store.sql_jobs import SqlJobs
 from tunesmith.store.sql_keys import SqlKeys
@@ -39,6 +40,7 @@ class SqlStore(
     SqlLife,
     SqlLeases,
     SqlRetention,
+    SqlFigures,
 ):
     """Keeps everything in one database, which several processes and threads may share.
 

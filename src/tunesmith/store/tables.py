@@ -47,8 +47,8 @@ def _sequence() -> Column[int]:
     return Column("seq", _NUMBER, primary_key=True)
 
 
-def _json(name: str, *, nullable: bool = False) -> Column[Any]:
-    return Column(name, JSON(none_as_null=True), nullable=nullable)
+def _json(name: str, *, nullable: bool = False, default: str | None = None) -> Column[Any]:
+    return Column(name, JSON(none_as_null=True), nullable=nullable, server_default=default)
 
 
 def _project() -> Column[str]:
@@ -182,6 +182,7 @@ JOBS = Table(
     Column("began_at", BigInteger),
     Column("run_seconds", BigInteger, nullable=False, server_default="0"),
     Column("run_events_seen", BigInteger, nullable=False),
+    Column("traceparent", String),
     _project(),
     Index(None, "project", "seq"),
     sqlite_autoincrement=True,
@@ -297,6 +298,8 @@ SIGNS_OF_LIFE = Table(
     Column("process", String, primary_key=True),
     Column("at", BigInteger, nullable=False),
     Column("cluster_up", Boolean, nullable=False),
+    _json("there", default="{}"),
+    _json("held", default="{}"),
 )
 """One `SignOfLife` a row, the last of its process."""
 

@@ -24,6 +24,7 @@ from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.domain.errors import StaleJobError
 from tunesmith.domain.failures import EXIT_DISK_FULL, EXIT_NO_DATA, FailureCode
 from tunesmith.models.environment import ENVIRONMENT
+from tunesmith.tracing import span, start_tracing, stop_tracing
 from tunesmith.training.run_log import RunLog
 from tunesmith.training.stopping import StopFlag, watch_parent, watch_sigterm
 
@@ -50,15 +51,25 @@ def main() -> int:
     run = RunDirectory(artifacts, arguments.job)
     _start_log(RunLog(run, artifacts, attempt=arguments.attempt))
     os.environ.update(ENVIRONMENT)
+    if arguments.traceparent:
+        start_tracing("training")
+    with span("train", parent=arguments.traceparent, job_id=run.job_id, attempt=arguments.attempt):
+        code = _train(arguments.artifacts, run, attempt=arguments.attempt, stop=stop)
+    stop_tracing()
+    return code
+
+
+def _train(data: Path, run: RunDirectory, *, attempt: int, stop: StopFlag) -> int:
+    """Train, or drive those who do, and return the exit code."""
     try:
-        run.check_claim(arguments.attempt)
+        run.check_claim(attempt)
         # Behind the watches, since torch takes seconds to import and a stop must not wait for it.
         if run.read_spec().workers > 1:
             several = importlib.import_module("tunesmith.training.workers")
-            outcome = several.drive(arguments.artifacts, run, attempt=arguments.attempt, stop=stop)
+            outcome = several.drive(data, run, attempt=attempt, stop=stop)
         else:
             steps = importlib.import_module("tunesmith.training.run")
-            outcome = steps.train(run, artifacts, attempt=arguments.attempt, stop=stop)
+            outcome = steps.train(run, LocalArtifacts(data), attempt=attempt, stop=stop)
     except StaleJobError as error:
         _log.info("%s", error)
         return EXIT_REPLACED
@@ -74,6 +85,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--artifacts", required=True, help="the data folder, or s3://…")
     parser.add_argument("--job", required=True, help="the job's id")
     parser.add_argument("--attempt", type=int, required=True, help="number of this launch")
+    parser.add_argument("--traceparent", help="the span that this run belongs to")
     return parser.parse_args()
 
 

@@ -16,12 +16,14 @@ from tunesmith.domain.errors import StaleJobError
 from tunesmith.domain.events import EventLevel, StepMetrics
 from tunesmith.domain.spec import TrainSpec
 from tunesmith.domain.tracking import MlflowIntegration, TensorboardIntegration, WandbIntegration
+from tunesmith.tracing import is_traced
 from tunesmith.training.board import SUCCEEDED, Board, Point, SilentError
 from tunesmith.training.failures import explain
 from tunesmith.training.mlflow import MlflowBoard
 from tunesmith.training.stopping import StopFlag
 from tunesmith.training.telemetry import EventLog
 from tunesmith.training.tensorboard import TensorboardBoard
+from tunesmith.training.traces import TraceBoard
 from tunesmith.training.wandb import WandbBoard, keep_offline
 
 
@@ -95,8 +97,11 @@ def boards(
     What wandb writes in offline mode is kept in the run directory. A `stop` is told to them.
     """
     opened = Boards(events)
+    if is_traced():
+        opened.open([TraceBoard()])
     if not spec.integrations:
         yield opened
+        opened.close(SUCCEEDED)
         return
     with run.scratch() as folder:
         opened.open(_boards(spec, run, attempt=events.attempt, folder=folder))

@@ -13,6 +13,7 @@ from tunesmith.domain.changes import slower
 from tunesmith.domain.events import StepMetrics
 from tunesmith.domain.failures import FailureCode
 from tunesmith.domain.spec import Optimizer, TrainSpec
+from tunesmith.tracing import span
 from tunesmith.training.boards import Boards
 from tunesmith.training.checkpoints import Learner
 from tunesmith.training.examples import (
@@ -234,7 +235,8 @@ def settle(course: Course) -> None:
     if step not in events.steps:
         metrics = _metrics(course)
         if len(course.held_out) and (last or step % spec.evaluate_every == 0):
-            score = _score(course, step)
+            with span("evaluation", step=step):
+                score = _score(course, step)
             metrics = metrics.model_copy(
                 update={
                     "valid_loss": score.loss,

@@ -22,6 +22,7 @@ from tunesmith.domain.spec import Method, Precision, RankingSpec, TrainSpec
 from tunesmith.domain.verdicts import Verdict
 from tunesmith.models import bringing
 from tunesmith.models.bringing import BaseModel
+from tunesmith.tracing import span
 from tunesmith.training import checkpoints, devices
 from tunesmith.training.adapter import (
     check_targets,
@@ -148,7 +149,8 @@ def _learn(launch: _Launch, events: EventLog) -> Ending:
     run, artifacts, stop, group = launch.run, launch.artifacts, launch.stop, launch.group
     spec = run.read_spec()
     place, precision = _start(launch, spec, events=events)
-    base = _bring(launch, spec, events=events)
+    with span("bring the base model"):
+        base = _bring(launch, spec, events=events)
     config = load_config(spec.base_model, base)
     check_targets(spec, config)
     spec = _within_context(spec, config, events=events)
@@ -156,7 +158,8 @@ def _learn(launch: _Launch, events: EventLog) -> Ending:
     if spec.ranking is None and ensure_template(tokenizer):
         events.message("The model has no chat template; the default one is used")
     _tell_marks(spec, tokenizer, events=events)
-    data = read_data(Reader(spec, artifacts, tokenizer, context_length(config)), events)
+    with span("read the data"):
+        data = read_data(Reader(spec, artifacts, tokenizer, context_length(config)), events)
     whole, data = data.learnt, few(data, spec) if spec.measured else data
     receipt = _receipt(spec, data, base=base, precision=precision, tokenizer=tokenizer)
     if group.leads:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 
 from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.artifacts.runs import RunDirectory
+from tunesmith.tracing import span
 from tunesmith.training import checkpoints
 from tunesmith.training.checkpoints import Learner, Snapshot
 from tunesmith.training.stopping import StopFlag
@@ -60,7 +62,7 @@ class Saver:
             return
         with self._stop.whole():
             self._taken = taken
-            self._begun = self._thread.submit(self._save_and_tell, taken)
+            self._begun = self._thread.submit(copy_context().run, self._save_and_tell, taken)
         if not taken.apart:
             self.wait()
 
@@ -91,7 +93,8 @@ class Saver:
                 self._tell(best=taken.best)
 
     def _save_and_tell(self, taken: Snapshot) -> None:
-        self._write(taken)
+        with span("checkpoint", step=taken.step):
+            self._write(taken)
         with self._stop.whole():
             self._tell(best=taken.best)
             self._taken = None

@@ -39,6 +39,7 @@ from tunesmith.domain.events import EventLevel, RunOutcome
 from tunesmith.domain.failures import EXIT_NO_DATA, EXIT_NODE_LOST, EXIT_WORKER_LOST
 from tunesmith.domain.spec import TrainSpec
 from tunesmith.models.environment import ENVIRONMENT
+from tunesmith.tracing import span, start_tracing, stop_tracing, traceparent
 from tunesmith.training.failures import explain
 from tunesmith.training.group import Group, OutOfStepError, PeerLostError, TorchLine
 from tunesmith.training.interfaces import NamedInterfaces
@@ -100,6 +101,8 @@ class Part:
     """Number of this launch."""
     switchboard: Any
     """The actor by which the driver is reached, a `Switchboard`."""
+    traceparent: str | None = None
+    """The driver's span; `None` where nothing is traced."""
 
 
 def drive(data: str, run: RunDirectory, *, attempt: int, stop: StopFlag) -> RunOutcome | int:
@@ -116,7 +119,7 @@ def drive(data: str, run: RunDirectory, *, attempt: int, stop: StopFlag) -> RunO
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     switchboard = ray.remote(num_cpus=0, scheduling_strategy=here)(Switchboard).remote()
     stop.save_with(lambda: ray.get(switchboard.stop.remote(), timeout=_STOP_PATIENCE))
-    part = Part(data, spec.job_id, attempt, switchboard)
+    part = Part(data, spec.job_id, attempt, switchboard, traceparent())
     while True:
         ray.get(switchboard.begin.remote())
         ended = _fit(spec, part)
@@ -213,19 +216,24 @@ def take_part(config: Mapping[str, Part]) -> RunOutcome:
         _log.info("Takes part as process %s", os.getpid())
         if rank == 0:
             _heed_stop(part.switchboard, stop)
+            if part.traceparent is not None:
+                start_tracing("training")
         group = Group(rank, distributed.get_world_size(), node, TorchLine())
         try:
-            return train(
-                run,
-                artifacts,
-                attempt=part.attempt,
-                stop=stop,
-                group=group,
-                device_index=get_device().index or 0,
-            )
+            with span("rank", parent=part.traceparent, rank=rank):
+                return train(
+                    run,
+                    artifacts,
+                    attempt=part.attempt,
+                    stop=stop,
+                    group=group,
+                    device_index=get_device().index or 0,
+                )
         except (OutOfStepError, PeerLostError):
             time.sleep(_LAST_WORDS)
             raise
+        finally:
+            stop_tracing()
 
 
 def _heed_stop(switchboard: Any, stop: StopFlag) -> None:

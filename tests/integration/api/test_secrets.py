@@ -17,7 +17,7 @@ from tunesmith.api.checks import FileChecks
 from tunesmith.api.services import Services
 from tunesmith.artifacts.local import LocalArtifacts
 from tunesmith.cli.database import open_store
-from tunesmith.cli.serve import log_formatter
+from tunesmith.cli.logs import log_formatter
 from tunesmith.cluster.fake import FakeCluster
 from tunesmith.cluster.fake_answering import FakeAnswering
 from tunesmith.controller.doors import Doors

@@ -16,7 +16,7 @@ from fastapi.routing import iter_route_contexts
 from starlette.testclient import TestClient
 
 from tunesmith.api import webhooks
-from tunesmith.api.access import PUBLIC
+from tunesmith.api.access import METRICS, PUBLIC
 from tunesmith.api.app import create_app
 from tunesmith.artifacts.logs import LogFile
 from tunesmith.artifacts.runs import RunDirectory
@@ -136,7 +136,8 @@ CASES = {
     "GET /v1/models/{model:path}": hidden(),
     "DELETE /v1/models/{model:path}": hidden(),
 }
-"""Every route of the app but the public ones. `<name>` stands for an id of the other project."""
+"""Every route of the app but the public ones and the metrics, which no key opens. `<name>` stands
+for an id of the other project."""
 
 
 def _fill(text: str, things: Mapping[str, str]) -> str:
@@ -228,7 +229,7 @@ def _things(world: World, http: TestClient, key: str) -> dict[str, str]:
 def _routes(world: World) -> Iterator[str]:
     for route in iter_route_contexts(create_app(world.services).routes):
         path = route.path or ""
-        if path not in PUBLIC and route.methods and not path.startswith(NOBODYS):
+        if path not in PUBLIC | {METRICS} and route.methods and not path.startswith(NOBODYS):
             yield from (f"{method} {path}" for method in route.methods)
 
 
@@ -317,6 +318,13 @@ def test_a_key_that_may_only_read_reads_everything_and_changes_nothing(projects:
     # Whatever was refused has left each thing in its place.
     again = {route: projects.ask(route, "reader").status_code for route in CASES}
     assert again == found
+
+
+def test_no_projects_key_opens_the_metrics(projects: Projects) -> None:
+    for key in projects.keys:
+        answer = projects.ask(f"GET {METRICS}", key, own())
+        assert answer.status_code == 401
+        assert not [thing for thing in projects.things.values() if thing in answer.text]
 
 
 def test_the_public_routes_answer_without_a_key(projects: Projects) -> None:

@@ -16,6 +16,7 @@ from tunesmith.artifacts.local import LocalArtifacts
 from tunesmith.artifacts.memory import MemoryArtifacts
 from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.artifacts.s3 import S3Artifacts
+from tunesmith.artifacts.timed import TimedArtifacts
 
 
 @pytest.fixture(scope="session")
@@ -53,8 +54,11 @@ def s3_url(server: S3Server) -> str:
     return f"s3://{BUCKET}/{uuid.uuid4().hex}"
 
 
-@pytest.fixture(params=["local", "memory", "s3"])
+@pytest.fixture(params=["local", "memory", "timed", "s3"])
 def artifacts(request: pytest.FixtureRequest, tmp_path: Path) -> Artifacts:
     if request.param == "s3":
         return S3Artifacts(request.getfixturevalue("s3_url"))
-    return LocalArtifacts(tmp_path / "data") if request.param == "local" else MemoryArtifacts()
+    if request.param == "memory":
+        return MemoryArtifacts()
+    local = LocalArtifacts(tmp_path / "data")
+    return TimedArtifacts(local) if request.param == "timed" else local
