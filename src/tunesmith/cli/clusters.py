@@ -26,20 +26,22 @@ def open_cluster(settings: Settings, *, leads: Callable[[], bool]) -> LocalRay |
         return RayJobs(settings.ray_address, python=settings.ray_python, token=settings.ray_token)
     from tunesmith.cluster.local_head import LocalRay
 
-    head = LocalRay(settings.data / "ray", leads=leads)
+    place = (settings.ray_dashboard_host, settings.ray_dashboard_port)
+    head = LocalRay(settings.data / "ray", dashboard=place, leads=leads)
     head.start()
     return head
 
 
 def find_ray(settings: Settings) -> Ray:
     """Return the Ray that runs the jobs. Raises `ClusterUnavailableError` where there is none."""
-    from tunesmith.cluster.head_process import HeadFolder
     from tunesmith.cluster.ray_jobs import RayJobs
     from tunesmith.cluster.ray_serve import Ray
 
     if settings.ray_address:
         jobs = RayJobs(settings.ray_address, python=settings.ray_python, token=settings.ray_token)
     else:
+        from tunesmith.cluster.head_process import HeadFolder
+
         folder = HeadFolder(settings.data / "ray")
         head = folder.find()
         if head is None:
