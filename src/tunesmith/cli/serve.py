@@ -296,10 +296,10 @@ def _leave(
 
     The attempts on somebody else's cluster go on.
     """
-    from tunesmith.cluster.local_head import LocalRay
+    from tunesmith.cluster.ray_jobs import RayJobs
     from tunesmith.controller.lead import holding, take_back
 
-    if not isinstance(cluster, LocalRay):
+    if isinstance(cluster, RayJobs):
         return
     lease = take_back(store, holder)
     if lease is None:

@@ -33,9 +33,10 @@ def test_the_doors_to_a_cluster_with_a_dashboard_need_no_ray() -> None:
     program = """
 import sys
 from tunesmith.cli.clusters import find_ray, open_cluster
+from tunesmith.cli.serve import _leave
 from tunesmith.settings import load_settings
 settings = load_settings({"ray_address": "http://head:8265"})
-open_cluster(settings, leads=lambda: True)
+_leave(open_cluster(settings, leads=lambda: True), None, store=None, holder="me")
 print(find_ray(settings).dashboard, *sorted(sys.modules), sep=chr(10))
 """
     done = subprocess.run(
