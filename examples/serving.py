@@ -38,7 +38,14 @@ def service(folder: Path, *, settings: Mapping[str, str] | None = None) -> Itera
     folder.mkdir(exist_ok=True)
     clear(folder)
     log = folder / "service.log"
-    command = [str(Path(sys.executable).parent / "tunesmith"), "serve", "--port", "0"]
+    command = [
+        str(Path(sys.executable).parent / "tunesmith"),
+        "serve",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "0",
+    ]
     with log.open("w") as errors:
         process = subprocess.Popen(
             [*command, "--data", str(folder)],

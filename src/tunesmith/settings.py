@@ -133,6 +133,11 @@ class Settings(BaseSettings):
         str | None, Field(validation_alias=AliasChoices("RAY_AUTH_TOKEN", "ray_token"), repr=False)
     ] = None
     """The token that that cluster asks for; `RAY_AUTH_TOKEN_PATH` names a file that holds it."""
+    ray_dashboard_host: Literal["127.0.0.1", "0.0.0.0"] = "127.0.0.1"  # noqa: S104
+    """Address that the dashboard of the service's own Ray listens on: `127.0.0.1`, or `0.0.0.0` for
+    all. It asks for the token in `ray/token` of the data folder."""
+    ray_dashboard_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """Port of that dashboard; none means any free one."""
     ray_python: str = "python"
     """Python with `tunesmith[train]` on the nodes of the cluster that `RAY_ADDRESS` names."""
     max_upload_bytes: Annotated[int, Field(ge=1)] = 512 * 1024 * 1024
@@ -156,7 +161,8 @@ class Settings(BaseSettings):
     project_requests_per_minute: Annotated[int, Field(ge=0)] | None = None
     """Most requests of a project within any 60 seconds; none means no limit."""
     device: Device = Device.CPU
-    """What jobs are trained on that do not say it: `cpu`, `cuda`, `hpu` or `xpu`."""
+    """What jobs are trained on that do not say it: `cpu`, `cuda`, `hpu` or `xpu`. Where it is not
+    set, `DEVICE` says it, which is OPEA's name; `gpu` is `cuda` there."""
     push_folder: Path | None = None
     """Folder below which exports may be copied, each project's in one of its own; all nodes see it
     under this absolute path. None means that no export is copied."""
@@ -278,7 +284,7 @@ def load_settings(given: dict[str, Any]) -> Settings:
         fields = {name: value for name, value in found.items() if value != ""} | given
         folder = _folder(fields.get("data", Settings.model_fields["data"].default))
         fields["data"] = folder
-        fields |= _rays_own(fields)
+        fields |= _rays_own(fields) | _opeas_own(fields)
         named = fields.get("settings")
         path = _folder(named) if named else folder / "settings.toml"
         settings = Settings.model_validate(_read_file(path, required=bool(named)) | fields)
@@ -340,6 +346,20 @@ def _rays_own(fields: dict[str, Any]) -> dict[str, Any]:
     address, token = fields.pop("RAY_ADDRESS", None), fields.pop("RAY_AUTH_TOKEN", None)
     found = {"ray_address": address, "ray_token": token or _ray_token_file()}
     return {name: value for name, value in found.items() if value}
+
+
+def _opeas_own(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return what OPEA's variable says of a setting that `fields` do not hold."""
+    word = os.environ.get("DEVICE", "")
+    if not word or "device" in fields:
+        return {}
+    devices = {device.value: device for device in Device} | {"gpu": Device.CUDA}
+    if word.lower() not in devices:
+        raise SettingsError(
+            f"The variable DEVICE says '{word[:80]}', which is no device to train on. Give "
+            f"{', '.join(sorted(devices))}, unset it, or set TUNESMITH_DEVICE, which goes first."
+        )
+    return {"device": devices[word.lower()]}
 
 
 def _ray_token_file() -> str | None:

@@ -26,7 +26,8 @@ def open_cluster(settings: Settings, *, leads: Callable[[], bool]) -> LocalRay |
         return RayJobs(settings.ray_address, python=settings.ray_python, token=settings.ray_token)
     from tunesmith.cluster.local_head import LocalRay
 
-    head = LocalRay(settings.data / "ray", leads=leads)
+    place = (settings.ray_dashboard_host, settings.ray_dashboard_port)
+    head = LocalRay(settings.data / "ray", dashboard=place, leads=leads)
     head.start()
     return head
 

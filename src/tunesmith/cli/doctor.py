@@ -93,8 +93,9 @@ def _service(service: Service) -> Finding:
 
     root = service.url.removesuffix("/v1")
     try:
-        httpx.get(f"{root}/health", timeout=_PATIENCE).raise_for_status()
-        ready = httpx.get(f"{root}/ready", timeout=_PATIENCE).json()
+        with httpx.Client(timeout=_PATIENCE, trust_env=service.through_proxy) as client:
+            client.get(f"{root}/health").raise_for_status()
+            ready = client.get(f"{root}/ready").json()
         missing = " ".join(ready["missing"])
     except httpx.TransportError:
         return Finding(

@@ -29,5 +29,5 @@ def log_to_stderr(settings: Settings) -> None:
     writer.setFormatter(log_formatter(settings))
     logging.basicConfig(level=settings.log_level.upper(), handlers=[writer])
     # They tell again what the first line printed, or the line of a request, says already.
-    for chatty in ("alembic", "httpx", "uvicorn.error"):
+    for chatty in ("alembic", "httpx", "httpx2", "uvicorn.error"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

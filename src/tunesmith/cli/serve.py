@@ -92,16 +92,21 @@ def serve_service(settings: Settings, *, only: Part | None = None) -> None:
 
 def _check_extras(settings: Settings) -> None:
     """Raise `SettingsError` where the install lacks what the controller or its own Ray needs."""
-    needed = {"psutil": "ray", "ray": "ray"}
+    needed = {}
     if not settings.ray_address:
+        needed = {"psutil": "ray", "ray": "ray"}
         needed |= {"torch": "train", "transformers": "train", "peft": "train"}
+    elif not settings.ray_address.startswith(("http://", "https://")):
+        # Ray itself knows where such an address leads.
+        needed = {"ray": "ray"}
     missing = {extra for module, extra in needed.items() if find_spec(module) is None}
     if missing:
         raise SettingsError(
             f"This install lacks 'tunesmith[{','.join(sorted(missing))}]', which running jobs "
             "needs. Install it, or name a cluster that has it with RAY_ADDRESS."
             if "train" in missing
-            else "This install lacks 'tunesmith[ray]', which the controller needs. Install it."
+            else "This install lacks 'tunesmith[ray]', which finds Ray at such an address. Install "
+            "it, or name the cluster's dashboard with RAY_ADDRESS, such as http://host:8265."
         )
 
 
@@ -286,10 +291,10 @@ def _leave(
 
     The attempts on somebody else's cluster go on.
     """
-    from tunesmith.cluster.local_head import LocalRay
+    from tunesmith.cluster.ray_jobs import RayJobs
     from tunesmith.controller.lead import holding, take_back
 
-    if not isinstance(cluster, LocalRay):
+    if isinstance(cluster, RayJobs):
         return
     lease = take_back(store, holder)
     if lease is None:

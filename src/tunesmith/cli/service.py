@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import cached_property, wraps
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote, urlsplit
@@ -38,6 +39,13 @@ def part(name: str) -> str:
     return quote(name, safe=":")
 
 
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 class NoServiceError(TunesmithError):
     """No service answers."""
 
@@ -57,7 +65,18 @@ class Service:
         """Return the official client, which repeats nothing by itself."""
         import openai
 
-        return openai.OpenAI(base_url=self.url, api_key=self._api_key, max_retries=0)
+        return openai.OpenAI(
+            base_url=self.url,
+            api_key=self._api_key,
+            max_retries=0,
+            http_client=openai.DefaultHttpxClient(trust_env=self.through_proxy),
+        )
+
+    @property
+    def through_proxy(self) -> bool:
+        """Whether a proxy of the environment may carry requests: none knows of this machine."""
+        host = urlsplit(self.url).hostname or ""
+        return host != "localhost" and not _is_loopback(host)
 
     def get(self, path: str, **query: object) -> Object:
         """Return what `path` answers; a part of the query that is `None` is left out."""
@@ -84,7 +103,9 @@ class Service:
         part = target.with_name(f".{target.name}.part")
         headers = {"Authorization": f"Bearer {self._api_key}"}
         try:
-            with httpx.stream("GET", self.url + path, headers=headers, timeout=60) as answer:
+            with httpx.stream(
+                "GET", self.url + path, headers=headers, timeout=60, trust_env=self.through_proxy
+            ) as answer:
                 if not answer.is_success:
                     answer.read()
                     raise TunesmithError(_told(answer))

@@ -45,7 +45,7 @@ class Head(Value):
     pid: int
     """Process id of `ray start`, whose end is the end of the head."""
     dashboard_port: int
-    """Port of the dashboard, which carries the Jobs API, on 127.0.0.1."""
+    """Port of the dashboard, which carries the Jobs API, on 127.0.0.1 at the least."""
 
     @property
     def address(self) -> str:
@@ -108,18 +108,20 @@ class HeadFolder:
         except psutil.NoSuchProcess:
             return False
 
-    def launch(self) -> Head:
+    def launch(self, host: str = "127.0.0.1", port: int | None = None) -> Head:
         """Start a new head and return at once; whatever is left of an older one is ended first.
 
-        The head outlives this process: it has its own session and none of our files.
+        Its dashboard listens on `host` and `port`, on any free one where that is `None`. The head
+        outlives this process: it has its own session and none of our files.
         """
         self.end()
         self.token()
         self.temp.mkdir(mode=0o700)
-        dashboard, client = _free_ports(2)
+        free, client = _free_ports(2)
+        port = port or free
         with self.log.open("ab") as log:
             self._launched = subprocess.Popen(  # noqa: S603
-                self._command(dashboard, client),
+                self._command((host, port), client),
                 env=self._environment(),
                 cwd=self._folder,
                 stdin=subprocess.DEVNULL,
@@ -127,7 +129,7 @@ class HeadFolder:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        head = Head(pid=self._launched.pid, dashboard_port=dashboard)
+        head = Head(pid=self._launched.pid, dashboard_port=port)
         (self._folder / "head.json").write_text(head.model_dump_json())
         return head
 
@@ -188,12 +190,12 @@ class HeadFolder:
         # The dashboard leaves its temporary folders behind when it is killed.
         return {"TMPDIR": str(self.temp)} | inherited | ours
 
-    def _command(self, dashboard_port: int, client_port: int) -> list[str]:
-        """Return the command of a head none of whose ports is a fixed one."""
+    def _command(self, dashboard: tuple[str, int], client_port: int) -> list[str]:
+        """Return the command of a head whose other ports are all free ones."""
         flags = {
             "port": 0,
-            "dashboard-host": "127.0.0.1",
-            "dashboard-port": dashboard_port,
+            "dashboard-host": dashboard[0],
+            "dashboard-port": dashboard[1],
             "ray-client-server-port": client_port,
             "dashboard-agent-listen-port": 0,
             "dashboard-agent-grpc-port": 0,
@@ -207,6 +209,9 @@ class HeadFolder:
             "include-dashboard": "true",
             "include-log-monitor": "false",
         }
+        # Ray counts what the machine has, or a limit of time; it does not see a choice of some.
+        if len(allowed := os.sched_getaffinity(0)) < (os.cpu_count() or 0):
+            flags["num-cpus"] = len(allowed)
         ray = [sys.executable, "-m", "ray.scripts.scripts"]
         options = [f"--{name}={value}" for name, value in flags.items()]
         return [*ray, "start", "--head", "--block", "--disable-usage-stats", *options]

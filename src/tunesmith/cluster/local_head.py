@@ -41,12 +41,20 @@ class LocalRay:
     Of several processes with the same folder, only the one that leads starts or ends a head.
     """
 
-    def __init__(self, folder: Path, *, leads: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        dashboard: tuple[str, int | None] = ("127.0.0.1", None),
+        leads: Callable[[], bool] = lambda: True,
+    ) -> None:
         """Take the folder of the head's files (see `HeadFolder`); nothing is started yet.
 
-        `leads` tells whether this process is the one that leads.
+        `dashboard` is the address and the port of a new head's dashboard, of any free port where
+        there is none; `leads` tells whether this process is the one that leads.
         """
         self._folder = HeadFolder(folder)
+        self._dashboard = dashboard
         self._leads = leads
         self._jobs: RayJobs | None = None
         self._reason = "Ray is starting."
@@ -115,7 +123,7 @@ class LocalRay:
         Raises `ClusterUnavailableError` where it does not come up.
         """
         with self._leading():
-            head = self._folder.find() or self._folder.launch()
+            head = self._folder.find() or self._folder.launch(*self._dashboard)
         jobs = RayJobs(head.address, python=sys.executable, token=self._folder.token())
         ready = self._wait_until_ready(head, jobs)
         if ready:

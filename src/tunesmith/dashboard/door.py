@@ -11,7 +11,7 @@ from typing import IO, Any, Protocol, cast
 from urllib.parse import quote
 
 import openai
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 NO_KEY = "none"
 """What is sent for a key where nobody signed in; a service without keys admits it."""
@@ -80,7 +80,12 @@ class Door:
     def __post_init__(self) -> None:
         """Connect to nothing yet."""
         self.client = AsyncOpenAI(
-            base_url=f"{self.address}/v1", api_key=self.key, max_retries=0, timeout=_PATIENCE
+            base_url=f"{self.address}/v1",
+            api_key=self.key,
+            max_retries=0,
+            timeout=_PATIENCE,
+            # The service is on this machine, of which no proxy knows.
+            http_client=DefaultAsyncHttpxClient(trust_env=False),
         )
         """The official client."""
         self.closed = False

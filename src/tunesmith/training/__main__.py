@@ -59,17 +59,17 @@ def main() -> int:
     return code
 
 
-def _train(data: Path, run: RunDirectory, *, attempt: int, stop: StopFlag) -> int:
+def _train(location: str, run: RunDirectory, *, attempt: int, stop: StopFlag) -> int:
     """Train, or drive those who do, and return the exit code."""
     try:
         run.check_claim(attempt)
         # Behind the watches, since torch takes seconds to import and a stop must not wait for it.
         if run.read_spec().workers > 1:
             several = importlib.import_module("tunesmith.training.workers")
-            outcome = several.drive(data, run, attempt=attempt, stop=stop)
+            outcome = several.drive(location, run, attempt=attempt, stop=stop)
         else:
             steps = importlib.import_module("tunesmith.training.run")
-            outcome = steps.train(run, LocalArtifacts(data), attempt=attempt, stop=stop)
+            outcome = steps.train(run, open_artifacts(location), attempt=attempt, stop=stop)
     except StaleJobError as error:
         _log.info("%s", error)
         return EXIT_REPLACED

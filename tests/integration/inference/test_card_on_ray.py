@@ -69,9 +69,9 @@ def test_a_borrowed_card_answers_and_is_given_back(
     data: Path, vllm: Callable[[], Any] | None
 ) -> None:
     async def ask() -> tuple[list[Piece], list[Piece], Piece]:
-        cards = Cards(lambda: borrow(data, vllm=vllm))
+        cards = Cards(lambda: borrow(str(data), vllm=vllm))
         first = [piece async for piece in cards.pieces(question(data, max_tokens=5))]
-        assert borrow(data, vllm=vllm) is None
+        assert borrow(str(data), vllm=vllm) is None
         async with aclosing(cards.pieces(question(data, logprobs=0))) as endless:
             left = await anext(endless)
             await anext(endless)
@@ -90,7 +90,7 @@ def test_a_borrowed_card_answers_and_is_given_back(
 
 def test_what_the_card_does_not_take_is_told_in_its_own_words(data: Path) -> None:
     async def ask() -> None:
-        cards = Cards(lambda: borrow(data, vllm=stand_in.library))
+        cards = Cards(lambda: borrow(str(data), vllm=stand_in.library))
         wrong = question(data)
         (data / "llama" / "config.json").write_text('{"model_type": "nothing"}')
         with pytest.raises(ElsewhereError, match="vLLM does not start with it") as refused:
@@ -104,5 +104,5 @@ def test_what_the_card_does_not_take_is_told_in_its_own_words(data: Path) -> Non
 def test_a_node_without_vllm_gives_the_card_back(data: Path) -> None:
     free(1)
     with pytest.raises(NoVllmError, match="No module named 'vllm'"):
-        borrow(data)
+        borrow(str(data))
     free(1)

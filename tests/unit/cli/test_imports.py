@@ -27,3 +27,21 @@ def test_a_module_brings_no_heavy_library_along(module: str, also_absent: set[st
 
     assert module in done.stdout.splitlines()
     assert set(done.stdout.splitlines()) & (HEAVY | also_absent) == set()
+
+
+def test_the_doors_to_a_cluster_with_a_dashboard_need_no_ray() -> None:
+    program = """
+import sys
+from tunesmith.cli.clusters import find_ray, open_cluster
+from tunesmith.cli.serve import _leave
+from tunesmith.settings import load_settings
+settings = load_settings({"ray_address": "http://head:8265"})
+_leave(open_cluster(settings, leads=lambda: True), None, store=None, holder="me")
+print(find_ray(settings).dashboard, *sorted(sys.modules), sep=chr(10))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.startswith("http://head:8265")
+    assert set(done.stdout.splitlines()) & {"ray", "psutil", "torch"} == set()

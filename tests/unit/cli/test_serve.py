@@ -18,7 +18,7 @@ from tunesmith.settings import load_settings
     ("absent", "address", "extra"),
     [
         ("psutil", "", r"tunesmith\[ray\]"),
-        ("psutil", "http://head:8265", r"tunesmith\[ray\]"),
+        ("ray", "ray://head:10001", r"tunesmith\[ray\].*RAY_ADDRESS"),
         ("torch", "", r"tunesmith\[train\].*RAY_ADDRESS"),
     ],
 )
@@ -32,6 +32,18 @@ def test_an_install_without_what_jobs_need_is_refused_before_it_listens(
         serve.serve_service(load_settings({"data": tmp_path / "data", "port": 0}))
 
     assert not (tmp_path / "data").exists()
+
+
+def test_the_api_of_a_cluster_with_a_dashboard_needs_neither_ray_nor_torch(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "http://head:8265")
+    monkeypatch.setattr(serve, "find_spec", lambda module: None)
+    monkeypatch.setattr(serve, "_serve_api", lambda *given, **named: None)
+
+    serve.serve_service(load_settings({"data": tmp_path / "data", "port": 0}))
+
+    assert (tmp_path / "data").exists()
 
 
 def test_a_port_that_is_taken_is_refused_with_the_mend(tmp_path: Path) -> None:
