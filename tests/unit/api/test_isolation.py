@@ -80,6 +80,7 @@ CASES = {
     "POST /v1/files": own(**FORM),
     "GET /v1/files/{file_id}": hidden(),
     "DELETE /v1/files/{file_id}": hidden(),
+    "GET /v1/files/{file_id}/rows/{line}": hidden(params={"model": MODEL}),
     "GET /v1/files/{file_id}/content": hidden(),
     "POST /v1/files/{file_id}/validate": hidden(json={}),
     "POST /v1/files/{file_id}/repair": hidden(),
@@ -314,6 +315,8 @@ def test_a_key_that_may_only_read_reads_everything_and_changes_nothing(projects:
     # Asking a model changes nothing; to one that makes texts, no vectors are asked.
     asked = {"/chat/completions": 200, "/completions": 200, "/embeddings": 400, "/rerank": 400}
     asks = {f"POST /v1{path}": status for path, status in asked.items()}
+    # It is read, and the base model's tokenizer is not at hand.
+    asks["GET /v1/files/{file_id}/rows/{line}"] = 400
     assert found == {route: 200 if route in reads else 403 for route in CASES} | asks
     # Whatever was refused has left each thing in its place.
     again = {route: projects.ask(route, "reader").status_code for route in CASES}

@@ -12,7 +12,7 @@ from compose_spec import PyOptions
 
 ROOT = Path(__file__).parents[3]
 FILES = sorted((ROOT / "deploy" / "compose").glob("*.yaml"))
-GUIDES = sorted((ROOT / "docs" / "how-to").glob("deploy-*.md"))
+GUIDES = [ROOT / "docs" / "how-to" / f"deploy-{kind}.md" for kind in ("xeon", "gaudi", "gpu")]
 PORTS = {"8015", "8265"}
 STATE = {"/data", "/home/user/.cache/huggingface"}
 
