@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import openai
@@ -37,7 +38,13 @@ def ask(client: OpenAI) -> str:
 
 
 def replicas(service: Service) -> list[psutil.Process]:
-    return [one for one in service.ray_processes() if "ServeReplica" in " ".join(one.cmdline())]
+    found = []
+    for process in service.ray_processes():
+        # One may end between being listed and being looked at.
+        with suppress(psutil.NoSuchProcess):
+            if "ServeReplica" in " ".join(process.cmdline()):
+                found.append(process)
+    return found
 
 
 def test_replicas_leave_when_nobody_asks_and_come_back_when_somebody_does(
