@@ -96,7 +96,9 @@ def done(service: Service) -> Done:
     assert first.status == "succeeded", first.error
     checkpoint = client.fine_tuning.jobs.checkpoints.list(first.id).data[0]
     on_model = tune_on(client, str(first.fine_tuned_model), file_id=file.id)
-    on_checkpoint = tune_on(client, checkpoint.fine_tuned_model_checkpoint, file_id=file.id)
+    # For some seconds behind a job's end its process may still write to its checkpoints.
+    patient = client.with_options(max_retries=10)
+    on_checkpoint = tune_on(patient, checkpoint.fine_tuned_model_checkpoint, file_id=file.id)
     rest = [service.wait(job.id) for job in (on_model, on_checkpoint, preferred)]
     assert [job.status for job in rest] == ["succeeded"] * 3, [job.error for job in rest]
     return Done(first, *rest)

@@ -78,7 +78,7 @@ class Backup:
             below = (f"runs/{job_id}", f"output/{job_id}")
             missing |= {key for key in self._listed(*below) if not self._copied(key, before)}
         for job_id in named.open:
-            self._take_open(job_id, before)
+            missing |= self._take_open(job_id, before)
         for export_id in named.exports:
             # One that is being made may go on; what has been handed out is named by its keys.
             for key in self._listed(f"exports/{export_id}"):
@@ -119,10 +119,11 @@ class Backup:
     def _listed(self, *prefixes: str) -> list[str]:
         return [key for prefix in prefixes for key in self._artifacts.list(prefix)]
 
-    def _take_open(self, job_id: str, before: dict[str, BackupEntry]) -> None:
+    def _take_open(self, job_id: str, before: dict[str, BackupEntry]) -> set[str]:
         """Copy a run that may be writing: its events, and then no checkpoint beyond them.
 
-        Whoever goes on from it finds what a run finds that was killed.
+        Whoever goes on from it finds what a run finds that was killed. Returns where its result
+        would be, if it had one when the events were read, and that was deleted since.
         """
         run = RunDirectory(self._artifacts, job_id)
         events = f"{run.prefix}/events"
@@ -130,10 +131,13 @@ class Backup:
             for key in [key for key in self._entries if key.startswith(_below(run))]:
                 before = before | {key: self._entries.pop(key)}
             # First, and always anew: an outcome is told after what it speaks of was written.
-            told = self._last_step(events) if self._copied(events, {}) else 0
+            told, succeeded = self._told(events) if self._copied(events, {}) else (0, False)
             keys = [key for key in self._listed(run.prefix, run.output) if key != events]
             if self._take_run(keys, told=told, before=before):
                 break
+        result = f"{run.output}/"
+        there = any(key.startswith(result) for key in self._entries)
+        return {run.output} if succeeded and not there else set()
 
     def _take_run(self, keys: Iterable[str], *, told: int, before: dict[str, BackupEntry]) -> bool:
         """Copy `keys`; tell whether a checkpoint up to step `told` stayed, if there was any."""
@@ -158,10 +162,11 @@ class Backup:
             self._entries.pop(key, None)
             self._path(key).unlink(missing_ok=True)
 
-    def _last_step(self, key: str) -> int:
-        """Return the last step that the copied events tell of."""
+    def _told(self, key: str) -> tuple[int, bool]:
+        """Return the last step that the copied events tell of, and whether they tell of success."""
         events = events_in(self._path(key).read_bytes())
-        return max((each.metrics.step for each in events if each.metrics), default=0)
+        last = max((each.metrics.step for each in events if each.metrics), default=0)
+        return last, any(each.outcome and not each.outcome.error for each in events)
 
     def _copied(self, key: str, before: dict[str, BackupEntry]) -> bool:
         """Copy `key` unless it is here as it is now; tell whether it is there at all."""

@@ -16,7 +16,7 @@ from tunesmith.domain.backups import Manifest, Named
 from tunesmith.domain.clock import FakeClock
 from tunesmith.domain.disk import Disk
 from tunesmith.domain.errors import DiskFullError, SettingsError
-from tunesmith.domain.events import RunEvent
+from tunesmith.domain.events import RunEvent, RunOutcome
 
 RUN = "runs/ftjob-1"
 
@@ -156,6 +156,19 @@ def test_a_run_all_of_whose_checkpoints_go_meanwhile_is_copied_anew(
     run = RunDirectory(elsewhere, "ftjob-1")
     assert run.checkpoint_steps() == [2]
     assert [event.number for event in run.events(after=0)] == [1, 2]
+
+
+def test_a_result_that_is_deleted_behind_its_runs_end_is_told(
+    artifacts: Disturbed, tmp_path: Path
+) -> None:
+    done = RunEvent(number=1, created_at=1, message="Done", outcome=RunOutcome())
+    RunDirectory(artifacts, "ftjob-1").append_event(done)
+    artifacts.put("output/ftjob-1/adapter", b"weights")
+    backup = new_backup(tmp_path / "b", artifacts)
+    assert backup.take(named(open=("ftjob-1",))) == set()
+    artifacts.delete("output/ftjob-1")
+    assert backup.take(named(open=("ftjob-1",))) == {"output/ftjob-1"}
+    assert backup.take(named(ended=("ftjob-1",))) == set()
 
 
 def test_what_an_earlier_backup_has_is_linked_and_not_copied(
