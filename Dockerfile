@@ -7,7 +7,7 @@
 #
 #   docker build --target cpu --tag tunesmith:cpu .
 
-ARG DEBIAN_IMAGE=docker.io/library/debian:bookworm-slim
+ARG DEBIAN_IMAGE=debian:bookworm-slim
 ARG HPU_IMAGE=vault.habana.ai/gaudi-docker/1.24.0/ubuntu24.04/habanalabs/pytorch-installer-2.10.0:latest
 
 # What all images but Gaudi's stand on.
