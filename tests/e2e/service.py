@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -80,7 +80,7 @@ class Service:
         victims = [*self.ray_processes(), *self.trainers(job_id), controller]
         self.kill()
         for victim in victims:
-            if victim.is_running():
+            with suppress(psutil.NoSuchProcess):
                 victim.kill()
         until(lambda: not self.trainers(job_id), 10)
 
@@ -182,4 +182,6 @@ def running(
         if service.process is not None and service.process.poll() is None:
             service.end()
         for process in service.ray_processes():
-            process.kill()
+            # One that was already ending may be gone by now.
+            with suppress(psutil.NoSuchProcess):
+                process.kill()

@@ -20,8 +20,9 @@ class Jobs:
     waiting: str
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    # No longer than its module: Playwright runs an event loop in this thread for as long.
     with chromium() as browser:
         yield browser
 
