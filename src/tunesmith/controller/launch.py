@@ -94,7 +94,7 @@ class Launcher:
         )
 
     def _grant(self, request: JobRequest, resources: Resources, *, had: int | None) -> Grant:
-        """Return what `resolve_grant` does; of those launched in one pass, many ask for the same."""
+        """Return what `resolve_grant` does; of many launched at once, most ask for the same."""
         if resources is not self._granted_of:
             self._granted, self._granted_of = {}, resources
         size = request.device, request.workers, request.fewest_workers, request.cpus
