@@ -42,7 +42,7 @@ check: setup
 # Unit tests of one thread each, on all processors; the others start whole services, one at a time.
 test: check $(VENV)/peers/mlflow/.installed $(VENV)/peers/checkov/.installed
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit --numprocesses auto --dist loadfile
-	$(BIN)/pytest tests/integration tests/e2e
+	$(BIN)/pytest tests/integration tests/e2e --durations 30
 
 demo: setup
 	$(BIN)/python -m examples.demo.main
