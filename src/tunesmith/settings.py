@@ -117,7 +117,9 @@ class Settings(BaseSettings):
     )
     """The database, `postgresql://user:password@host:5432/name` or `sqlite:////absolute/path.db`;
     none means SQLite in the data folder."""
-    artifacts_url: Annotated[str | None, AfterValidator(_bucket)] = None
+    artifacts_url: Annotated[Annotated[str | None, AfterValidator(_bucket)], Field(repr=False)] = (
+        None
+    )
     """Where uploads, runs, results and prepared models are kept instead of the data folder:
     `s3://bucket/prefix`. Endpoint and keys come from the usual `AWS_…` variables, here and on the
     nodes."""

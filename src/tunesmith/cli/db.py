@@ -16,7 +16,7 @@ from tunesmith.domain.liveness import CONTROLLER
 from tunesmith.settings import Settings, load_settings
 from tunesmith.store.copying import copy_records
 from tunesmith.store.database import shown
-from tunesmith.store.schema import HEAD, revision, upgrade
+from tunesmith.store.schema import HEAD, revision, schema_mend, upgrade
 
 db = typer.Typer(help="Upgrade, check or copy the database.", no_args_is_help=True)
 """`tunesmith db …`."""
@@ -54,7 +54,9 @@ def check_database(*, data: Data = None) -> None:
         found = None if absent else revision(url)
         if found != HEAD:
             has = f"schema {found}" if found else "no schema yet"
-            raise SettingsError(f"{shown(url)} has {has}; this version's is {HEAD}. {_mend(found)}")
+            raise SettingsError(
+                f"{shown(url)} has {has}; this version's is {HEAD}. {schema_mend(found)}"
+            )
     typer.echo(f"{shown(url)} has schema {HEAD}, this version's.")
 
 
@@ -100,13 +102,6 @@ def _check_quiet(settings: Settings) -> None:
 
 def _settings(data: Path | None) -> Settings:
     return load_settings({} if data is None else {"data": data})
-
-
-def _mend(found: str | None) -> str:
-    if found is not None and found > HEAD:
-        return "Install the version that last used it, or a newer one."
-    before = "" if found is None else "Back it up; then run"
-    return f"{before or 'Run'} `tunesmith db upgrade`, or start the service, which does the same."
 
 
 @contextmanager

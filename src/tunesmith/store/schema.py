@@ -56,6 +56,14 @@ def revision(url: str) -> str | None:
         return _revision(connection)
 
 
+def schema_mend(found: str | None) -> str:
+    """Return what to do about a database whose revision is `found` and not `HEAD`."""
+    if found is not None and found > HEAD:
+        return "Install the version that last used it, or a newer one."
+    before = "" if found is None else "Back it up; then run"
+    return f"{before or 'Run'} `tunesmith db upgrade`, or start the service, which does the same."
+
+
 @contextmanager
 def opened(url: str) -> Iterator[Engine]:
     """Open the database at `url` for a block; see `naming_faults` for what is raised."""
