@@ -154,6 +154,8 @@ class Settings(BaseSettings):
     best and those in use; none keeps `keep_checkpoints` of them."""
     retention_files_days: Annotated[int, Field(ge=1)] | None = None
     """Days without any job that uses it, after which an uploaded file is dropped; none keeps it."""
+    retention_exports_days: Annotated[int, Field(ge=1)] | None = None
+    """Days after its end from which on an export is dropped with its files; none keeps it."""
     allow_open: bool = False
     """Serve an address other than loopback though no API key exists: anyone who reaches it may."""
     project_max_bytes: Annotated[int, Field(ge=0)] | None = None
@@ -248,6 +250,7 @@ class Settings(BaseSettings):
             events_days=self.retention_events_days,
             checkpoints_days=self.retention_checkpoints_days,
             files_days=self.retention_files_days,
+            exports_days=self.retention_exports_days,
         )
 
     @property
