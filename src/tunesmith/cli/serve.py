@@ -237,6 +237,7 @@ def _controller(
         cluster=cluster,
         artifacts=artifacts,
         clock=SystemClock(),
+        disk=Disk(settings.data, floor=settings.min_free_bytes),
         secrets=own_secrets(settings),
     )
     launcher = Launcher(
