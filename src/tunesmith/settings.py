@@ -167,8 +167,8 @@ class Settings(BaseSettings):
     """What Prometheus sends as `Authorization: Bearer …` to read `/metrics`, 16 characters or more;
     without it, only a service that asks for no keys tells them."""
     controller_metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    """Port on which the controller tells its own metrics, at the address of `host`; none means no
-    port."""
+    """Port on which the controller tells its own metrics and, at `/health`, whether its loop goes
+    round, at the address of `host`; none means no port."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """How much the service logs: `debug`, `info`, `warning` or `error`."""
     models: dict[str, ModelSetting] = {}

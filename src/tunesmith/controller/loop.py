@@ -6,7 +6,7 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from prometheus_client import Counter, Histogram
@@ -84,12 +84,13 @@ class Controller:
         self._sign: SignOfLife | None = None
         self._last_held: str | None = None
 
-    def run(self, stop: threading.Event) -> None:
-        """Work until `stop` is set, or another leads by now.
+    def run(self, stop: threading.Event, *, beat: Callable[[], None] = lambda: None) -> None:
+        """Work until `stop` is set, or another leads by now; call `beat` before each pass.
 
         A fault in one pass is logged, and the next pass tries anew.
         """
         while not stop.wait(PAUSE):
+            beat()
             try:
                 with PASS_SECONDS.time():
                     self.step()
