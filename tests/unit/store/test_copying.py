@@ -36,6 +36,13 @@ from unit.store.conftest import Examples
 Rows = dict[str, list[dict[str, Any]]]
 
 
+@pytest.fixture
+def url(empty_url: str) -> str:
+    """The URL of a database with this version's tables, which no other test has."""
+    upgrade(empty_url)
+    return empty_url
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of the database without tables that records are brought to."""
