@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import AfterValidator, AliasChoices, Field, TypeAdapter, ValidationError
-from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -22,6 +21,7 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as SourceError
 
+from tunesmith.domain.addresses import checked_bucket, checked_database, checked_server
 from tunesmith.domain.devices import Device
 from tunesmith.domain.errors import SettingsError
 from tunesmith.domain.models import CatalogueEntry, PackageSource, Source
@@ -54,47 +54,6 @@ class ModelSetting(Value):
     """Whether Python code that comes with the model may be run on the workers."""
 
 
-def _server(uri: str) -> str:
-    """Return `uri` if it is the address of a server, with no secret in it."""
-    parts = urlsplit(uri)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise PydanticCustomError("server", "Give its address, such as http://host:5000")
-    if parts.username or parts.password or parts.query:
-        raise PydanticCustomError(
-            "secret",
-            "A secret has no place in it; set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME "
-            "and MLFLOW_TRACKING_PASSWORD, in the environment of the nodes",
-        )
-    return uri
-
-
-def _database(url: str) -> str:
-    """Return `url` if it names a database that we can use."""
-    if url.partition("://")[0] not in {"postgresql", "postgres", "postgresql+psycopg", "sqlite"}:
-        raise PydanticCustomError(
-            "database",
-            "Give a URL such as postgresql://user:password@host:5432/name or sqlite:////srv/it.db",
-        )
-    return url
-
-
-def _bucket(url: str | None) -> str | None:
-    """Return `url` if it names a bucket and, perhaps, a prefix in it, with no secret."""
-    if url is None:
-        return None
-    parts = urlsplit(url)
-    plain = all(part not in {"", ".", ".."} for part in parts.path.strip("/").split("/"))
-    if parts.scheme != "s3" or not parts.netloc or (parts.path.strip("/") and not plain):
-        raise PydanticCustomError("bucket", "Give a bucket, such as s3://bucket/prefix")
-    if "@" in parts.netloc or ":" in parts.netloc or parts.query or parts.fragment:
-        raise PydanticCustomError(
-            "secret",
-            "Give a bucket and a prefix alone; endpoint and keys come from AWS_ENDPOINT_URL, "
-            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-        )
-    return url.rstrip("/")
-
-
 class Settings(BaseSettings):
     """Everything that an operator can set."""
 
@@ -112,12 +71,14 @@ class Settings(BaseSettings):
     """Port that the API listens on; 0 takes any free one."""
     data: Path = Path("~/.local/share/tunesmith")
     """Folder of all state: the database, uploads, runs, results, prepared models."""
-    database_url: Annotated[Annotated[str, AfterValidator(_database)] | None, Field(repr=False)] = (
-        None
-    )
+    database_url: Annotated[
+        Annotated[str, AfterValidator(checked_database)] | None, Field(repr=False)
+    ] = None
     """The database, `postgresql://user:password@host:5432/name` or `sqlite:////absolute/path.db`;
     none means SQLite in the data folder."""
-    artifacts_url: Annotated[str | None, AfterValidator(_bucket)] = None
+    artifacts_url: Annotated[
+        Annotated[str | None, AfterValidator(checked_bucket)], Field(repr=False)
+    ] = None
     """Where uploads, runs, results and prepared models are kept instead of the data folder:
     `s3://bucket/prefix`. Endpoint and keys come from the usual `AWS_…` variables, here and on the
     nodes."""
@@ -143,8 +104,9 @@ class Settings(BaseSettings):
     max_upload_bytes: Annotated[int, Field(ge=1)] = 512 * 1024 * 1024
     """Largest upload, in bytes."""
     min_free_bytes: Annotated[int, Field(ge=0)] = 1024**3
-    """Bytes of the data folder's disk that are kept free for running jobs: new files, jobs and
-    exports are refused where it has less. 0 refuses nothing before the disk is full."""
+    """Bytes of the data folder's disk that are kept free for running jobs: where it has less, new
+    files, jobs and exports are refused, and those that wait are not launched. 0 refuses nothing
+    before the disk is full."""
     retention_events_days: Annotated[int, Field(ge=1)] | None = None
     """Days after the end of a job from which on its metrics events are dropped; none keeps them."""
     retention_checkpoints_days: Annotated[int, Field(ge=1)] | None = None
@@ -152,6 +114,8 @@ class Settings(BaseSettings):
     best and those in use; none keeps `keep_checkpoints` of them."""
     retention_files_days: Annotated[int, Field(ge=1)] | None = None
     """Days without any job that uses it, after which an uploaded file is dropped; none keeps it."""
+    retention_exports_days: Annotated[int, Field(ge=1)] | None = None
+    """Days after its end from which on an export is dropped with its files; none keeps it."""
     allow_open: bool = False
     """Serve an address other than loopback though no API key exists: anyone who reaches it may."""
     project_max_bytes: Annotated[int, Field(ge=0)] | None = None
@@ -188,7 +152,7 @@ class Settings(BaseSettings):
     mlflow_experiment: Annotated[str, Field(min_length=1, max_length=500)] | None = None
     """The experiment of MLflow that shows every job; none means those that ask for it."""
     mlflow_tracking_uri: Annotated[
-        Annotated[str, AfterValidator(_server)] | None, Field(repr=False)
+        Annotated[str, AfterValidator(checked_server)] | None, Field(repr=False)
     ] = None
     """The MLflow server, `http://host:5000`; none means the one that `MLFLOW_TRACKING_URI` names on
     the nodes."""
@@ -203,8 +167,8 @@ class Settings(BaseSettings):
     """What Prometheus sends as `Authorization: Bearer …` to read `/metrics`, 16 characters or more;
     without it, only a service that asks for no keys tells them."""
     controller_metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    """Port on which the controller tells its own metrics, at the address of `host`; none means no
-    port."""
+    """Port on which the controller tells its own metrics and, at `/health`, whether its loop goes
+    round, at the address of `host`; none means no port."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """How much the service logs: `debug`, `info`, `warning` or `error`."""
     models: dict[str, ModelSetting] = {}
@@ -246,6 +210,7 @@ class Settings(BaseSettings):
             events_days=self.retention_events_days,
             checkpoints_days=self.retention_checkpoints_days,
             files_days=self.retention_files_days,
+            exports_days=self.retention_exports_days,
         )
 
     @property

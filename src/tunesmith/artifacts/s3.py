@@ -49,6 +49,8 @@ class S3Artifacts:
         name = f"{ASIDE}/{uuid.uuid4().hex}"
         self._bucket.put(name, b"1", new=True)
         try:
+            self._bucket.get(name)
+            next(self._bucket.list(ASIDE), None)
             self._bucket.put(name, b"2", new=True)
         except ConditionFailedError:
             return

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +18,6 @@ import typer
 from tunesmith import __version__
 from tunesmith.artifacts.backup import Backup, EarlierBackup
 from tunesmith.artifacts.local import LocalArtifacts
-from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.cli.database import DATABASE, open_store
 from tunesmith.cli.folder import open_folder, owning, sharing
 from tunesmith.cli.shown import size
@@ -24,13 +25,19 @@ from tunesmith.domain.backups import Manifest
 from tunesmith.domain.disk import Disk, disk_is_full
 from tunesmith.domain.errors import DiskFullError, SettingsError, TunesmithError
 from tunesmith.settings import Settings, load_settings
-from tunesmith.store.snapshot import check_schema, copy_database, named_in
+from tunesmith.store.copying import check_empty, copy_records
+from tunesmith.store.database import shown
+from tunesmith.store.schema import upgrade
+from tunesmith.store.snapshot import check_schema, copy_database, named_in, take_records
 
 _PASSES = 20
 """How often the database is copied anew since something that it named had been deleted."""
 
 _FOUND = {"lost+found", "serve.lock"}
 """What an empty folder may hold."""
+
+_OTHER_SETTINGS = "settings.restored.toml"
+"""Where settings are put back that name another database than the records were put into."""
 
 Data = Annotated[Path | None, typer.Option(help="Folder of all state (TUNESMITH_DATA).")]
 """The option that both commands take."""
@@ -65,6 +72,14 @@ def restore_folder(
         manifest = restore(settings, source.absolute())
     taken = datetime.fromtimestamp(manifest.created_at, UTC)
     typer.echo(f"{settings.data}: restored as it was at {taken:%Y-%m-%d %H:%M:%S} UTC.")
+    if settings.database_url:
+        typer.echo(f"Its records are in {shown(settings.database_url)}.")
+    if (settings.data / _OTHER_SETTINGS).exists():
+        typer.echo(
+            f"tunesmith: Its settings name another database, so they are in '{_OTHER_SETTINGS}'. "
+            "Mend database_url there, and rename it to 'settings.toml'.",
+            err=True,
+        )
 
 
 def back_up(settings: Settings, target: Path, *, since: Path | None = None) -> Manifest:
@@ -72,25 +87,26 @@ def back_up(settings: Settings, target: Path, *, since: Path | None = None) -> M
 
     It is made aside and renamed at the end: what is called `target` is whole.
     """
-    _refuse_elsewhere(settings)
-    source = settings.data / DATABASE
-    if not source.is_file():
-        raise SettingsError(f"'{settings.data}' is no data folder: it has no '{DATABASE}'.")
+    _refuse_bucket(settings)
+    file = settings.data / DATABASE
+    if not (settings.data.is_dir() if settings.database_url else file.is_file()):
+        has = "it is no folder" if settings.database_url else f"it has no '{DATABASE}'"
+        raise SettingsError(f"'{settings.data}' is no data folder: {has}.")
     if target.exists():
         raise SettingsError(f"'{target}' is there already. Name a new folder for the backup.")
     if target.is_relative_to(settings.data):
         raise SettingsError(f"'{target}' lies in the data folder. Name a place outside of it.")
     earlier = EarlierBackup(since) if since else None
     # An older schema is brought forward as the service would do it.
-    open_store(settings.data).close()
+    open_store(settings.data, settings.database_url).close()
+    url = settings.database_url
+    copy = partial(take_records, url) if url else partial(copy_database, file)
     with sharing(settings.data, patience=3.0), _aside(target) as folder:
         disk = Disk(folder, floor=settings.min_free_bytes)
-        disk.check(source.stat().st_size)
+        disk.check(0 if url else file.stat().st_size)
         artifacts = LocalArtifacts(settings.data)
         backup = Backup(folder, artifacts, disk=disk, since=earlier)
-        manifest = collect(
-            backup, lambda: copy_database(source, backup.database), settings=_file_of(settings)
-        )
+        manifest = collect(backup, lambda: copy(backup.database), settings=_file_of(settings))
         os.sync()
         folder.rename(target)
     return manifest
@@ -121,8 +137,11 @@ def collect(backup: Backup, copy: Callable[[], None], *, settings: bytes | None 
 
 
 def restore(settings: Settings, source: Path) -> Manifest:
-    """Make the data folder of the backup `source`. Raises `SettingsError`, `DiskFullError`."""
-    _refuse_elsewhere(settings)
+    """Make the data folder of the backup `source`. Raises `SettingsError`, `DiskFullError`.
+
+    The records go into the database that the settings name, else into the folder.
+    """
+    _refuse_bucket(settings)
     backup = EarlierBackup(source)
     folder = settings.data
     if folder.exists() and any(path.name not in _FOUND for path in folder.iterdir()):
@@ -131,38 +150,55 @@ def restore(settings: Settings, source: Path) -> Manifest:
         )
     backup.verify()
     check_schema(backup.database)
+    if settings.database_url:
+        check_empty(settings.database_url)
     open_folder(folder)
     with owning(folder), _undone(folder):
         Disk(folder, floor=settings.min_free_bytes).check(backup.manifest.size)
-        put_back(backup, LocalArtifacts(folder), folder=folder)
+        backup.put_into(LocalArtifacts(folder))
+        _put_settings(backup, settings)
+        _put_records(backup, settings)
     return backup.manifest
 
 
-def _refuse_elsewhere(settings: Settings) -> None:
-    """Raise `SettingsError` where the service's state is not in the data folder alone."""
-    if settings.database_url:
-        raise SettingsError(
-            "The records are in PostgreSQL (TUNESMITH_DATABASE_URL): back them up by pg_dump, and "
-            "before what lies beside them, so that all that they name is there."
-        )
+def _refuse_bucket(settings: Settings) -> None:
+    """Raise `SettingsError` where artifacts are not in the data folder."""
     if settings.artifacts_url:
+        first = "pg_dump" if settings.database_url else f"a copy of '{settings.data / DATABASE}'"
         raise SettingsError(
-            "Files and results are in a bucket (TUNESMITH_ARTIFACTS_URL): keep them by the "
-            "bucket's own versions or copies, and copy 'tunesmith.db' of the data folder before."
+            "Files and results are in a bucket (TUNESMITH_ARTIFACTS_URL), which `tunesmith backup` "
+            f"and `restore` do not reach. Keep the records by {first}, and after them what the "
+            "bucket holds, by its own versions or a copy."
         )
 
 
-def put_back(backup: EarlierBackup, artifacts: Artifacts, *, folder: Path) -> None:
-    """Put what `backup` holds into `artifacts`, then its settings and database into `folder`."""
-    backup.put_into(artifacts)
-    if backup.settings is not None:
-        _put_private(folder / "settings.toml", backup.settings)
-    # Last, since a folder with a database is one that a service may go on from.
+def _put_settings(backup: EarlierBackup, settings: Settings) -> None:
+    """Put the settings back, under another name where they name another database.
+
+    A service that started by them would work on the database that the backup was taken of.
+    """
+    content = backup.settings
+    if content is None:
+        return
+    named = tomllib.loads(content.decode()).get("database_url")
+    same = named in {None, settings.database_url}
+    path = settings.data / ("settings.toml" if same else _OTHER_SETTINGS)
+    _put_private(path, content)
+
+
+def _put_records(backup: EarlierBackup, settings: Settings) -> None:
+    """Put the records back, last: a folder with them is one that a service may go on from."""
+    folder = settings.data
     aside = folder / f"{DATABASE}.aside"
     copy_database(backup.database, aside)
     os.sync()
-    aside.rename(folder / DATABASE)
-    open_store(folder).close()
+    if settings.database_url is None:
+        aside.rename(folder / DATABASE)
+        open_store(folder).close()
+        return
+    upgrade(f"sqlite:///{aside}")
+    copy_records(f"sqlite:///{aside}", settings.database_url)
+    aside.unlink()
 
 
 def _file_of(settings: Settings) -> bytes | None:

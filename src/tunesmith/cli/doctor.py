@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from tunesmith.cli.keeping import look_at_keeping
 from tunesmith.cli.machine import Finding, look_at_machine
 from tunesmith.cli.service import DEFAULT_URL, Json, Service, Url
 from tunesmith.domain.errors import SettingsError
@@ -56,6 +57,7 @@ def _findings(data: Path | None, service: Service) -> Iterator[Finding]:
     yield from look_at_machine(folder.absolute(), needed=needed)
     if settings:
         yield _settings(settings)
+        yield from look_at_keeping(settings)
         for entry in settings.catalogue.values():
             yield _model(entry)
     yield _service(service)

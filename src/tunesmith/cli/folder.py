@@ -51,13 +51,14 @@ def sharing(folder: Path, *, patience: float) -> Iterator[None]:
 
 
 @contextmanager
-def owning(folder: Path) -> Iterator[None]:
-    """Hold the lock of `folder` alone. Raises `FolderInUseError` where a service has it."""
+def owning(folder: Path, *, mend: str = "Name another one.") -> Iterator[None]:
+    """Hold the lock of `folder` alone.
+
+    Raises `FolderInUseError`, which says `mend`, where a service has it.
+    """
     with (folder / "serve.lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise FolderInUseError(
-                f"A service uses the data folder '{folder}'. Name another one."
-            ) from None
+            raise FolderInUseError(f"A service uses the data folder '{folder}'. {mend}") from None
         yield

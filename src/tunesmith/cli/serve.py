@@ -24,18 +24,18 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
-
-from prometheus_client import start_http_server
 
 from tunesmith import __version__
 from tunesmith.artifacts.opening import open_artifacts
 from tunesmith.artifacts.timed import TimedArtifacts
 from tunesmith.cli.bucket import check_bucket, sharing_tokens
 from tunesmith.cli.clusters import find_ray, open_cluster
+from tunesmith.cli.controller_port import open_port
 from tunesmith.cli.controller_process import ControllerProcess, new_holder
 from tunesmith.cli.database import open_store
 from tunesmith.cli.folder import open_folder, sharing
@@ -198,24 +198,26 @@ def run_controller(settings: Settings, holder: str, *, alone: bool = False) -> N
     """
     from tunesmith.controller.lead import holding, stand_by
     from tunesmith.controller.loop import collect_seldom
+    from tunesmith.controller.pulse import Pulse
 
     log_to_stderr(settings)
     collect_seldom()
     stop, deserted = threading.Event(), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, (lambda *_: stop.set()) if alone else signal.SIG_IGN)
-    _tell_metrics(settings)
+    pulse = Pulse()
+    _open_own_port(settings, lack=pulse.lack)
     start_tracing("controller")
     if not alone:
         threading.Thread(target=_watch_parent, args=(stop, deserted), daemon=True).start()
     store = open_store(settings.data, settings.database_url)
-    lease = stand_by(store, holder, stop=stop)
+    lease = stand_by(store, holder, stop=stop, beat=pulse.beat)
     if lease is None:
         return
     cluster = open_cluster(settings, leads=partial(_leads, store, holder))
     with holding(store, lease, given_up=deserted):
         controller = _controller(settings, store.fenced(lease), cluster=cluster, stop=stop)
-        controller.run(stop)
+        controller.run(stop, beat=pulse.beat)
     stop_tracing()
     if stop.is_set() and not deserted.is_set():
         _leave(cluster, controller, store=store, holder=holder)
@@ -237,6 +239,7 @@ def _controller(
         cluster=cluster,
         artifacts=artifacts,
         clock=SystemClock(),
+        disk=Disk(settings.data, floor=settings.min_free_bytes),
         secrets=own_secrets(settings),
     )
     launcher = Launcher(
@@ -257,16 +260,16 @@ def _controller(
     )
 
 
-def _tell_metrics(settings: Settings) -> None:
-    """Tell the controller's own metrics on a port of its own, where one is set."""
+def _open_own_port(settings: Settings, *, lack: Callable[[], str | None]) -> None:
+    """Tell the controller's own metrics on a port of its own, where one is set, and its health."""
     port = settings.controller_metrics_port
     if port is None:
         return
     try:
-        start_http_server(port, addr=settings.host)
+        open_port(settings.host, port, lack=lack)
     except OSError as error:
         # Another service of this machine may have the same settings; its jobs go on all the same.
-        logger.warning("The controller's metrics cannot be told on port %d: %s", port, error)
+        logger.warning("The controller cannot answer on port %d: %s", port, error)
 
 
 def _leads(store: Store, holder: str) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.cluster.protocol import Cluster
 from tunesmith.domain.clock import Clock
+from tunesmith.domain.disk import UNWATCHED, Disk
 from tunesmith.store.protocol import Store
 
 
@@ -22,5 +23,7 @@ class Doors:
     """Their files and run directories."""
     clock: Clock
     """The time."""
+    disk: Disk = UNWATCHED
+    """The disk of the data folder; nothing new is launched where it has too little room."""
     secrets: frozenset[str] = frozenset()
     """What no log of a run may show, beside the service's own keys."""

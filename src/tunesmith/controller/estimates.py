@@ -41,15 +41,18 @@ class Estimator:
         self._launcher = launcher
         self._checks = FileChecks(doors.artifacts)
 
-    def step(self, resources: Resources | None) -> None:
-        """Care for the oldest estimate, unless there are no `resources`: the cluster is silent."""
+    def step(self, resources: Resources | None, *, held: bool = False) -> None:
+        """Care for the oldest estimate, unless there are no `resources`: the cluster is silent.
+
+        Where it is `held`, it is not launched.
+        """
         estimates = self._doors.store.open_estimates()
         self._checks.drop_but({each.id for each in estimates})
         if not estimates or resources is None:
             return
         oldest = estimates[0]
         try:
-            self._care_for(oldest, resources)
+            self._care_for(oldest, resources, held=held)
         except (ClusterUnavailableError, StaleJobError):
             _log.debug("Estimate %s waits.", oldest.id)
         except (ArtifactMissingError, ValueError) as error:
@@ -61,12 +64,12 @@ class Estimator:
         """Give up what still runs aside."""
         self._checks.close()
 
-    def _care_for(self, estimate: Estimate, resources: Resources) -> None:
+    def _care_for(self, estimate: Estimate, resources: Resources, *, held: bool) -> None:
         if estimate.status is EstimateStatus.RUNNING:
             self._watch(estimate)
         elif estimate.job.resolved is None:
             self._validate(estimate)
-        else:
+        elif not held:
             self._launch(estimate, resources)
 
     def _validate(self, estimate: Estimate) -> None:

@@ -40,13 +40,19 @@ class Exporter:
         self._doors = doors
         self._location = location
 
-    def step(self, resources: Resources | None) -> None:
-        """Care for each export, unless there are no `resources`: the cluster is silent."""
+    def step(self, resources: Resources | None, *, held: str | None = None) -> None:
+        """Care for each export, unless there are no `resources`: the cluster is silent.
+
+        `held` says why none is launched.
+        """
         if resources is None:
             return
         free = sum(int(node.free.get(CPU, 0.0)) // CPUS for node in resources.nodes)
         for export in self._doors.store.open_exports():
             try:
+                if held is not None and export.status is ExportStatus.QUEUED:
+                    self._hold(export, held)
+                    continue
                 free -= self._tried(export, room=free > 0)
             except LeaseLostError:
                 raise
@@ -81,6 +87,11 @@ class Exporter:
         else:
             self._end(export, submission)
         return 0
+
+    def _hold(self, export: Export, why: str) -> None:
+        """Tell why `export` is not launched, once."""
+        if export.message != why:
+            self._doors.store.change_export(export, export.model_copy(update={"message": why}))
 
     def _launch(self, export: Export) -> None:
         # The row goes first: who cancels the export meanwhile has its process stopped.

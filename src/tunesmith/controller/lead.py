@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
@@ -59,15 +59,22 @@ def _renew(
             logger.exception("The lease '%s' could not be renewed this time.", lease.name)
 
 
-def stand_by(store: LeaseStore, holder: str, *, stop: threading.Event) -> Lease | None:
+def stand_by(
+    store: LeaseStore,
+    holder: str,
+    *,
+    stop: threading.Event,
+    beat: Callable[[], None] = lambda: None,
+) -> Lease | None:
     """Return the lease of the controller that leads, once `holder` has it; `None` upon `stop`.
 
-    Meanwhile one of those who wait holds the lease of the standby, so that a leader
-    who leaves knows that somebody takes over.
+    `beat` is called before each look whether somebody leads. Meanwhile one of those who wait holds
+    the lease of the standby, so that a leader who leaves knows that somebody takes over.
     """
     standing = False
     with ExitStack() as held:
         while not stop.is_set():
+            beat()
             lease = _take(store, CONTROLLER, holder=holder)
             if lease is not None:
                 logger.info("This controller leads.")

@@ -6,7 +6,7 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from prometheus_client import Counter, Histogram
@@ -82,13 +82,15 @@ class Controller:
         self._reasons: dict[str, str] = {}
         self._faults: dict[str, int] = {}
         self._sign: SignOfLife | None = None
+        self._last_held: str | None = None
 
-    def run(self, stop: threading.Event) -> None:
-        """Work until `stop` is set, or another leads by now.
+    def run(self, stop: threading.Event, *, beat: Callable[[], None] = lambda: None) -> None:
+        """Work until `stop` is set, or another leads by now; call `beat` before each pass.
 
         A fault in one pass is logged, and the next pass tries anew.
         """
         while not stop.wait(PAUSE):
+            beat()
             try:
                 with PASS_SECONDS.time():
                     self.step()
@@ -107,15 +109,16 @@ class Controller:
         self._reasons = {job.id: self._reasons.get(job.id, "") for job in jobs}
         self._faults = {job.id: self._faults.get(job.id, 0) for job in jobs}
         self._actor.drop_checks_but(jobs)
-        view = self._look(jobs)
+        held = self._held()
+        view = self._look(jobs, held=held)
         self._give_sign(view.resources if view else None)
         # First, so that in a full queue an export has its turn as soon as a processor is free.
-        self._exporter.step(view.resources if view else None)
+        self._exporter.step(view.resources if view else None, held=held)
         for job in jobs:
             if view is None or not view.lets_wait(job):
                 with marked_logs(job=job.id):
                     self._turn_to(job, view)
-        self._estimator.step(view.resources if view else None)
+        self._estimator.step(view.resources if view else None, held=held is not None)
 
     def _turn_to(self, job: Job, view: _View | None) -> None:
         """Care for one job; what goes wrong with it is logged."""
@@ -146,7 +149,17 @@ class Controller:
         while any(_alive(cluster, each) for each in held) and time.monotonic() < deadline:
             time.sleep(PAUSE)
 
-    def _look(self, jobs: list[Job]) -> _View | None:
+    def _held(self) -> str | None:
+        """Return why nothing new may be launched; `None` where it may. Its change is logged."""
+        held = self._doors.disk.holds_back()
+        if held is not None and self._last_held is None:
+            logger.warning("Nothing is launched: %s", held)
+        elif held is None and self._last_held is not None:
+            logger.info("The disk has room again; jobs, exports and estimates are launched.")
+        self._last_held = held
+        return held
+
+    def _look(self, jobs: list[Job], *, held: str | None) -> _View | None:
         """Return what the cluster shows now, and what is planned by it; `None` if it is silent.
 
         Attempts' states are read before their events: what they wrote before they ended is then
@@ -163,7 +176,7 @@ class Controller:
         now = int(self._doors.clock.now())
         if self._warmth is not None:
             self._warmth.keep(resources.nodes, now=now)
-        planned = self._turns.plan(jobs, resources, statuses=statuses, now=now)
+        planned = self._turns.plan(jobs, resources, statuses=statuses, now=now, held=held)
         launching = frozenset(planned.admitted[:LAUNCHES])
         return _View(resources, statuses, odd, launching=launching, yielding=planned.yielding)
 

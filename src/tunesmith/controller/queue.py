@@ -53,6 +53,8 @@ class Look:
     """Each project's share beside the others', where it is not 1."""
     usual: float | None
     """Seconds that runs took lately; `None` where none has ended."""
+    held: str | None = None
+    """Why nothing is launched, whatever fits, such as a full disk; `None` where nothing is."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,8 @@ class _Planner:
         if self._cannot_hold(demand):
             # A job that never ran is refused, with the reason; one that ran waits for its node.
             return "No node that is there now can hold it." if job.attempt else None
+        if self._look.held is not None:
+            return self._look.held
         if self._promise is not None:
             return self._behind(job, demand, promise=self._promise)
         placement = self._fitting(demand)
@@ -247,7 +251,8 @@ class _Planner:
 
     def _waits(self, wanted: Container[str]) -> Iterator[Wait]:
         starts = self._starts()
-        holders = self._holders
+        # What keeps all back is no job's.
+        holders = self._holders if self._look.held is None else ()
         for position, (job, reason) in enumerate(self._waiting, start=1):
             if job.id not in wanted:
                 continue
@@ -263,6 +268,8 @@ class _Planner:
 
     def _starts(self) -> dict[str, int]:
         """Return when the first jobs in line should start, in their turns, as far as is known."""
+        if self._look.held is not None:
+            return {}
         room, endings = (
             self._room.copy(),
             [(each.until, number) for number, each in enumerate(self._endings)],

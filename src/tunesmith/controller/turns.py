@@ -50,10 +50,12 @@ class Turns:
         *,
         statuses: Mapping[str, SubmissionStatus | None],
         now: int,
+        held: str | None = None,
     ) -> Plan:
         """Return what is to be done with the waiting ones of `jobs`, all that are open.
 
-        `statuses` has those of the open attempts, by the job's id.
+        `statuses` has those of the open attempts, by the job's id; `held` says why nothing is to be
+        launched.
         """
         nodes = Places(resources.nodes)
         self._look_up(now, nodes=nodes)
@@ -81,6 +83,7 @@ class Turns:
                 used=self._ledger.used,
                 shares=self._shares,
                 usual=fmean(self._lengths) if self._lengths else None,
+                held=held,
             )
         )
         self._tell(planned, now=now)

@@ -77,6 +77,22 @@ class Disk:
         if lack is not None:
             raise DiskFullError(lack)
 
+    def holds_back(self) -> str | None:
+        """Return why nothing new is begun; `None` where it is.
+
+        The words stay the same as long as too little is free, so that they are told but once.
+        """
+        if self.lack() is None:
+            return None
+        return (
+            f"The disk of the data folder has less than {_shown(self._floor)} free, which are kept "
+            "(`min_free_bytes`) for what runs; it goes on by itself once there is room."
+        )
+
+
+UNWATCHED = Disk(Path(), floor=0)
+"""A disk whose room is nobody's concern."""
+
 
 def _shown(count: int) -> str:
     unit = next((unit for unit in ("GiB", "MiB", "KiB") if count >= _BYTES[unit]), "bytes")

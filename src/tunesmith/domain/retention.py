@@ -20,6 +20,8 @@ class Retention(Value):
     """Days after a job's end, for its checkpoints, but for the last and the best."""
     files_days: int | None = None
     """Days after its upload, and after the end of the last job that used it, for a file."""
+    exports_days: int | None = None
+    """Days after its end, for an export with its files."""
 
 
 def spare(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from tunesmith.domain.exports import Export
 from tunesmith.domain.files import File
 
 
@@ -26,6 +27,12 @@ class RetentionStore(Protocol):
         """Return at most `limit` uploaded files that no job has used since, oldest first.
 
         They were added before, and each job that uses them ended before.
+        """
+
+    def old_exports(self, *, ended_before: int, limit: int) -> list[Export]:
+        """Return at most `limit` exports that ended before, oldest first.
+
+        None of them holds a submission, whose process might still write.
         """
 
     def drop_unused_file(self, file_id: str, *, unused_since: int) -> bool:

@@ -33,7 +33,7 @@ def upgrade(url: str) -> str | None:
     same waits and finds nothing left to do, and a crash leaves the schema as it was.
     Raises `SettingsError` where the database cannot be used or is newer.
     """
-    with _opened(url) as engine:
+    with opened(url) as engine:
         with reading(engine) as connection:
             current = _revision(connection)
         if current != HEAD:
@@ -52,21 +52,38 @@ def revision(url: str) -> str | None:
 
     Raises `SettingsError` where the database cannot be used.
     """
-    with _opened(url) as engine, reading(engine) as connection:
+    with opened(url) as engine, reading(engine) as connection:
         return _revision(connection)
 
 
+def schema_mend(found: str | None) -> str:
+    """Return what to do about a database whose revision is `found` and not `HEAD`."""
+    if found is not None and found > HEAD:
+        return "Install the version that last used it, or a newer one."
+    before = "" if found is None else "Back it up; then run"
+    return f"{before or 'Run'} `tunesmith db upgrade`, or start the service, which does the same."
+
+
 @contextmanager
-def _opened(url: str) -> Iterator[Engine]:
+def opened(url: str) -> Iterator[Engine]:
+    """Open the database at `url` for a block; see `naming_faults` for what is raised."""
     engine = open_database(url)
     try:
-        yield engine
+        with naming_faults(url):
+            yield engine
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def naming_faults(url: str) -> Iterator[None]:
+    """Raise `SettingsError`, which names `url`, where the block cannot use its database."""
+    try:
+        yield
     except DatabaseError as fault:
         raise _unusable(url, fault.orig) from fault
     except BusyError as fault:
         raise _unusable(url, fault.__cause__ or fault) from fault
-    finally:
-        engine.dispose()
 
 
 def _unusable(url: str, why: BaseException | None) -> SettingsError:

@@ -1,4 +1,4 @@
-"""Copies an SQLite database that is in use, and tells what artifacts a copy names."""
+"""Copies a database that is in use to a file, and tells what artifacts a copy names."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tunesmith.domain.errors import DiskFullError, SettingsError
 from tunesmith.domain.exports import Export, ExportStatus
 from tunesmith.domain.uploads import UploadPart, UploadStatus
 from tunesmith.store import rules
+from tunesmith.store.copying import copy_records
 from tunesmith.store.queries import read_all
 from tunesmith.store.schema import check_known
 from tunesmith.store.tables import (
@@ -36,19 +37,37 @@ def copy_database(source: Path, target: Path) -> None:
     cannot be read, and `DiskFullError`.
     """
     target.touch(mode=0o600)
-    try:
-        with (
-            closing(sqlite3.connect(f"{source.as_uri()}?mode=ro", uri=True)) as original,
-            closing(sqlite3.connect(target)) as copy,
-        ):
+    with _naming_faults(source), closing(sqlite3.connect(target)) as copy:
+        with closing(sqlite3.connect(f"{source.as_uri()}?mode=ro", uri=True)) as original:
             # All pages at once: in its write-ahead-log mode a reader holds up no writer.
             original.backup(copy, pages=-1)
-            # One file, with none beside it that could be left behind.
-            copy.execute("PRAGMA journal_mode = DELETE")
+        _close_up(copy)
+
+
+def take_records(url: str, target: Path) -> None:
+    """Write the records at `url`, most often PostgreSQL's, to `target` as `copy_database` does.
+
+    They have this version's schema.
+    """
+    target.touch(mode=0o600)
+    copy_records(url, f"sqlite:///{target}")
+    with _naming_faults(target), closing(sqlite3.connect(target)) as copy:
+        _close_up(copy)
+
+
+def _close_up(copy: sqlite3.Connection) -> None:
+    """Make it one file, with none beside it that could be left behind."""
+    copy.execute("PRAGMA journal_mode = DELETE")
+
+
+@contextmanager
+def _naming_faults(path: Path) -> Iterator[None]:
+    try:
+        yield
     except sqlite3.Error as fault:
         if getattr(fault, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
             raise DiskFullError from fault
-        raise SettingsError(f"The database '{source}' cannot be copied: {fault}.") from fault
+        raise SettingsError(f"The database '{path}' cannot be copied: {fault}.") from fault
 
 
 def named_in(path: Path) -> Named:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, Connection, delete, or_, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, update
 
 from tunesmith.domain.errors import StaleJobError
 from tunesmith.domain.exports import Export, ExportStatus
@@ -101,10 +101,10 @@ class SqlExports(ModelLookup):
 
     def exports_of(self, model: str) -> list[Export]:
         """Return the exports of a model; see `Store.exports_of`."""
-        theirs = or_(
-            EXPORTS.c.model == model,
-            EXPORTS.c.model.startswith(f"{model}:ckpt-step-", autoescape=True),
-        )
+        checkpoints = f"{model}:ckpt-step-"
+        # `LIKE` takes capital and small letters for the same on SQLite.
+        beginning = func.substr(EXPORTS.c.model, 1, len(checkpoints))
+        theirs = or_(EXPORTS.c.model == model, beginning == checkpoints)
         with reading(self._engine) as connection:
             query = select(EXPORTS).where(theirs, self._mine(EXPORTS)).order_by(EXPORTS.c.seq)
             return read_all(connection, query, kind=Export)

@@ -7,13 +7,15 @@ from typing import Any
 from sqlalchemy import Select, delete, exists, func, select
 
 from tunesmith.domain.events import EventType
+from tunesmith.domain.exports import Export
 from tunesmith.domain.files import UPLOADABLE, File
 from tunesmith.store import rules
 from tunesmith.store.database import reading, writing
 from tunesmith.store.queries import insert_values, read_all, read_one
 from tunesmith.store.scope import Scope
+from tunesmith.store.sql_exports import open_export
 from tunesmith.store.sql_files import remove
-from tunesmith.store.tables import CHECKPOINTS, EVENTS, FILES, JOBS
+from tunesmith.store.tables import CHECKPOINTS, EVENTS, EXPORTS, FILES, JOBS
 
 
 class SqlRetention(Scope):
@@ -58,6 +60,13 @@ class SqlRetention(Scope):
         query = self._unused(unused_since).order_by(FILES.c.seq).limit(limit)
         with reading(self._engine) as connection:
             return read_all(connection, query, kind=File)
+
+    def old_exports(self, *, ended_before: int, limit: int) -> list[Export]:
+        """Return exports that ended before; see `Store.old_exports`."""
+        ended = (EXPORTS.c.finished_at < ended_before) & ~open_export()
+        query = select(EXPORTS).where(self._mine(EXPORTS), ended).order_by(EXPORTS.c.seq)
+        with reading(self._engine) as connection:
+            return read_all(connection, query.limit(limit), kind=Export)
 
     def drop_unused_file(self, file_id: str, *, unused_since: int) -> bool:
         """Remove a file that no job has used since; see `Store.drop_unused_file`."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from postgres import server_or_skip
 from tunesmith.artifacts.local import LocalArtifacts
 from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.cli.backups import back_up, restore
@@ -31,8 +32,8 @@ STEPS = 6
 class Writer:
     """Uploads, trains and deletes, as the API, the controller and a run do it."""
 
-    def __init__(self, data: Path, number: int) -> None:
-        self.store = open_store(data)
+    def __init__(self, data: Path, number: int, *, url: str | None) -> None:
+        self.store = open_store(data, url)
         self.artifacts = LocalArtifacts(data)
         self.chance = random.Random(number)
         self.jobs: list[str] = []
@@ -157,8 +158,8 @@ class Writer:
 
 
 @contextmanager
-def writing(data: Path) -> Iterator[list[Writer]]:
-    writers = [Writer(data, number) for number in range(WRITERS)]
+def writing(data: Path, url: str | None) -> Iterator[list[Writer]]:
+    writers = [Writer(data, number, url=url) for number in range(WRITERS)]
     stop, faults = threading.Event(), list[BaseException]()
 
     def work(writer: Writer) -> None:
@@ -177,12 +178,24 @@ def writing(data: Path) -> Iterator[list[Writer]]:
         stop.set()
         for thread in threads:
             thread.join()
+        for writer in writers:
+            writer.store.close()
     assert faults == []
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Callable[[str], Settings]:
     return lambda name: load_settings({"data": tmp_path / name, "min_free_bytes": 0})
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest) -> Iterator[str | None]:
+    """The database that is written to; what is restored is a file of SQLite's."""
+    if request.param == "sqlite":
+        yield None
+        return
+    with server_or_skip() as server:
+        yield server.url(server.database())
 
 
 def check_whole(data: Path) -> tuple[SqlStore, list[Job]]:
@@ -223,11 +236,11 @@ def check_goes_on(artifacts: LocalArtifacts, run: RunDirectory) -> None:
 
 
 def test_all_jobs_files_events_and_models_are_there_elsewhere(
-    settings: Callable[[str], Settings], tmp_path: Path
+    settings: Callable[[str], Settings], tmp_path: Path, url: str | None
 ) -> None:
-    home = settings("home")
+    home = settings("home").model_copy(update={"database_url": url})
     home.data.mkdir()
-    with writing(home.data) as writers:
+    with writing(home.data, url) as writers:
         for writer in writers:
             assert writer.busy.wait(60)
         before = {job_id for writer in writers for job_id in writer.jobs[:-1]}

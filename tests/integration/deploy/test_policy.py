@@ -24,8 +24,7 @@ MEANT = {
     "CKV_K8S_35": "secrets as files",
 }
 CONTROLLERS = {
-    # It answers no HTTP: it ends, or loses its lease.
-    "CKV_K8S_8": "liveness probe",
+    # Nobody sends it requests.
     "CKV_K8S_9": "readiness probe",
 }
 

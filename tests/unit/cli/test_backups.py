@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from alembic.config import Config
 from sqlalchemy import create_engine
 from typer.testing import CliRunner, Result
 
+from postgres import Server, server_or_skip
 from tunesmith.artifacts.backup import entry_of
 from tunesmith.artifacts.local import LocalArtifacts
 from tunesmith.cli.database import open_store
@@ -29,12 +31,22 @@ def _little_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUNESMITH_MIN_FREE_BYTES", "1000")
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with server_or_skip() as running:
+        yield running
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """A data folder with a file, a key and settings."""
-    folder = tmp_path / "data"
+    return filled(tmp_path / "data")
+
+
+def filled(folder: Path, url: str | None = None) -> Path:
+    """Put a file, a key and settings into a new `folder`, with the records at `url`."""
     folder.mkdir()
-    store = open_store(folder)
+    store = open_store(folder, url)
     file = File(
         id="file-a",
         filename="a.jsonl",
@@ -55,6 +67,15 @@ def data(tmp_path: Path) -> Path:
     return folder
 
 
+def check_whole(folder: Path, url: str | None = None) -> None:
+    """See that all that `filled` put there is in `folder`, with the records at `url`."""
+    store = open_store(folder, url)
+    assert store.file("file-a").filename == "a.jsonl"
+    assert [key.name for key in store.list_keys()] == ["me"]
+    store.close()
+    assert LocalArtifacts(folder).get("files/a") == b"rows"
+
+
 def run(data: Path, *words: str | Path) -> Result:
     return CliRunner().invoke(app, [*map(str, words), "--data", str(data)])
 
@@ -65,10 +86,7 @@ def test_a_folder_comes_back_elsewhere(data: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     back = run(elsewhere, "restore", tmp_path / "b")
     assert back.exit_code == 0, back.stderr
-    store = open_store(elsewhere)
-    assert store.file("file-a").filename == "a.jsonl"
-    assert [key.name for key in store.list_keys()] == ["me"]
-    assert LocalArtifacts(elsewhere).get("files/a") == b"rows"
+    check_whole(elsewhere)
     assert (elsewhere / "settings.toml").read_text() == 'organization = "acme"\n'
 
 
@@ -212,3 +230,88 @@ def test_a_backup_of_an_older_schema_is_brought_forward(data: Path, tmp_path: Pa
     assert back.exit_code == 0, back.stderr
     with closing(sqlite3.connect(tmp_path / "new/tunesmith.db")) as checked:
         assert checked.execute("SELECT version_num FROM alembic_version").fetchall() == [(HEAD,)]
+
+
+@pytest.mark.parametrize("taken_of", ["postgresql", "sqlite"])
+@pytest.mark.parametrize("put_into", ["postgresql", "sqlite"])
+def test_records_come_back_into_either_database(
+    tmp_path: Path, taken_of: str, put_into: str, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def choose(kind: str) -> str | None:
+        monkeypatch.delenv("TUNESMITH_DATABASE_URL", raising=False)
+        if kind == "sqlite":
+            return None
+        url = server.url(server.database())
+        monkeypatch.setenv("TUNESMITH_DATABASE_URL", url)
+        return url
+
+    data = filled(tmp_path / "data", choose(taken_of))
+    made = run(data, "backup", tmp_path / "b")
+    assert made.exit_code == 0, made.stderr
+    assert (data / "tunesmith.db").exists() == (taken_of == "sqlite")
+    assert (tmp_path / "b/tunesmith.db").stat().st_mode & 0o777 == 0o600
+
+    url = choose(put_into)
+    back = run(tmp_path / "new", "restore", tmp_path / "b")
+    assert back.exit_code == 0, back.stderr
+    check_whole(tmp_path / "new", url)
+    databases = [path.name for path in (tmp_path / "new").glob("tunesmith*")]
+    assert databases == (["tunesmith.db"] if put_into == "sqlite" else [])
+    assert ("tunesmith:***@" in back.stdout) == (put_into == "postgresql")
+
+
+def test_a_database_in_use_is_not_restored_into(
+    data: Path, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(data, "backup", tmp_path / "b")
+    url = server.url(server.database())
+    filled(tmp_path / "other", url)
+    monkeypatch.setenv("TUNESMITH_DATABASE_URL", url)
+    refused = run(tmp_path / "new", "restore", tmp_path / "b")
+    assert refused.exit_code == 1
+    assert "is not empty" in refused.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_no_service_starts_on_the_database_that_a_backup_was_taken_of(
+    tmp_path: Path, server: Server
+) -> None:
+    url = server.url(server.database())
+    data = filled(tmp_path / "data", url)
+    settings = f'database_url = "{url}"\n'
+    (data / "settings.toml").write_text(settings)
+    assert run(data, "backup", tmp_path / "b").exit_code == 0
+    back = run(tmp_path / "new", "restore", tmp_path / "b")
+    assert back.exit_code == 0, back.stderr
+    assert "Mend database_url there" in back.stderr
+    assert not (tmp_path / "new/settings.toml").exists()
+    assert (tmp_path / "new/settings.restored.toml").read_text() == settings
+    check_whole(tmp_path / "new")
+
+
+def test_a_folder_that_is_none_is_not_backed_up_beside_postgresql(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNESMITH_DATABASE_URL", server.url(server.database()))
+    refused = run(tmp_path / "typo", "backup", tmp_path / "b")
+    assert refused.exit_code == 1
+    assert "is no data folder" in refused.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("database", "first"), [("", "a copy of '"), ("postgresql://a:s3cret@h/d", "pg_dump")]
+)
+@pytest.mark.parametrize("command", ["backup", "restore"])
+def test_what_is_in_a_bucket_is_left_to_the_bucket(
+    data: Path, database: str, first: str, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNESMITH_ARTIFACTS_URL", "s3://bucket/prefix")
+    monkeypatch.setenv("TUNESMITH_DATABASE_URL", database)
+    refused = run(data, command, data.parent / "b")
+    assert refused.exit_code == 1
+    assert "TUNESMITH_ARTIFACTS_URL" in refused.stderr
+    assert f"Keep the records by {first}" in refused.stderr
+    assert "by its own versions or a copy" in refused.stderr
+    assert "s3cret" not in refused.stderr
+    assert [path.name for path in data.parent.iterdir()] == ["data"]

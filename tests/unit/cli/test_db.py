@@ -8,7 +8,11 @@ from sqlalchemy import create_engine, text
 from typer.testing import CliRunner, Result
 
 from postgres import Server, server_or_skip
+from tunesmith.cli.database import open_store
+from tunesmith.cli.folder import sharing
 from tunesmith.cli.main import app
+from tunesmith.domain.keys import Scope, new_key
+from tunesmith.domain.liveness import CONTROLLER
 from tunesmith.store.schema import HEAD
 
 
@@ -73,3 +77,67 @@ def test_no_command_shows_the_password(server: Server, monkeypatch: pytest.Monke
         assert 'database "absent" does not exist' in told.stderr
         assert "tunesmith:***@" in told.stderr
         assert "ssword" not in told.output
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder with a key in its database."""
+    monkeypatch.setenv("TUNESMITH_DATA", str(tmp_path))
+    store = open_store(tmp_path)
+    store.add_key(new_key("default", "me", scope=Scope.READ, now=0, expires_at=None)[1])
+    store.close()
+    return tmp_path
+
+
+def test_records_of_sqlite_are_copied_and_told_where_to_find(data: Path, server: Server) -> None:
+    url = server.url(server.database())
+    copied = run("copy", "--to", url)
+    assert copied.exit_code == 0, copied.stderr
+    assert "has the 2 records of sqlite:///" in copied.stdout
+    assert "TUNESMITH_DATABASE_URL" in copied.stdout
+    assert "ssword" not in copied.output
+    for place in (url, None):
+        store = open_store(data, place)
+        assert [key.name for key in store.list_keys()] == ["me"]
+        store.close()
+
+    again = run("copy", "--to", url)
+    assert again.exit_code == 1
+    assert "is not empty" in again.stderr
+
+
+def test_records_go_back_to_sqlite(
+    data: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = server.url(server.database())
+    run("copy", "--to", url)
+    monkeypatch.setenv("TUNESMITH_DATABASE_URL", url)
+    back = run("copy", "--to", f"sqlite:///{data}/back.db")
+    assert back.exit_code == 0, back.stderr
+    store = open_store(data, f"sqlite:///{data}/back.db")
+    assert [key.name for key in store.list_keys()] == ["me"]
+
+
+def test_records_that_a_service_uses_are_not_copied(data: Path) -> None:
+    target = data / "target.db"
+    with sharing(data, patience=0):
+        held = run("copy", "--to", f"sqlite:///{target}")
+    assert held.exit_code == 1
+    assert "A service uses the data folder" in held.stderr
+    assert "End it first." in held.stderr
+
+    store = open_store(data)
+    store.take_lease(CONTROLLER, "far-1")
+    store.close()
+    led = run("copy", "--to", f"sqlite:///{target}")
+    assert led.exit_code == 1
+    assert "A controller, far-1, works on the database." in led.stderr
+    assert not target.exists()
+
+
+def test_a_folder_without_records_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNESMITH_DATA", str(tmp_path / "typo"))
+    refused = run("copy", "--to", f"sqlite:///{tmp_path}/target.db")
+    assert refused.exit_code == 1
+    assert "has no 'tunesmith.db'" in refused.stderr
+    assert list(tmp_path.iterdir()) == []

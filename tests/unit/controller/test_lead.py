@@ -39,6 +39,19 @@ def taken(store: SqlStore, holder: str) -> Lease:
     return lease
 
 
+def test_who_stands_by_gives_a_beat_with_each_look(store: SqlStore) -> None:
+    taken(store, "other")
+    stop, beats = threading.Event(), list[int]()
+
+    def beat() -> None:
+        beats.append(1)
+        if len(beats) == 3:
+            stop.set()
+
+    assert stand_by(store, "me", stop=stop, beat=beat) is None
+    assert len(beats) == 3
+
+
 class Waiting:
     """A controller that stands by in a thread, and what it got."""
 

@@ -11,15 +11,18 @@ from tunesmith.controller import retention as dropping
 from tunesmith.controller.doors import Doors
 from tunesmith.controller.retention import drop_old
 from tunesmith.domain.clock import FakeClock
+from tunesmith.domain.errors import DiskFullError
 from tunesmith.domain.events import Checkpoint, EventType, RunEvent, StepMetrics
+from tunesmith.domain.exports import Export, ExportFormat, ExportStatus
 from tunesmith.domain.files import File, Purpose
 from tunesmith.domain.ids import Dialect, new_checkpoint_id
 from tunesmith.domain.jobs import Job, JobChange, JobStatus
 from tunesmith.domain.models import StartingPoint, TunedModel
 from tunesmith.domain.retention import DAY, Retention, spare
 from tunesmith.domain.spec import JobRequest, LoraSpec
+from tunesmith.store.sql import SqlStore
 
-EVERYTHING = Retention(events_days=30, checkpoints_days=30, files_days=30)
+EVERYTHING = Retention(events_days=30, checkpoints_days=30, files_days=30, exports_days=30)
 
 
 @pytest.fixture
@@ -120,6 +123,32 @@ def succeeded(doors: Doors, name: str, file: File) -> Job:
     return doors.store.finish_job(job, JobChange(), model=model, results=results)
 
 
+def new_export(doors: Doors, job: Job, name: str, *, status: ExportStatus) -> str:
+    """Add an export with a file, which has ended now unless it is open."""
+    made = Export(
+        id=f"exp_{name}",
+        created_at=1,
+        model=job.fine_tuned_model or "",
+        job_id=job.id,
+        key="",
+        format=ExportFormat.ADAPTER,
+    )
+    added = doors.store.add_export(made)
+    ended = int(doors.clock.now()) if status.ended else None
+    changed = added.model_copy(update={"status": status, "finished_at": ended})
+    doors.store.change_export(added, changed)
+    doors.artifacts.put(f"exports/{made.id}/files/adapter", b"1")
+    return made.id
+
+
+def exports(doors: Doors) -> list[str]:
+    """Return the exports that are there, and see that they alone have their files."""
+    kept = [each.id for each in doors.store.list_exports(after=None, limit=100).items]
+    folders = {key.split("/")[1] for key in doors.artifacts.list("exports")}
+    assert folders == set(kept)
+    return sorted(kept)
+
+
 def types(doors: Doors, job: Job) -> list[str]:
     events = doors.store.list_events(job.id, after=None, limit=100).items
     return [event.type for event in events]
@@ -137,11 +166,13 @@ def steps(doors: Doors, job: Job) -> list[int]:
 
 def test_without_rules_everything_stays(doors: Doors) -> None:
     job = succeeded(doors, "1", upload(doors, "a"))
+    new_export(doors, job, "1", status=ExportStatus.SUCCEEDED)
     pass_days(doors, 10_000)
     drop_old(doors, Retention())
     assert types(doors, job).count(EventType.METRICS) == 3
     assert steps(doors, job) == [1, 2, 3]
     assert doors.store.file("file-a").id == "file-a"
+    assert exports(doors) == ["exp_1"]
 
 
 def test_old_metrics_go_and_the_job_says_so_once(doors: Doors) -> None:
@@ -213,6 +244,48 @@ def test_a_file_goes_that_no_job_has_used_for_long(doors: Doors) -> None:
     drop_old(doors, EVERYTHING)
     files = doors.store.list_files(purpose=None, after=None, limit=9, order="asc")
     assert [file.id for file in files.items] == ["file-open", "file-results-1"]
+
+
+def test_an_export_goes_that_ended_long_ago_and_the_model_stays(doors: Doors) -> None:
+    job = succeeded(doors, "1", upload(doors, "a"))
+    for status in ExportStatus:
+        new_export(doors, job, status, status=status)
+    pass_days(doors, 11)
+    new_export(doors, job, "young", status=ExportStatus.SUCCEEDED)
+    pass_days(doors, 19)
+    drop_old(doors, EVERYTHING)
+    assert len(exports(doors)) == 6
+    pass_days(doors, 1)
+    drop_old(doors, EVERYTHING)
+    assert exports(doors) == ["exp_queued", "exp_running", "exp_young"]
+    assert doors.artifacts.exists(f"output/{job.id}/adapter")
+
+
+def test_an_export_whose_process_may_be_alive_stays(doors: Doors) -> None:
+    job = succeeded(doors, "1", upload(doors, "a"))
+    export = doors.store.export(new_export(doors, job, "1", status=ExportStatus.CANCELLED))
+    doors.store.change_export(export, export.model_copy(update={"submission_open": True}))
+    pass_days(doors, 31)
+    drop_old(doors, EVERYTHING)
+    assert exports(doors) == ["exp_1"]
+
+
+def test_an_export_whose_deletion_was_cut_short_goes_the_next_time(
+    doors: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = succeeded(doors, "1", upload(doors, "a"))
+    new_export(doors, job, "1", status=ExportStatus.SUCCEEDED)
+    pass_days(doors, 31)
+
+    def full(*_: object) -> None:
+        raise DiskFullError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SqlStore, "delete_export", full)
+        with pytest.raises(DiskFullError):
+            drop_old(doors, EVERYTHING)
+    drop_old(doors, EVERYTHING)
+    assert exports(doors) == []
 
 
 def test_no_more_goes_at_once_than_others_can_wait_for(

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from stores import fresh_store
@@ -16,6 +17,7 @@ from tunesmith.controller.doors import Doors
 from tunesmith.controller.launch import Launcher
 from tunesmith.controller.loop import Controller
 from tunesmith.domain.clock import FakeClock
+from tunesmith.domain.disk import Disk
 from tunesmith.domain.events import RunEvent, RunOutcome, StepMetrics
 from tunesmith.domain.files import File, Purpose
 from tunesmith.domain.ids import Dialect
@@ -49,11 +51,18 @@ class World:
     cluster: FakeCluster = field(default_factory=FakeCluster)
     artifacts: MemoryArtifacts = field(default_factory=MemoryArtifacts)
     jobs_made: int = 0
+    free: int = 2**40
+    """Bytes that the disk of the data folder has free."""
 
     def __post_init__(self) -> None:
         self.store = fresh_store(self.clock)
+        self.disk = Disk(Path("/data"), floor=2**30, free=lambda _: self.free)
         self.doors = Doors(
-            store=self.store, cluster=self.cluster, artifacts=self.artifacts, clock=self.clock
+            store=self.store,
+            cluster=self.cluster,
+            artifacts=self.artifacts,
+            clock=self.clock,
+            disk=self.disk,
         )
         self.controller = self.new_controller()
 
@@ -68,6 +77,7 @@ class World:
             cluster=door(self.cluster),
             artifacts=door(self.artifacts),
             clock=self.clock,
+            disk=self.disk,
         )
         launcher = Launcher(
             doors.artifacts, location="/data", catalogue={"base": ENTRY}, keep_checkpoints=3

@@ -50,12 +50,29 @@ def test_both_know_the_same_database_artifacts_and_cluster() -> None:
     objects = rendered()
     api, controller = (environment(container(objects, part)) for part in ("api", "controller"))
 
-    assert api == controller | {"TUNESMITH_HOST": "0.0.0.0", "TUNESMITH_PORT": "8015"}
+    own = {"TUNESMITH_PORT": "8015"}, {"TUNESMITH_CONTROLLER_METRICS_PORT": "9015"}
+    assert api.items() - own[0].items() == controller.items() - own[1].items()
+    assert api.items() >= own[0].items()
+    assert controller.items() >= own[1].items()
     assert api["TUNESMITH_DATABASE_URL"] == ("tunesmith-database", "url")
     assert api["TUNESMITH_ARTIFACTS_URL"] == "s3://tunesmith"
     # KubeRay names the head's service after the cluster.
     assert one_of(objects, "RayCluster")["metadata"]["name"] == "tunesmith"
     assert api["RAY_ADDRESS"] == "http://tunesmith-head-svc.tunesmith.svc:8265"
+
+
+@pytest.mark.parametrize("part", ["api", "controller"])
+def test_what_hangs_is_found_by_a_probe_on_a_port_that_it_listens_on(part: str) -> None:
+    other = {"TUNESMITH_CONTROLLER_METRICS_PORT": "1", "TUNESMITH_HOST": "::1"}
+    objects = rendered({"environment": other if part == "controller" else {}})
+    found = container(objects, part)
+    (port,) = found["ports"]
+    for probe in ("startupProbe", "livenessProbe"):
+        assert found[probe]["httpGet"] == {"path": "/health", "port": port["name"]}
+    listens = environment(found)
+    variable = "TUNESMITH_PORT" if part == "api" else "TUNESMITH_CONTROLLER_METRICS_PORT"
+    assert listens[variable] == str(port["containerPort"])
+    assert listens["TUNESMITH_HOST"] == "0.0.0.0"
 
 
 def test_nodes_and_service_show_the_same_token() -> None:

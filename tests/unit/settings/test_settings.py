@@ -244,3 +244,43 @@ def test_another_database_is_refused_and_its_url_not_shown(
     with pytest.raises(SettingsError, match=r"'database_url' cannot be used.*postgresql") as told:
         load_settings({})
     assert "s3cret" not in told.value.message
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("s3://bucket", "s3://bucket"),
+        ("s3://bucket/", "s3://bucket"),
+        ("s3://bucket/some/prefix/", "s3://bucket/some/prefix"),
+    ],
+)
+def test_artifacts_may_be_kept_in_a_bucket_instead_of_the_folder(
+    monkeypatch: pytest.MonkeyPatch, url: str, kept: str
+) -> None:
+    here = load_settings({})
+    assert (here.artifacts_url, here.location) == (None, str(here.data))
+    monkeypatch.setenv("TUNESMITH_ARTIFACTS_URL", url)
+    assert load_settings({}).location == kept
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("bucket/prefix", "Give a bucket, such as s3://bucket/prefix"),
+        ("https://bucket.s3.example/prefix", "Give a bucket"),
+        ("s3:///prefix", "Give a bucket"),
+        ("s3://bucket/a//b", "Give a bucket"),
+        ("s3://bucket/a/../b", "Give a bucket"),
+        ("s3://AKIAX:hunter22@bucket/prefix", "endpoint and keys come from AWS_ENDPOINT_URL"),
+        ("s3://bucket:9000/prefix", "endpoint and keys come from"),
+        ("s3://bucket/prefix?secret=hunter22", "endpoint and keys come from"),
+        ("s3://bucket/prefix#hunter22", "endpoint and keys come from"),
+    ],
+)
+def test_what_is_no_bucket_alone_is_refused_and_no_secret_shown(
+    monkeypatch: pytest.MonkeyPatch, url: str, why: str
+) -> None:
+    monkeypatch.setenv("TUNESMITH_ARTIFACTS_URL", url)
+    with pytest.raises(SettingsError, match=rf"'artifacts_url' cannot be used: .*{why}") as told:
+        load_settings({})
+    assert "hunter22" not in told.value.message

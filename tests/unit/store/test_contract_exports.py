@@ -172,3 +172,19 @@ def test_the_exports_of_a_model_are_those_of_its_checkpoints_too(
     assert [each.id for each in store.exports_of(model)] == ["exp_model"]
     assert [each.id for each in store.exports_of(checkpoint)] == ["exp_checkpoint"]
     assert [each.id for each in store.exports_of("ft:tiny:tunesmith::1")] == ["exp_checkpoint"]
+
+
+def test_another_spelling_of_a_name_is_another_model(
+    store: Store, examples: Examples, steps: Steps
+) -> None:
+    for number, base in enumerate(("ft:tiny:tunesmith::1", "FT:Tiny:tunesmith::1")):
+        job = steps.succeeded(store, str(number))
+        name = checkpoint_model_name(base, 5)
+        made = examples.checkpoint(job, 5).model_copy(update={"model": name})
+        store.ingest(job.id, [], checkpoints=[made])
+        store.change_job(store.job(job.id), JobChange(submission_open=False))
+        store.add_export(export(name, base))
+    for base in ("ft:tiny:tunesmith::1", "FT:Tiny:tunesmith::1"):
+        assert [each.model for each in store.exports_of(base)] == [f"{base}:ckpt-step-5"]
+    for other in ("ft:tiny:tunesmith::_", "%", "FT:tiny:tunesmith::1"):
+        assert store.exports_of(other) == []
