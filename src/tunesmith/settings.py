@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from pydantic import AfterValidator, AliasChoices, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
@@ -52,6 +59,34 @@ class ModelSetting(Value):
     """Where the weights come from: `kind` is `folder`, `hub` or `package`."""
     trust_remote_code: bool = False
     """Whether Python code that comes with the model may be run on the workers."""
+
+
+_BYTES = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+
+
+def _quantity(amount: object) -> object:
+    """Return the number that `amount` stands for, where it is a text such as `64Gi`."""
+    if not isinstance(amount, str):
+        return amount
+    number, unit = amount, 1
+    if amount[-2:] in _BYTES:
+        number, unit = amount[:-2], _BYTES[amount[-2:]]
+    try:
+        return float(number) * unit
+    except ValueError:
+        raise PydanticCustomError("quantity", "Give a number, such as 8 or '64Gi'") from None
+
+
+class NodeGroupSetting(Value):
+    """One `[node_groups."name"]` table of the settings file: nodes that are added when needed."""
+
+    most: Annotated[int, Field(ge=1, le=10_000)]
+    """How many of them there may be at once."""
+    resources: dict[
+        str, Annotated[float, BeforeValidator(_quantity), Field(gt=0, allow_inf_nan=False)]
+    ]
+    """What one of them has, by Ray's names: `CPU`, `memory`, `GPU`, `HPU` and so on. Bytes may have
+    a unit, `Ki`, `Mi`, `Gi` or `Ti`. Memory that is not told is taken to be enough."""
 
 
 def _server(uri: str) -> str:
@@ -209,6 +244,9 @@ class Settings(BaseSettings):
     """How much the service logs: `debug`, `info`, `warning` or `error`."""
     models: dict[str, ModelSetting] = {}
     """Base models to offer besides `smollm2-135m-instruct`, as `[models."name"]` tables."""
+    node_groups: dict[str, NodeGroupSetting] = {}
+    """Nodes that the cluster of `RAY_ADDRESS` adds when they are asked for, as
+    `[node_groups."name"]` tables; the variable holds JSON."""
 
     @classmethod
     def settings_customise_sources(

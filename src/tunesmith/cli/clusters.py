@@ -21,9 +21,18 @@ def open_cluster(settings: Settings, *, leads: Callable[[], bool]) -> LocalRay |
     `leads` tells whether this process is the one that keeps the head.
     """
     if settings.ray_address:
+        from tunesmith.cluster.protocol import NodeGroup
         from tunesmith.cluster.ray_jobs import RayJobs
 
-        return RayJobs(settings.ray_address, python=settings.ray_python, token=settings.ray_token)
+        return RayJobs(
+            settings.ray_address,
+            python=settings.ray_python,
+            token=settings.ray_token,
+            groups=tuple(
+                NodeGroup(name=name, total=group.resources, most=group.most)
+                for name, group in settings.node_groups.items()
+            ),
+        )
     from tunesmith.cluster.local_head import LocalRay
 
     place = (settings.ray_dashboard_host, settings.ray_dashboard_port)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from typing import Protocol
 
@@ -73,6 +74,8 @@ class Node(Value):
     """What it has in all, by Ray's names of the resources; `memory` in bytes."""
     free: Amounts
     """What of it nothing holds, as far as Ray has counted: it does so every few seconds."""
+    passing: bool = False
+    """Whether it is taken away again once nothing has run on it for a while."""
 
     @property
     def cpus(self) -> float:
@@ -80,11 +83,43 @@ class Node(Value):
         return self.total.get(CPU, 0.0)
 
 
+class NodeGroup(Value):
+    """Nodes of one kind, which whoever scales the cluster adds when they are asked for."""
+
+    name: str
+    """What Ray's label `ray.io/node-group` says of them."""
+    total: Amounts
+    """What one of them has in all, by Ray's names of the resources. Of memory that is not told
+    there is enough."""
+    most: int
+    """How many of them there are at most."""
+
+
+class Coming(Value):
+    """Nodes that are not there, but would be added."""
+
+    group: NodeGroup
+    """Of which kind they are."""
+    more: int
+    """How many may still come, 0 or more."""
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The nodes as they would be, under names of ours."""
+        total = {MEMORY: math.inf} | self.group.total
+        return tuple(
+            Node(id=f"{self.group.name}/{number}", total=total, free=total)
+            for number in range(1, self.more + 1)
+        )
+
+
 class Resources(Value):
     """What the cluster has."""
 
     nodes: tuple[Node, ...]
     """The nodes that are alive."""
+    coming: tuple[Coming, ...] = ()
+    """What may still be added to them; nothing where nobody scales the cluster."""
 
     @property
     def free_cpus(self) -> float:

@@ -85,8 +85,10 @@ class Estimator:
 
     def _launch(self, estimate: Estimate, resources: Resources) -> None:
         job, run = estimate.job, RunDirectory(self._doors.artifacts, estimate.id)
+        # No node is added for a measurement.
+        there = Resources(nodes=resources.nodes)
         try:
-            spec = self._launcher.freeze(job, self._files(estimate), resources=resources)
+            spec = self._launcher.freeze(job, self._files(estimate), resources=there)
         except NotFoundError as error:
             self._end(estimate, error=_deleted(error))
             return
