@@ -25,7 +25,7 @@ from tunesmith.protocol.preferences import PreferenceRequest
 from tunesmith.protocol.ranking import RankingRequest
 from tunesmith.protocol.tuning import EarlyStoppingRequest, TuningRequest
 from tunesmith.protocol.wire import Wire
-from tunesmith.settings import ModelSetting, Settings
+from tunesmith.settings import ModelSetting, NodeGroupSetting, Settings
 from tunesmith.store.sql import SqlStore
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
@@ -64,6 +64,23 @@ source = { kind = "folder", path = "/models/in-house" }
 |---|---|---|
 """
 
+NODE_GROUPS = """
+## Nodes that are added
+
+Ray does not tell what nodes an autoscaler could still add, so the service is told, of each group
+under the name that the autoscaler has for it
+([let the cluster grow](../how-to/let-the-cluster-grow.md)).
+
+```toml
+[node_groups.cards]
+resources = { CPU = 16, memory = "64Gi", GPU = 2 }
+most = 4
+```
+
+| key | default | meaning |
+|---|---|---|
+"""
+
 WORKERS = """
 ## On the workers
 
@@ -82,7 +99,9 @@ def settings_page() -> str:
     rows = [_setting(name, field) for name, field in Settings.model_fields.items()]
     models = [_key(name, field) for name, field in ModelSetting.model_fields.items()]
     sources = [_source(kind) for kind in (FolderSource, HubSource, PackageSource)]
-    return INTRODUCTION + "".join(rows) + MODELS + "".join(models) + "".join(sources) + WORKERS
+    groups = [_key(name, field) for name, field in NodeGroupSetting.model_fields.items()]
+    parts = (INTRODUCTION, *rows, MODELS, *models, *sources, NODE_GROUPS, *groups, WORKERS)
+    return "".join(parts)
 
 
 def _setting(name: str, field: FieldInfo) -> str:

@@ -29,7 +29,7 @@ def open_cluster(settings: Settings, *, leads: Callable[[], bool]) -> LocalRay |
             python=settings.ray_python,
             token=settings.ray_token,
             groups=tuple(
-                NodeGroup(name=name, total=group.resources, most=group.most)
+                NodeGroup(name=name, total=group.resources, most=group.most, least=group.least)
                 for name, group in settings.node_groups.items()
             ),
         )

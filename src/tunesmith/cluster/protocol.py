@@ -93,6 +93,8 @@ class NodeGroup(Value):
     there is enough."""
     most: int
     """How many of them there are at most."""
+    least: int = 0
+    """How many of them stay, though nothing runs on them."""
 
 
 class Coming(Value):

@@ -130,8 +130,9 @@ class RayJobs:
             Coming(group=group, more=max(group.most - there[group.name], 0))
             for group in self._groups
         )
+        leaving = {group.name for group in self._groups if there[group.name] > group.least}
         marked = (
-            node.model_copy(update={"passing": named[node.id] is not None}) for node in counted
+            node.model_copy(update={"passing": named[node.id] in leaving}) for node in counted
         )
         return Resources(nodes=tuple(marked), coming=tuple(coming))
 

@@ -50,12 +50,25 @@ def test_both_know_the_same_database_artifacts_and_cluster() -> None:
     objects = rendered()
     api, controller = (environment(container(objects, part)) for part in ("api", "controller"))
 
+    # The controller alone asks for nodes.
+    controller.pop("TUNESMITH_NODE_GROUPS")
     assert api == controller | {"TUNESMITH_HOST": "0.0.0.0", "TUNESMITH_PORT": "8015"}
     assert api["TUNESMITH_DATABASE_URL"] == ("tunesmith-database", "url")
     assert api["TUNESMITH_ARTIFACTS_URL"] == "s3://tunesmith"
     # KubeRay names the head's service after the cluster.
     assert one_of(objects, "RayCluster")["metadata"]["name"] == "tunesmith"
     assert api["RAY_ADDRESS"] == "http://tunesmith-head-svc.tunesmith.svc:8265"
+
+
+@pytest.mark.parametrize(
+    "ray",
+    [{"autoscaling": {"enabled": False}}, {"enabled": False, "address": "http://theirs:8265"}],
+)
+def test_a_cluster_that_the_chart_does_not_let_grow_is_asked_for_no_nodes(
+    ray: dict[str, Any],
+) -> None:
+    controller = environment(container(rendered({"ray": ray}), "controller"))
+    assert "TUNESMITH_NODE_GROUPS" not in controller
 
 
 def test_nodes_and_service_show_the_same_token() -> None:
