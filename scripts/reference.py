@@ -15,6 +15,7 @@ from tunesmith.artifacts.memory import MemoryArtifacts
 from tunesmith.cluster.fake_answering import FakeAnswering
 from tunesmith.domain.clock import SystemClock
 from tunesmith.domain.models import FolderSource, HubSource, PackageSource
+from tunesmith.domain.node_groups import NodeGroup
 from tunesmith.domain.values import Value
 from tunesmith.protocol.adapters import AdapterRequest
 from tunesmith.protocol.opea_create import OpeaCreateJob
@@ -25,7 +26,7 @@ from tunesmith.protocol.preferences import PreferenceRequest
 from tunesmith.protocol.ranking import RankingRequest
 from tunesmith.protocol.tuning import EarlyStoppingRequest, TuningRequest
 from tunesmith.protocol.wire import Wire
-from tunesmith.settings import ModelSetting, NodeGroupSetting, Settings
+from tunesmith.settings import ModelSetting, Settings
 from tunesmith.store.sql import SqlStore
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
@@ -99,7 +100,7 @@ def settings_page() -> str:
     rows = [_setting(name, field) for name, field in Settings.model_fields.items()]
     models = [_key(name, field) for name, field in ModelSetting.model_fields.items()]
     sources = [_source(kind) for kind in (FolderSource, HubSource, PackageSource)]
-    groups = [_key(name, field) for name, field in NodeGroupSetting.model_fields.items()]
+    groups = [_key(name, field) for name, field in NodeGroup.model_fields.items()]
     parts = (INTRODUCTION, *rows, MODELS, *models, *sources, NODE_GROUPS, *groups, WORKERS)
     return "".join(parts)
 

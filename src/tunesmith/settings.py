@@ -15,12 +15,10 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from pydantic import (
     AfterValidator,
     AliasChoices,
-    BeforeValidator,
     Field,
     TypeAdapter,
     ValidationError,
 )
-from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -29,9 +27,11 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as SourceError
 
+from tunesmith.domain.addresses import check_bucket, check_database, check_server
 from tunesmith.domain.devices import Device
 from tunesmith.domain.errors import SettingsError
 from tunesmith.domain.models import CatalogueEntry, PackageSource, Source
+from tunesmith.domain.node_groups import NodeGroup
 from tunesmith.domain.projects import Limits
 from tunesmith.domain.retention import Retention
 from tunesmith.domain.tracking import (
@@ -61,81 +61,6 @@ class ModelSetting(Value):
     """Whether Python code that comes with the model may be run on the workers."""
 
 
-_UNITS = {
-    **{"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40},
-    **{"m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12},
-}
-"""What Kubernetes writes behind a number."""
-
-
-def _quantity(amount: object) -> object:
-    """Return the number that `amount` stands for, where it is a text such as `64Gi`."""
-    if not isinstance(amount, str):
-        return amount
-    unit = next((unit for unit in _UNITS if amount.endswith(unit)), "")
-    try:
-        return float(amount.removesuffix(unit)) * _UNITS.get(unit, 1)
-    except ValueError:
-        raise PydanticCustomError("quantity", "Give a number, such as 8 or '64Gi'") from None
-
-
-class NodeGroupSetting(Value):
-    """One `[node_groups."name"]` table of the settings file: nodes that are added when needed."""
-
-    resources: Annotated[
-        dict[str, Annotated[float, BeforeValidator(_quantity), Field(gt=0, allow_inf_nan=False)]],
-        Field(min_length=1),
-    ]
-    """What one of them has, by Ray's names: `CPU`, `memory` in bytes, `GPU`, `HPU` and so on.
-    Kubernetes' units may stand behind a number, as in `"64Gi"`. Memory that is not told is taken
-    to be enough."""
-    most: Annotated[int, Field(ge=1, le=10_000)]
-    """How many of them there may be at once."""
-    least: Annotated[int, Field(ge=0)] = 0
-    """How many of them stay when nothing runs on them."""
-
-
-def _server(uri: str) -> str:
-    """Return `uri` if it is the address of a server, with no secret in it."""
-    parts = urlsplit(uri)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise PydanticCustomError("server", "Give its address, such as http://host:5000")
-    if parts.username or parts.password or parts.query:
-        raise PydanticCustomError(
-            "secret",
-            "A secret has no place in it; set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME "
-            "and MLFLOW_TRACKING_PASSWORD, in the environment of the nodes",
-        )
-    return uri
-
-
-def _database(url: str) -> str:
-    """Return `url` if it names a database that we can use."""
-    if url.partition("://")[0] not in {"postgresql", "postgres", "postgresql+psycopg", "sqlite"}:
-        raise PydanticCustomError(
-            "database",
-            "Give a URL such as postgresql://user:password@host:5432/name or sqlite:////srv/it.db",
-        )
-    return url
-
-
-def _bucket(url: str | None) -> str | None:
-    """Return `url` if it names a bucket and, perhaps, a prefix in it, with no secret."""
-    if url is None:
-        return None
-    parts = urlsplit(url)
-    plain = all(part not in {"", ".", ".."} for part in parts.path.strip("/").split("/"))
-    if parts.scheme != "s3" or not parts.netloc or (parts.path.strip("/") and not plain):
-        raise PydanticCustomError("bucket", "Give a bucket, such as s3://bucket/prefix")
-    if "@" in parts.netloc or ":" in parts.netloc or parts.query or parts.fragment:
-        raise PydanticCustomError(
-            "secret",
-            "Give a bucket and a prefix alone; endpoint and keys come from AWS_ENDPOINT_URL, "
-            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-        )
-    return url.rstrip("/")
-
-
 class Settings(BaseSettings):
     """Everything that an operator can set."""
 
@@ -153,12 +78,12 @@ class Settings(BaseSettings):
     """Port that the API listens on; 0 takes any free one."""
     data: Path = Path("~/.local/share/tunesmith")
     """Folder of all state: the database, uploads, runs, results, prepared models."""
-    database_url: Annotated[Annotated[str, AfterValidator(_database)] | None, Field(repr=False)] = (
-        None
-    )
+    database_url: Annotated[
+        Annotated[str, AfterValidator(check_database)] | None, Field(repr=False)
+    ] = None
     """The database, `postgresql://user:password@host:5432/name` or `sqlite:////absolute/path.db`;
     none means SQLite in the data folder."""
-    artifacts_url: Annotated[str | None, AfterValidator(_bucket)] = None
+    artifacts_url: Annotated[str | None, AfterValidator(check_bucket)] = None
     """Where uploads, runs, results and prepared models are kept instead of the data folder:
     `s3://bucket/prefix`. Endpoint and keys come from the usual `AWS_…` variables, here and on the
     nodes."""
@@ -229,7 +154,7 @@ class Settings(BaseSettings):
     mlflow_experiment: Annotated[str, Field(min_length=1, max_length=500)] | None = None
     """The experiment of MLflow that shows every job; none means those that ask for it."""
     mlflow_tracking_uri: Annotated[
-        Annotated[str, AfterValidator(_server)] | None, Field(repr=False)
+        Annotated[str, AfterValidator(check_server)] | None, Field(repr=False)
     ] = None
     """The MLflow server, `http://host:5000`; none means the one that `MLFLOW_TRACKING_URI` names on
     the nodes."""
@@ -250,7 +175,7 @@ class Settings(BaseSettings):
     """How much the service logs: `debug`, `info`, `warning` or `error`."""
     models: dict[str, ModelSetting] = {}
     """Base models to offer besides `smollm2-135m-instruct`, as `[models."name"]` tables."""
-    node_groups: dict[str, NodeGroupSetting] = {}
+    node_groups: dict[str, NodeGroup] = {}
     """Nodes that the cluster of `RAY_ADDRESS` adds when they are asked for, as
     `[node_groups."name"]` tables; the variable holds JSON."""
 

@@ -21,17 +21,13 @@ def open_cluster(settings: Settings, *, leads: Callable[[], bool]) -> LocalRay |
     `leads` tells whether this process is the one that keeps the head.
     """
     if settings.ray_address:
-        from tunesmith.cluster.protocol import NodeGroup
         from tunesmith.cluster.ray_jobs import RayJobs
 
         return RayJobs(
             settings.ray_address,
             python=settings.ray_python,
             token=settings.ray_token,
-            groups=tuple(
-                NodeGroup(name=name, total=group.resources, most=group.most, least=group.least)
-                for name, group in settings.node_groups.items()
-            ),
+            groups=settings.node_groups,
         )
     from tunesmith.cluster.local_head import LocalRay
 

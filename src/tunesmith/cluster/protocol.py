@@ -83,34 +83,23 @@ class Node(Value):
         return self.total.get(CPU, 0.0)
 
 
-class NodeGroup(Value):
-    """Nodes of one kind, which whoever scales the cluster adds when they are asked for."""
+class Coming(Value):
+    """Nodes of one group that are not there, but would be added."""
 
     name: str
-    """What Ray's label `ray.io/node-group` says of them."""
-    total: Amounts
-    """What one of them has in all, by Ray's names of the resources. Of memory that is not told
-    there is enough."""
-    most: int
-    """How many of them there are at most."""
-    least: int = 0
-    """How many of them stay, though nothing runs on them."""
-
-
-class Coming(Value):
-    """Nodes that are not there, but would be added."""
-
-    group: NodeGroup
-    """Of which kind they are."""
+    """The group's name."""
+    resources: Amounts
+    """What one of them would have in all, by Ray's names of the resources. Of memory that is not
+    told there is enough."""
     more: int
     """How many may still come, 0 or more."""
 
     @property
     def nodes(self) -> tuple[Node, ...]:
         """The nodes as they would be, under names of ours."""
-        total = {MEMORY: math.inf} | self.group.total
+        total = {MEMORY: math.inf} | self.resources
         return tuple(
-            Node(id=f"{self.group.name}/{number}", total=total, free=total)
+            Node(id=f"{self.name}/{number}", total=total, free=total)
             for number in range(1, self.more + 1)
         )
 

@@ -6,13 +6,13 @@ import http.client
 import json
 import shlex
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from tunesmith.cluster.protocol import (
     CPU,
     Coming,
-    NodeGroup,
     Resources,
     Submission,
     SubmissionState,
@@ -21,12 +21,13 @@ from tunesmith.cluster.protocol import (
 from tunesmith.cluster.usage import Usage, Used, used_as_told
 from tunesmith.domain.devices import DEVICES
 from tunesmith.domain.errors import ClusterUnavailableError
+from tunesmith.domain.node_groups import NodeGroup
 
 _TIMEOUT = 10.0
 """Seconds that Ray has for an answer: on a machine whose processors all train, it is slow."""
 _LONGEST_WORDS = 300
 """Characters of an answer that an error repeats."""
-LIVING = "/api/v0/nodes?limit=10000&filter_keys=state&filter_predicates=%3D&filter_values=ALIVE"
+_LIVING = "/api/v0/nodes?limit=10000&filter_keys=state&filter_predicates=%3D&filter_values=ALIVE"
 """What lists the nodes that are alive, as many as Ray lists at most; without it, Ray lists 100 of
 all that there ever were."""
 
@@ -47,18 +48,18 @@ class RayJobs:
         *,
         python: str,
         token: str | None = None,
-        groups: tuple[NodeGroup, ...] = (),
+        groups: Mapping[str, NodeGroup] | None = None,
     ) -> None:
         """Take the cluster's address, its Python, and its token where it asks for one.
 
         `address` is the dashboard's (`http://host:8265`) or any that `ray.init` takes
         (`auto`, `host:6379`, `ray://host:10001`); nothing is asked yet. While there is no Ray
         at the latter kinds, Ray takes up to 40 s to say so. `python` is what the program
-        `python` of a submission becomes. `groups` are the nodes that would be added: Ray does not
-        tell of them before they are there.
+        `python` of a submission becomes. `groups` are the nodes that would be added, by the names
+        of Ray's label `ray.io/node-group`: Ray does not tell of them before they are there.
         """
         self._address = address
-        self._groups = groups
+        self._groups = groups or {}
         self._python = python
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._dashboard: str | None = None
@@ -112,7 +113,7 @@ class RayJobs:
 
     def resources(self) -> Resources:
         """Return what there is and what is free, which Ray counts every few seconds."""
-        listed = self._retrieve(LIVING)
+        listed = self._retrieve(_LIVING)
         try:
             nodes = listed["data"]["result"]["result"]
             addresses = Counter(node.get("node_ip") for node in nodes)
@@ -127,10 +128,10 @@ class RayJobs:
             return Resources(nodes=counted)
         there = Counter(named.values())
         coming = (
-            Coming(group=group, more=max(group.most - there[group.name], 0))
-            for group in self._groups
+            Coming(name=name, resources=group.resources, more=max(group.most - there[name], 0))
+            for name, group in self._groups.items()
         )
-        leaving = {group.name for group in self._groups if there[group.name] > group.least}
+        leaving = {name for name, group in self._groups.items() if there[name] > group.least}
         marked = (
             node.model_copy(update={"passing": named[node.id] in leaving}) for node in counted
         )
@@ -143,12 +144,12 @@ class RayJobs:
         """
         label = (node.get("labels") or {}).get("ray.io/node-group")
         if label is not None or node.get("is_head_node"):
-            return next((group.name for group in self._groups if group.name == label), None)
+            return label if label in self._groups else None
         total = node["resources_total"]
-        for group in self._groups:
-            sizes = ((name, group.total.get(name, 0.0)) for name in (CPU, *DEVICES))
-            if all(total.get(name, 0.0) == amount for name, amount in sizes):
-                return group.name
+        for name, group in self._groups.items():
+            sizes = ((kind, group.resources.get(kind, 0.0)) for kind in (CPU, *DEVICES))
+            if all(total.get(kind, 0.0) == amount for kind, amount in sizes):
+                return name
         return None
 
     def _usage(self) -> Usage:

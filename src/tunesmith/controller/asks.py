@@ -66,7 +66,7 @@ class Asks:
                 return
             self._ask = None
         if wanted:
-            totals = {each.group.name: each.group.total for each in coming}
+            totals = {each.name: each.resources for each in coming}
             nodes = [totals[name] for name, count in wanted for _ in range(count)]
             asked = _Ask(f"tunesmith-nodes-{now}", wanted, now)
             self._cluster.submit(_submission(asked.submission_id, nodes))

@@ -19,14 +19,24 @@ class Needed:
     by_job: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """The group of each node that a job waits for, by the job's id."""
 
+    def words(self, job_id: str) -> str:
+        """Return what is asked for on account of that job, as a sentence to go on with."""
+        groups = self.by_job.get(job_id, ())
+        if not groups:
+            return ""
+        names = " and ".join(f"'{name}'" for name in dict.fromkeys(groups))
+        nodes = "A node of {} is" if len(groups) == 1 else "Nodes of {} are"
+        return f" {nodes.format(names)} asked for."
+
 
 class Growth:
     """A cluster as large as it may become."""
 
     def __init__(self, whole: Room, coming: Sequence[Coming]) -> None:
         """Take the `whole` room of the nodes that are there, and the nodes that may come."""
-        self._groups = {node.id: each.group.name for each in coming for node in each.nodes}
-        self._nodes = tuple(node for each in coming for node in each.nodes)
+        named = [(node, each.name) for each in coming for node in each.nodes]
+        self._nodes = tuple(node for node, _ in named)
+        self._groups = {node.id: name for node, name in named}
         self._whole = whole.copy(beside=self._nodes)
         self._possible: dict[Demand, bool] = {}
 

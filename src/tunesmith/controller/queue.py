@@ -272,20 +272,11 @@ class _Planner:
             yield Wait(
                 job_id=job.id,
                 position=position,
-                reason=reason.format(missing=words) + self._awaited(job),
+                reason=reason.format(missing=words) + self._needed.words(job.id),
                 missing=missing,
                 held_by=holders,
                 expected_start=starts.get(job.id),
             )
-
-    def _awaited(self, job: Job) -> str:
-        """Return which nodes the cluster is asked to add for `job`, as a sentence to go on with."""
-        groups = self._needed.by_job.get(job.id, ())
-        if not groups:
-            return ""
-        names = " and ".join(f"'{name}'" for name in dict.fromkeys(groups))
-        nodes = "A node of {} is" if len(groups) == 1 else "Nodes of {} are"
-        return f" {nodes.format(names)} asked for."
 
     def _starts(self) -> dict[str, int]:
         """Return when the first jobs in line should start, in their turns, as far as is known."""

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from tunesmith.cluster.protocol import NodeGroup, Submission
+from tunesmith.cluster.protocol import Submission
 from tunesmith.cluster.ray_jobs import RayJobs
 from tunesmith.domain.errors import ClusterUnavailableError
+from tunesmith.domain.node_groups import NodeGroup
 
 
 class Dashboard:
@@ -257,10 +258,10 @@ def test_what_ray_would_tell_otherwise_is_not_taken_for_nothing(
         ray.resources()
 
 
-GROUPS = (
-    NodeGroup(name="small", total={"CPU": 4.0}, most=3, least=1),
-    NodeGroup(name="cards", total={"CPU": 8.0, "GPU": 2.0, "memory": 64e9}, most=2),
-)
+GROUPS = {
+    "small": NodeGroup(resources={"CPU": 4.0}, most=3, least=1),
+    "cards": NodeGroup(resources={"CPU": 8.0, "GPU": 2.0, "memory": 64e9}, most=2),
+}
 
 
 def test_of_each_group_as_many_nodes_may_come_as_are_not_there(dashboard: Dashboard) -> None:
@@ -281,7 +282,7 @@ def test_of_each_group_as_many_nodes_may_come_as_are_not_there(dashboard: Dashbo
 
     found = RayJobs(dashboard.address, python="python", groups=GROUPS).resources()
 
-    assert [(each.group.name, each.more) for each in found.coming] == [("small", 2), ("cards", 0)]
+    assert [(each.name, each.more) for each in found.coming] == [("small", 2), ("cards", 0)]
     # As many of each group as stay are there, and of the cards three, who all may leave.
     passing = [node.id for node in found.nodes if node.passing]
     assert passing == ["labelled", "unlabelled", "another"]

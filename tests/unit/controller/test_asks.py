@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tunesmith.cluster.fake import FakeCluster, empty_node
-from tunesmith.cluster.protocol import Coming, NodeGroup, SubmissionState
+from tunesmith.cluster.protocol import Coming, SubmissionState
 from tunesmith.controller.asks import LOOK_EVERY, STEADY, Asks
 from tunesmith.domain.jobs import JobStatus
 from tunesmith.domain.spec import JobRequest
@@ -15,8 +15,8 @@ from unit.controller.test_turns import told
 from unit.controller.world import World
 
 COMING = (
-    Coming(group=NodeGroup(name="cpus", total={"CPU": 4.0}, most=4), more=4),
-    Coming(group=NodeGroup(name="cards", total={"CPU": 8.0, "GPU": 2.0}, most=2), more=2),
+    Coming(name="cpus", resources={"CPU": 4.0}, more=4),
+    Coming(name="cards", resources={"CPU": 8.0, "GPU": 2.0}, more=2),
 )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tunesmith.cluster.fake import empty_node
-from tunesmith.cluster.protocol import Coming, Node, NodeGroup, Resources
+from tunesmith.cluster.protocol import Coming, Node, Resources
 from tunesmith.controller.queue import Look, Plan, plan
 from tunesmith.controller.resolve import resolve_grant
 from tunesmith.domain.devices import Device
@@ -16,14 +16,15 @@ from tunesmith.domain.jobs import Job
 from tunesmith.domain.spec import JobRequest
 from unit.controller.test_queue import NOW, running, waiting
 
-CPUS = NodeGroup(name="cpus", total={"CPU": 4.0, "memory": 8e9}, most=9)
-CARDS = NodeGroup(name="cards", total={"CPU": 8.0, "GPU": 2.0}, most=9)
 HEAD = empty_node("head", cpus=0)
 SMALL = empty_node("small", cpus=2)
 
 
 def coming(*, cpus: int = 0, cards: int = 0) -> tuple[Coming, ...]:
-    return (Coming(group=CPUS, more=cpus), Coming(group=CARDS, more=cards))
+    return (
+        Coming(name="cpus", resources={"CPU": 4.0, "memory": 8e9}, more=cpus),
+        Coming(name="cards", resources={"CPU": 8.0, "GPU": 2.0}, more=cards),
+    )
 
 
 def planned(*jobs: Job, nodes: tuple[Node, ...] = (SMALL,), **more: int) -> Plan:

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from referencing import Registry, Resource
 
 from charts import Object, one_of, plain, rendered
-from tunesmith.settings import NodeGroupSetting
+from tunesmith.domain.node_groups import NodeGroup
 
 VERSIONS = ("1.27.0", "1.31.0", "1.37.0")
 """From the oldest Kubernetes that the chart takes to the newest whose schemas there are."""
@@ -102,7 +102,7 @@ def test_rays_autoscaler_reads_what_each_group_has() -> None:
         for variable in container["env"]
         if variable["name"] == "TUNESMITH_NODE_GROUPS"
     ]
-    known = TypeAdapter(dict[str, NodeGroupSetting]).validate_json(told)
+    known = TypeAdapter(dict[str, NodeGroup]).validate_json(told)
     assert groups.keys() - known.keys() == {"headgroup"}
     for name, group in known.items():
         assert groups[name] == (group.resources, group.least, group.most)
