@@ -17,13 +17,15 @@ PATIENCE = 300.0
 """Seconds after which this ends, come what may: whoever needs the nodes asks again."""
 
 
-def ask(nodes: list[dict[str, float]], *, patience: float = PATIENCE) -> int:
-    """Ask for one node for each of `nodes`, which has at least so much of each resource.
+def ask(nodes: list[tuple[int, dict[str, float]]], *, patience: float = PATIENCE) -> int:
+    """Ask for so many nodes with at least so much of each resource, for each pair of `nodes`.
 
     Return how many have not come after `patience` seconds. What has come is let go at once: who
     waits for it is launched there.
     """
-    pending: list[PlacementGroup] = [placement_group([node]) for node in nodes]
+    pending: list[PlacementGroup] = [
+        placement_group([resources]) for count, resources in nodes for _ in range(count)
+    ]
     end = time.monotonic() + patience
     while pending and time.monotonic() < end:
         left = []

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tunesmith.cluster.protocol import Amounts, Cluster, Coming, Submission
+from tunesmith.cluster.protocol import Cluster, Coming, Submission
 from tunesmith.domain.errors import ClusterUnavailableError
 
 LOOK_EVERY = 2
@@ -56,27 +56,28 @@ class Asks:
         self, wanted: tuple[tuple[str, int], ...], coming: Sequence[Coming], *, now: int
     ) -> None:
         ask = self._ask
-        if ask is not None:
-            status = self._cluster.status(ask.submission_id)
-            if status is not None and not status.state.ended:
+        status = None if ask is None else self._cluster.status(ask.submission_id)
+        if ask is not None and status is not None:
+            if not status.state.ended:
                 if ask.nodes != wanted and (not wanted or now >= ask.at + STEADY):
                     self._cluster.stop(ask.submission_id)
                 return
-            if wanted == ask.nodes and now < ask.at + STEADY:
+            if ask.nodes == wanted and now < ask.at + STEADY:
                 return
-            self._ask = None
-        if wanted:
-            totals = {each.name: each.resources for each in coming}
-            nodes = [totals[name] for name, count in wanted for _ in range(count)]
-            asked = _Ask(f"tunesmith-nodes-{now}", wanted, now)
-            self._cluster.submit(_submission(asked.submission_id, nodes))
-            self._ask = asked
+        # One that never reached the cluster is made again under its name: it may have, after all.
+        unheard = ask is not None and status is None and ask.nodes == wanted
+        if not unheard:
+            ask = _Ask(f"tunesmith-nodes-{now}", wanted, now) if wanted else None
+        self._ask = ask
+        if ask is not None:
+            self._cluster.submit(_submission(ask, coming))
 
 
-def _submission(submission_id: str, nodes: Sequence[Amounts]) -> Submission:
-    # Both at once would be counted twice: the one before has ended by now.
+def _submission(ask: _Ask, coming: Sequence[Coming]) -> Submission:
+    resources = {each.name: each.resources for each in coming}
+    nodes = [(count, resources[name]) for name, count in ask.nodes]
     return Submission(
-        id=submission_id,
+        id=ask.submission_id,
         command=("python", "-m", "tunesmith.cluster.nodes", json.dumps(nodes)),
         cpus=0,
     )

@@ -25,7 +25,7 @@ class Asking:
         self._address, self._token = head.address, folder.token()
         self.jobs = RayJobs(head.address, python=sys.executable, token=self._token)
 
-    def ask(self, name: str, *nodes: dict[str, float]) -> None:
+    def ask(self, name: str, *nodes: tuple[int, dict[str, float]]) -> None:
         command = ("python", "-m", "tunesmith.cluster.nodes", json.dumps(nodes))
         self.jobs.submit(Submission(id=name, command=command, cpus=0))
 
@@ -56,8 +56,8 @@ def asking(shared_folder: Path, shared_head: LocalRay) -> Asking:
 
 
 def test_what_no_node_has_is_asked_for_until_the_program_is_stopped(asking: Asking) -> None:
-    asking.ask("more", {"CPU": 1.0}, {"CPU": 640.0})
-    await_true(lambda: asking.pending() == [{"CPU": 640.0}])
+    asking.ask("more", (1, {"CPU": 1.0}), (2, {"CPU": 640.0}))
+    await_true(lambda: asking.pending() == [{"CPU": 640.0}] * 2)
     assert asking.stands("more") is SubmissionState.RUNNING
 
     asking.jobs.stop("more")
@@ -68,6 +68,6 @@ def test_what_no_node_has_is_asked_for_until_the_program_is_stopped(asking: Aski
 
 def test_it_ends_and_holds_nothing_when_all_have_come(asking: Asking) -> None:
     free = asking.jobs.resources().free_cpus
-    asking.ask("enough", {"CPU": 1.0}, {"CPU": 1.0})
+    asking.ask("enough", (2, {"CPU": 1.0}))
     await_true(lambda: asking.stands("enough") is SubmissionState.SUCCEEDED)
     await_true(lambda: asking.jobs.resources().free_cpus == free)
