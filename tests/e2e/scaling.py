@@ -100,6 +100,10 @@ class ScalingRay:
         except ClusterUnavailableError:
             return 0
 
+    def free(self) -> float:
+        """Return how many processors nothing holds."""
+        return self.jobs.resources().free_cpus
+
 
 @contextmanager
 def scaling_ray(folder: Path, *, idle_seconds: int) -> Iterator[ScalingRay]:

@@ -24,6 +24,7 @@ def test_a_node_is_added_for_a_job_and_goes_when_nothing_needs_it(
         until(lambda: "A node of 'big' is asked for." in reason(service, job.id), 30)
 
         until(lambda: ray.nodes() == 2, 60)
+        until(lambda: ray.free() == 1, 60)
 
         assert service.wait(job.id, seconds=90).status == "succeeded"
         until(lambda: ray.nodes() == 1, 90)

@@ -8,6 +8,7 @@ with it ends what it asked for. So nothing is asked for any more where this cont
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ LOOK_EVERY = 2
 STEADY = 20
 """Seconds that a request stands at the least before another takes its place, so that in a queue
 that changes all the time some request is heard at all. It is withdrawn at once."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,8 @@ class Asks:
         unheard = ask is not None and status is None and ask.nodes == wanted
         if not unheard:
             ask = _Ask(f"tunesmith-nodes-{now}", wanted, now) if wanted else None
+            told = ", ".join(f"{count} of '{name}'" for name, count in wanted) or "none any more"
+            logger.info("Nodes that the cluster is asked for: %s.", told)
         self._ask = ask
         if ask is not None:
             self._cluster.submit(_submission(ask, coming))
