@@ -6,6 +6,7 @@ import io
 import shutil
 import tempfile
 import threading
+from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,13 +24,17 @@ class MemoryArtifacts:
         """Start empty, and date what is written by `clock`, by default the machine's."""
         self._clock = clock or SystemClock()
         self._bytes: dict[str, bytes] = {}
+        # In their order, so that a folder is found among very many.
+        self._keys: list[str] = []
         self._written_at: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def put(self, key: str, data: bytes | Iterable[bytes]) -> int:
         """Store `data` under `key`; see `Artifacts.put`."""
         content = data if isinstance(data, bytes) else b"".join(data)
-        self._bytes[checked_key(key)] = content
+        if checked_key(key) not in self._bytes:
+            insort(self._keys, key)
+        self._bytes[key] = content
         self._written_at[key] = self._clock.now()
         return len(content)
 
@@ -63,7 +68,9 @@ class MemoryArtifacts:
 
     def list(self, prefix: str) -> list[str]:
         """Return all keys below `prefix`, sorted."""
-        return sorted(key for key in self._bytes if key.startswith(f"{checked_key(prefix)}/"))
+        first = bisect_left(self._keys, f"{checked_key(prefix)}/")
+        # "0" is the character behind "/".
+        return self._keys[first : bisect_left(self._keys, f"{prefix}0", lo=first)]
 
     def written_at(self, key: str) -> float:
         """Return when the bytes under `key` were written; see `Artifacts.written_at`."""
@@ -76,9 +83,10 @@ class MemoryArtifacts:
 
     def delete(self, key: str) -> None:
         """Remove `key` and everything below it; see `Artifacts.delete`."""
-        self._bytes.pop(checked_key(key), None)
-        for below in self.list(key):
-            del self._bytes[below]
+        own = [key] if self.exists(key) else []
+        for each in own + self.list(key):
+            del self._bytes[each]
+            del self._keys[bisect_left(self._keys, each)]
 
     @contextmanager
     def locked(self, key: str) -> Iterator[None]:

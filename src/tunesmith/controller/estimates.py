@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 
 from tunesmith.artifacts.runs import RunDirectory
-from tunesmith.cluster.protocol import Node, Resources, SubmissionStatus
+from tunesmith.cluster.protocol import Resources, SubmissionStatus
 from tunesmith.controller.doors import Doors
 from tunesmith.controller.launch import Launcher
 from tunesmith.controller.paces import known_factors
 from tunesmith.controller.places import Grant
 from tunesmith.controller.recover import after_loss
-from tunesmith.controller.room import Demand
+from tunesmith.controller.room import Demand, Room
 from tunesmith.controller.validate import FileChecks
 from tunesmith.domain.errors import (
     ArtifactMissingError,
@@ -97,8 +97,8 @@ class Estimator:
             failure = JobError(code=code, message=error.message, param=error.param)
             self._end(estimate, error=failure)
             return
-        demand = Demand.of(Grant(1, spec.cpus), job.request)
-        if not any(_has_room(node, demand) for node in resources.nodes):
+        demand = Demand.of(Grant(spec.workers, spec.cpus), job.request)
+        if Room.free(resources.nodes).placement(demand) is None:
             return
         # What only evaluates and tells is left out: nothing of it says how large a step is.
         alone = {
@@ -144,10 +144,6 @@ class Estimator:
 
     def _now(self) -> int:
         return int(self._doors.clock.now())
-
-
-def _has_room(node: Node, demand: Demand) -> bool:
-    return all(node.free.get(name, 0.0) >= amount for name, amount in demand.worker)
 
 
 def _deleted(error: NotFoundError) -> JobError:

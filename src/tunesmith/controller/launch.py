@@ -14,7 +14,7 @@ from tunesmith.domain.errors import ArtifactMissingError, InvalidRequestError
 from tunesmith.domain.files import File
 from tunesmith.domain.jobs import Job
 from tunesmith.domain.models import CatalogueEntry
-from tunesmith.domain.spec import TrainSpec
+from tunesmith.domain.spec import JobRequest, TrainSpec
 from tunesmith.domain.tracking import NOT_TRACKED, Tracking
 from tunesmith.tracing import traceparent
 
@@ -38,6 +38,8 @@ class Launcher:
         self._catalogue = catalogue
         self._keep_checkpoints = keep_checkpoints
         self._tracking = tracking
+        self._granted: dict[tuple[object, ...], Grant] = {}
+        self._granted_of: Resources | None = None
 
     def freeze(
         self, job: Job, files: tuple[File, File | None], *, resources: Resources
@@ -49,7 +51,7 @@ class Launcher:
         smaller, so are the processors. Raises `InvalidRequestError` if no node can hold the job.
         """
         had = job.tuning.cpus if job.tuning else None
-        granted = resolve_grant(job.request, resources, had=had)
+        granted = self._grant(job.request, resources, had=had)
         run = RunDirectory(self._artifacts, job.id)
         try:
             spec = run.read_spec()
@@ -90,6 +92,16 @@ class Launcher:
             memory=None if spec.workers > 1 else spec.memory,
             device=None if spec.workers > 1 else spec.device.resource,
         )
+
+    def _grant(self, request: JobRequest, resources: Resources, *, had: int | None) -> Grant:
+        """Return what `resolve_grant` does; of many launched at once, most ask for the same."""
+        if resources is not self._granted_of:
+            self._granted, self._granted_of = {}, resources
+        size = request.device, request.workers, request.fewest_workers, request.cpus
+        asked = (*size, request.memory, had)
+        if asked not in self._granted:
+            self._granted[asked] = resolve_grant(request, resources, had=had)
+        return self._granted[asked]
 
     def _entry(self, model: str) -> CatalogueEntry:
         try:

@@ -81,6 +81,11 @@ class Room:
         """Return the room of `nodes` while nothing is taken."""
         return cls({node.id: node.total for node in nodes})
 
+    @classmethod
+    def free(cls, nodes: Iterable[Node]) -> Self:
+        """Return the room of `nodes` beside what is taken by now, as they report it."""
+        return cls({node.id: node.free for node in nodes})
+
     def copy(self, *, beside: Iterable[Node] = ()) -> Self:
         """Return room that is as this is now, and changes for itself.
 

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from tunesmith.cluster.fake import empty_node
 from tunesmith.cluster.protocol import SubmissionState
 from tunesmith.controller.estimates import PATIENCE
 from tunesmith.domain.changes import Change
@@ -164,6 +165,22 @@ def test_an_estimate_waits_for_processors_and_for_the_one_before(world: World) -
         world.controller.step()
 
     assert world.store.estimate(second.id).status is EstimateStatus.QUEUED
+
+
+def test_an_estimate_of_several_workers_waits_until_there_is_room_for_all_of_them(
+    world: World,
+) -> None:
+    world.cluster.nodes = (empty_node("node-1", cpus=2.0), empty_node("node-2", cpus=2.0))
+    job = world.running(world.add_job())
+    estimate = ask(world, request=JobRequest(cpus=2, workers=2))
+    for _ in range(50):
+        world.controller.step()
+    assert len(world.cluster.submissions) == 1
+
+    world.report_success(job)
+    world.cluster.end(job.submission_id, SubmissionState.SUCCEEDED)
+
+    running(world, estimate)
 
 
 def test_a_measurement_that_does_not_end_is_stopped(world: World) -> None:
