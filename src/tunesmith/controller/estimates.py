@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.cluster.protocol import Resources, SubmissionStatus
 from tunesmith.controller.doors import Doors
+from tunesmith.controller.growth import Growth
 from tunesmith.controller.launch import Launcher
 from tunesmith.controller.paces import known_factors
 from tunesmith.controller.places import Grant
@@ -40,11 +42,14 @@ class Estimator:
         self._doors = doors
         self._launcher = launcher
         self._checks = FileChecks(doors.artifacts)
+        self.needed: Mapping[str, int] = {}
+        """How many nodes of each group the oldest estimate waits for, by the group's name."""
 
     def step(self, resources: Resources | None) -> None:
         """Care for the oldest estimate, unless there are no `resources`: the cluster is silent."""
         estimates = self._doors.store.open_estimates()
         self._checks.drop_but({each.id for each in estimates})
+        self.needed = {}
         if not estimates or resources is None:
             return
         oldest = estimates[0]
@@ -85,10 +90,8 @@ class Estimator:
 
     def _launch(self, estimate: Estimate, resources: Resources) -> None:
         job, run = estimate.job, RunDirectory(self._doors.artifacts, estimate.id)
-        # No node is added for a measurement.
-        there = Resources(nodes=resources.nodes)
         try:
-            spec = self._launcher.freeze(job, self._files(estimate), resources=there)
+            spec = self._launcher.freeze(job, self._files(estimate), resources=resources)
         except NotFoundError as error:
             self._end(estimate, error=_deleted(error))
             return
@@ -99,6 +102,7 @@ class Estimator:
             return
         demand = Demand.of(Grant(spec.workers, spec.cpus), job.request)
         if Room.free(resources.nodes).placement(demand) is None:
+            self.needed = _needed(demand, resources)
             return
         # What only evaluates and tells is left out: nothing of it says how large a step is.
         alone = {
@@ -144,6 +148,17 @@ class Estimator:
 
     def _now(self) -> int:
         return int(self._doors.clock.now())
+
+
+def _needed(demand: Demand, resources: Resources) -> Mapping[str, int]:
+    """Return which nodes are to be added for `demand`: for what fits on those that are there, none.
+
+    It waits until they are free, since a measurement takes seconds.
+    """
+    whole = Room.whole(resources.nodes)
+    if whole.placement(demand) is not None:
+        return {}
+    return Growth(whole, resources.coming).needed(whole, [("", demand)]).nodes
 
 
 def _deleted(error: NotFoundError) -> JobError:

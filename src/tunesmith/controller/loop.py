@@ -6,6 +6,7 @@ import gc
 import logging
 import threading
 import time
+from collections import Counter as Counts
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -166,7 +167,9 @@ class Controller:
         if self._warmth is not None:
             self._warmth.keep(resources.nodes, now=now)
         planned = self._turns.plan(jobs, resources, statuses=statuses, now=now)
-        self._asks.keep(planned.needed, resources.coming, now=now)
+        # What both need is added once: whoever is there first may have it.
+        needed = Counts(planned.needed) | Counts(self._estimator.needed)
+        self._asks.keep(needed, resources.coming, now=now)
         launching = frozenset(planned.admitted[:LAUNCHES])
         return _View(resources, statuses, odd, launching=launching, yielding=planned.yielding)
 
