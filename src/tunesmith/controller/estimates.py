@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.cluster.protocol import Resources, SubmissionStatus
 from tunesmith.controller.doors import Doors
-from tunesmith.controller.growth import Growth
+from tunesmith.controller.growth import needed_for
 from tunesmith.controller.launch import Launcher
 from tunesmith.controller.paces import known_factors
 from tunesmith.controller.places import Grant
@@ -102,7 +102,7 @@ class Estimator:
             return
         demand = Demand.of(Grant(spec.workers, spec.cpus), job.request)
         if Room.free(resources.nodes).placement(demand) is None:
-            self.needed = _needed(demand, resources)
+            self.needed = needed_for(demand, resources)
             return
         # What only evaluates and tells is left out: nothing of it says how large a step is.
         alone = {
@@ -148,17 +148,6 @@ class Estimator:
 
     def _now(self) -> int:
         return int(self._doors.clock.now())
-
-
-def _needed(demand: Demand, resources: Resources) -> Mapping[str, int]:
-    """Return which nodes are to be added for `demand`: for what fits on those that are there, none.
-
-    It waits until they are free, since a measurement takes seconds.
-    """
-    whole = Room.whole(resources.nodes)
-    if whole.placement(demand) is not None:
-        return {}
-    return Growth(whole, resources.coming).needed(whole, [("", demand)]).nodes
 
 
 def _deleted(error: NotFoundError) -> JobError:

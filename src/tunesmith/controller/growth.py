@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tunesmith.cluster.protocol import Coming
+from tunesmith.cluster.protocol import Coming, Resources
 from tunesmith.controller.room import Demand, Room
 
 
@@ -69,3 +69,14 @@ class Growth:
                 used |= added
                 by_job[job_id] = tuple(sorted(self._groups[node] for node in added))
         return Needed(Counter(self._groups[node] for node in used), by_job)
+
+
+def needed_for(demand: Demand, resources: Resources) -> Mapping[str, int]:
+    """Return how many nodes of each group `demand` needs, which stands in no queue.
+
+    It needs none where it fits on those that are there: what is short waits until they are free.
+    """
+    whole = Room.whole(resources.nodes)
+    if whole.placement(demand) is not None:
+        return {}
+    return Growth(whole, resources.coming).needed(whole, [("", demand)]).nodes

@@ -167,9 +167,9 @@ class Controller:
         if self._warmth is not None:
             self._warmth.keep(resources.nodes, now=now)
         planned = self._turns.plan(jobs, resources, statuses=statuses, now=now)
-        # What both need is added once: whoever is there first may have it.
-        needed = Counts(planned.needed) | Counts(self._estimator.needed)
-        self._asks.keep(needed, resources.coming, now=now)
+        # What several need is added once: whoever is there first may have it.
+        others = Counts(self._estimator.needed) | Counts(self._exporter.needed)
+        self._asks.keep(Counts(planned.needed) | others, resources.coming, now=now)
         launching = frozenset(planned.admitted[:LAUNCHES])
         return _View(resources, statuses, odd, launching=launching, yielding=planned.yielding)
 
