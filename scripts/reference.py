@@ -15,6 +15,7 @@ from tunesmith.artifacts.memory import MemoryArtifacts
 from tunesmith.cluster.fake_answering import FakeAnswering
 from tunesmith.domain.clock import SystemClock
 from tunesmith.domain.models import FolderSource, HubSource, PackageSource
+from tunesmith.domain.node_groups import NodeGroup
 from tunesmith.domain.values import Value
 from tunesmith.protocol.adapters import AdapterRequest
 from tunesmith.protocol.opea_create import OpeaCreateJob
@@ -64,6 +65,23 @@ source = { kind = "folder", path = "/models/in-house" }
 |---|---|---|
 """
 
+NODE_GROUPS = """
+## Nodes that are added
+
+Ray does not tell what nodes an autoscaler could still add, so the service is told, of each group
+under the name that the autoscaler has for it
+([let the cluster grow](../how-to/let-the-cluster-grow.md)).
+
+```toml
+[node_groups.cards]
+resources = { CPU = 16, memory = "64Gi", GPU = 2 }
+most = 4
+```
+
+| key | default | meaning |
+|---|---|---|
+"""
+
 WORKERS = """
 ## On the workers
 
@@ -82,7 +100,9 @@ def settings_page() -> str:
     rows = [_setting(name, field) for name, field in Settings.model_fields.items()]
     models = [_key(name, field) for name, field in ModelSetting.model_fields.items()]
     sources = [_source(kind) for kind in (FolderSource, HubSource, PackageSource)]
-    return INTRODUCTION + "".join(rows) + MODELS + "".join(models) + "".join(sources) + WORKERS
+    groups = [_key(name, field) for name, field in NodeGroup.model_fields.items()]
+    parts = (INTRODUCTION, *rows, MODELS, *models, *sources, NODE_GROUPS, *groups, WORKERS)
+    return "".join(parts)
 
 
 def _setting(name: str, field: FieldInfo) -> str:

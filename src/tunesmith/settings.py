@@ -25,6 +25,7 @@ from tunesmith.domain.addresses import checked_bucket, checked_database, checked
 from tunesmith.domain.devices import Device
 from tunesmith.domain.errors import SettingsError
 from tunesmith.domain.models import CatalogueEntry, PackageSource, Source
+from tunesmith.domain.node_groups import NodeGroup
 from tunesmith.domain.projects import Limits
 from tunesmith.domain.retention import Retention
 from tunesmith.domain.tracking import (
@@ -173,6 +174,9 @@ class Settings(BaseSettings):
     """How much the service logs: `debug`, `info`, `warning` or `error`."""
     models: dict[str, ModelSetting] = {}
     """Base models to offer besides `smollm2-135m-instruct`, as `[models."name"]` tables."""
+    node_groups: dict[str, NodeGroup] = {}
+    """Nodes that the cluster of `RAY_ADDRESS` adds when they are asked for, as
+    `[node_groups."name"]` tables; the variable holds JSON."""
 
     @classmethod
     def settings_customise_sources(

@@ -23,7 +23,12 @@ def open_cluster(settings: Settings, *, leads: Callable[[], bool]) -> LocalRay |
     if settings.ray_address:
         from tunesmith.cluster.ray_jobs import RayJobs
 
-        return RayJobs(settings.ray_address, python=settings.ray_python, token=settings.ray_token)
+        return RayJobs(
+            settings.ray_address,
+            python=settings.ray_python,
+            token=settings.ray_token,
+            groups=settings.node_groups,
+        )
     from tunesmith.cluster.local_head import LocalRay
 
     place = (settings.ray_dashboard_host, settings.ray_dashboard_port)

@@ -6,6 +6,7 @@ from tunesmith.cluster.protocol import (
     CPU,
     MEMORY,
     Amounts,
+    Coming,
     Node,
     Resources,
     Submission,
@@ -22,6 +23,8 @@ class FakeCluster:
         """Start with one node of 2 processors, nothing submitted."""
         self.nodes: tuple[Node, ...] = (empty_node("node-1", cpus=2.0, memory=8e9),)
         """The nodes that are alive, with nothing taken; a test may set others."""
+        self.coming: tuple[Coming, ...] = ()
+        """What may still be added to them."""
         self.unavailable = False
         """While true, each method raises `ClusterUnavailableError`."""
         self.obeys_stop = True
@@ -74,7 +77,8 @@ class FakeCluster:
                 if node.id in self._held
                 else node
                 for node in self.nodes
-            )
+            ),
+            coming=self.coming,
         )
 
     def begin(self, submission_id: str, *, node: str | None = None) -> None:

@@ -117,7 +117,7 @@ class HeadFolder:
         self.end()
         self.token()
         self.temp.mkdir(mode=0o700)
-        free, client = _free_ports(2)
+        free, client = free_ports(2)
         port = port or free
         with self.log.open("ab") as log:
             self._launched = subprocess.Popen(  # noqa: S603
@@ -217,7 +217,7 @@ class HeadFolder:
         return [*ray, "start", "--head", "--block", "--disable-usage-stats", *options]
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Return ports of `_PORTS` on 127.0.0.1 that nobody listens on at this moment."""
     free: list[int] = []
     for port in random.sample(_PORTS, len(_PORTS)):

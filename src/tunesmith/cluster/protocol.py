@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from typing import Protocol
 
@@ -73,6 +74,8 @@ class Node(Value):
     """What it has in all, by Ray's names of the resources; `memory` in bytes."""
     free: Amounts
     """What of it nothing holds, as far as Ray has counted: it does so every few seconds."""
+    passing: bool = False
+    """Whether it is taken away again once nothing has run on it for a while."""
 
     @property
     def cpus(self) -> float:
@@ -80,11 +83,34 @@ class Node(Value):
         return self.total.get(CPU, 0.0)
 
 
+class Coming(Value):
+    """Nodes of one group that are not there, but would be added."""
+
+    name: str
+    """The group's name."""
+    resources: Amounts
+    """What one of them would have in all, by Ray's names of the resources. Of memory that is not
+    told there is enough."""
+    more: int
+    """How many may still come, 0 or more."""
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The nodes as they would be, under names of ours."""
+        total = {MEMORY: math.inf} | self.resources
+        return tuple(
+            Node(id=f"{self.name}/{number}", total=total, free=total)
+            for number in range(1, self.more + 1)
+        )
+
+
 class Resources(Value):
     """What the cluster has."""
 
     nodes: tuple[Node, ...]
     """The nodes that are alive."""
+    coming: tuple[Coming, ...] = ()
+    """What may still be added to them; nothing where nobody scales the cluster."""
 
     @property
     def free_cpus(self) -> float:

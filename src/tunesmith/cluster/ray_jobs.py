@@ -6,22 +6,30 @@ import http.client
 import json
 import shlex
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from tunesmith.cluster.protocol import (
-    Node,
+    CPU,
+    Coming,
     Resources,
     Submission,
     SubmissionState,
     SubmissionStatus,
 )
+from tunesmith.cluster.usage import Usage, Used, used_as_told
+from tunesmith.domain.devices import DEVICES
 from tunesmith.domain.errors import ClusterUnavailableError
+from tunesmith.domain.node_groups import NodeGroup
 
 _TIMEOUT = 10.0
 """Seconds that Ray has for an answer: on a machine whose processors all train, it is slow."""
 _LONGEST_WORDS = 300
 """Characters of an answer that an error repeats."""
+_LIVING = "/api/v0/nodes?limit=10000&filter_keys=state&filter_predicates=%3D&filter_values=ALIVE"
+"""What lists the nodes that are alive, as many as Ray lists at most; without it, Ray lists 100 of
+all that there ever were."""
 
 
 class RayJobs:
@@ -34,15 +42,24 @@ class RayJobs:
     can change for all.
     """
 
-    def __init__(self, address: str, *, python: str, token: str | None = None) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        python: str,
+        token: str | None = None,
+        groups: Mapping[str, NodeGroup] | None = None,
+    ) -> None:
         """Take the cluster's address, its Python, and its token where it asks for one.
 
         `address` is the dashboard's (`http://host:8265`) or any that `ray.init` takes
         (`auto`, `host:6379`, `ray://host:10001`); nothing is asked yet. While there is no Ray
         at the latter kinds, Ray takes up to 40 s to say so. `python` is what the program
-        `python` of a submission becomes.
+        `python` of a submission becomes. `groups` are the nodes that would be added, by the names
+        of Ray's label `ray.io/node-group`: Ray does not tell of them before they are there.
         """
         self._address = address
+        self._groups = groups or {}
         self._python = python
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._dashboard: str | None = None
@@ -96,19 +113,61 @@ class RayJobs:
 
     def resources(self) -> Resources:
         """Return what there is and what is free, which Ray counts every few seconds."""
-        nodes = self._retrieve("/api/v0/nodes")
-        report = self._retrieve("/api/cluster_status")
+        listed = self._retrieve(_LIVING)
         try:
-            listed = nodes["data"]["result"]["result"]
-            usage = _Usage(report["data"]["clusterStatus"]["loadMetricsReport"])
-            alive = [node for node in listed if node["state"] == "ALIVE"]
-            addresses = Counter(node.get("node_ip") for node in alive)
+            nodes = listed["data"]["result"]["result"]
+            addresses = Counter(node.get("node_ip") for node in nodes)
+            usage = self._usage()
             counted = tuple(
-                usage.node(node, alone=addresses[node.get("node_ip")] == 1) for node in alive
+                usage.node(node, alone=addresses[node.get("node_ip")] == 1) for node in nodes
             )
-        except (KeyError, TypeError, ValueError):
+            named = {node["node_id"]: self._group(node) for node in nodes}
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
             raise self._fault("it has not counted its resources yet") from None
-        return Resources(nodes=counted)
+        if not self._groups:
+            return Resources(nodes=counted)
+        there = Counter(named.values())
+        coming = (
+            Coming(name=name, resources=group.resources, more=max(group.most - there[name], 0))
+            for name, group in self._groups.items()
+        )
+        leaving = {name for name, group in self._groups.items() if there[name] > group.least}
+        marked = (
+            node.model_copy(update={"passing": named[node.id] in leaving}) for node in counted
+        )
+        return Resources(nodes=tuple(marked), coming=tuple(coming))
+
+    def _group(self, node: dict[str, Any]) -> str | None:
+        """Return the name of the group that `node` belongs to, if it is one of ours.
+
+        KubeRay and Ray's second autoscaler label it. What has no label is known by its size.
+        """
+        label = (node.get("labels") or {}).get("ray.io/node-group")
+        if label is not None or node.get("is_head_node"):
+            return label if label in self._groups else None
+        total = node["resources_total"]
+        for name, group in self._groups.items():
+            sizes = ((kind, group.resources.get(kind, 0.0)) for kind in (CPU, *DEVICES))
+            if all(total.get(kind, 0.0) == amount for kind, amount in sizes):
+                return name
+        return None
+
+    def _usage(self) -> Usage:
+        """Return what is taken on the nodes. Raises `KeyError` and the like where Ray is odd."""
+        status = self._retrieve("/api/cluster_status")["data"]["clusterStatus"]
+        if status is not None:
+            report = status["loadMetricsReport"]
+            together: Used = {name: used for name, (used, _) in report["usage"].items()}
+            by_address = {
+                address: {name: float(used) for name, (used, _) in of_node.items()}
+                for address, of_node in (report.get("usageByNode") or {}).items()
+            }
+            return Usage(together=together, by_address=by_address)
+        # Ray's second autoscaler leaves no such report, but what its own pages show.
+        told = self._retrieve("/nodes?view=summary")["data"]["nodeLogicalResources"]
+        if not told:
+            raise ValueError("nothing is counted")
+        return Usage(by_id={node: used_as_told(lines) for node, lines in told.items()})
 
     def serving(self) -> dict[str, Any]:
         """Return what Ray Serve says of itself: `applications`, and `http_options` where it runs.
@@ -199,39 +258,6 @@ def _look_up_dashboard(address: str) -> str:
     except (OSError, RuntimeError, ValueError, RayError) as error:
         words = _last_words(str(error))
         raise ClusterUnavailableError(f"There is no Ray at {address}: {words}.") from error
-
-
-class _Usage:
-    """What is taken on each node, as Ray reports it.
-
-    Ray tells nodes apart by their addresses there. Where several have one address, or Ray tells of
-    all together alone, what is taken is taken off one node after the other.
-    """
-
-    def __init__(self, report: dict[str, Any]) -> None:
-        self._by_address = report.get("usageByNode") or {}
-        self._left = {name: used for name, (used, _) in report["usage"].items()}
-
-    def node(self, node: dict[str, Any], *, alone: bool) -> Node:
-        total = {
-            name: float(amount)
-            for name, amount in node["resources_total"].items()
-            if not name.startswith(_NOT_FOR_TASKS)
-        }
-        of_node = self._by_address.get(node.get("node_ip")) if alone else None
-        free = {}
-        for name, amount in total.items():
-            if of_node is not None:
-                taken = float(of_node.get(name, (0.0, 0.0))[0])
-            else:
-                taken = min(self._left.get(name, 0.0), amount)
-                self._left[name] = self._left.get(name, 0.0) - taken
-            free[name] = amount - taken
-        return Node(id=node["node_id"], total=total, free=free)
-
-
-_NOT_FOR_TASKS = ("node:", "object_store_memory", "accelerator_type:")
-"""How Ray's names begin of what is no resource that a job asks for."""
 
 
 def _last_words(text: str) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from tunesmith.artifacts.runs import RunDirectory
 from tunesmith.cluster.protocol import Resources, SubmissionStatus
 from tunesmith.controller.doors import Doors
+from tunesmith.controller.growth import needed_for
 from tunesmith.controller.launch import Launcher
 from tunesmith.controller.paces import known_factors
 from tunesmith.controller.places import Grant
@@ -40,6 +42,8 @@ class Estimator:
         self._doors = doors
         self._launcher = launcher
         self._checks = FileChecks(doors.artifacts)
+        self.needed: Mapping[str, int] = {}
+        """How many nodes of each group the oldest estimate waits for, by the group's name."""
 
     def step(self, resources: Resources | None, *, held: bool = False) -> None:
         """Care for the oldest estimate, unless there are no `resources`: the cluster is silent.
@@ -48,6 +52,7 @@ class Estimator:
         """
         estimates = self._doors.store.open_estimates()
         self._checks.drop_but({each.id for each in estimates})
+        self.needed = {}
         if not estimates or resources is None:
             return
         oldest = estimates[0]
@@ -100,6 +105,7 @@ class Estimator:
             return
         demand = Demand.of(Grant(spec.workers, spec.cpus), job.request)
         if Room.free(resources.nodes).placement(demand) is None:
+            self.needed = needed_for(demand, resources)
             return
         # What only evaluates and tells is left out: nothing of it says how large a step is.
         alone = {

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from tunesmith.artifacts.exports import ExportDirectory
 from tunesmith.cluster.protocol import CPU, Resources, Submission, SubmissionStatus
 from tunesmith.controller.doors import Doors
+from tunesmith.controller.growth import needed_for
+from tunesmith.controller.room import Demand
 from tunesmith.domain.errors import (
     ArtifactMissingError,
     ClusterUnavailableError,
@@ -39,16 +42,22 @@ class Exporter:
         """Work through `doors`; `location` is where the artifacts are for the nodes."""
         self._doors = doors
         self._location = location
+        self.needed: Mapping[str, int] = {}
+        """How many nodes of each group exports wait for, by the group's name."""
 
     def step(self, resources: Resources | None, *, held: str | None = None) -> None:
         """Care for each export, unless there are no `resources`: the cluster is silent.
 
         `held` says why none is launched.
         """
+        self.needed = {}
         if resources is None:
             return
         free = sum(int(node.free.get(CPU, 0.0)) // CPUS for node in resources.nodes)
-        for export in self._doors.store.open_exports():
+        exports = self._doors.store.open_exports()
+        if free <= 0 and any(export.status is ExportStatus.QUEUED for export in exports):
+            self.needed = needed_for(Demand(((CPU, float(CPUS)),)), resources)
+        for export in exports:
             try:
                 if held is not None and export.status is ExportStatus.QUEUED:
                     self._hold(export, held)

@@ -6,6 +6,7 @@ import gc
 import logging
 import threading
 import time
+from collections import Counter as Counts
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from prometheus_client import Counter, Histogram
 
 from tunesmith.cluster.protocol import Cluster, Resources, SubmissionStatus
 from tunesmith.controller.act import Actor
+from tunesmith.controller.asks import Asks
 from tunesmith.controller.decide import Seen, decide
 from tunesmith.controller.doors import Doors
 from tunesmith.controller.estimates import Estimator
@@ -76,6 +78,7 @@ class Controller:
         self._ingester = Ingester(doors.store, doors.artifacts)
         self._actor = Actor(doors, launcher=launcher, ingester=self._ingester)
         self._turns = Turns(doors)
+        self._asks = Asks(doors.cluster)
         self._warmth = Warmth(doors.cluster) if warm else None
         self._estimator = Estimator(doors, launcher)
         self._exporter = Exporter(doors, location=launcher.location)
@@ -177,6 +180,9 @@ class Controller:
         if self._warmth is not None:
             self._warmth.keep(resources.nodes, now=now)
         planned = self._turns.plan(jobs, resources, statuses=statuses, now=now, held=held)
+        # What several need is added once: whoever is there first may have it.
+        others = Counts(self._estimator.needed) | Counts(self._exporter.needed)
+        self._asks.keep(Counts(planned.needed) | others, resources.coming, now=now)
         launching = frozenset(planned.admitted[:LAUNCHES])
         return _View(resources, statuses, odd, launching=launching, yielding=planned.yielding)
 

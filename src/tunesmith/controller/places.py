@@ -26,9 +26,14 @@ class Grant(NamedTuple):
 class Places:
     """The processors and devices of a cluster's nodes."""
 
-    def __init__(self, nodes: Iterable[Node]) -> None:
-        """Take the nodes, whether anything of them is taken or not."""
+    def __init__(self, nodes: Iterable[Node], *, coming: Iterable[Node] = ()) -> None:
+        """Take the nodes, whether anything of them is taken or not.
+
+        Those `coming` may be added: they count where the others have no place.
+        """
         self._nodes = tuple(nodes)
+        added = tuple(coming)
+        self._grown = Places((*self._nodes, *added)) if added else None
         self._by_device: dict[Device, PlacesOnDevice] = {}
         self._granted: dict[tuple[Device | int | None, ...], Grant | None] = {}
 
@@ -45,7 +50,10 @@ class Places:
         """
         asked = (request.device, request.workers, request.fewest_workers, request.cpus, had)
         if asked not in self._granted:
-            self._granted[asked] = self._grant(request, request.cpus or had)
+            granted = self._grant(request, request.cpus or had)
+            if granted is None and self._grown is not None:
+                granted = self._grown.grant(request, had=had)
+            self._granted[asked] = granted
         return self._granted[asked]
 
     def _grant(self, request: JobRequest, wanted: int | None) -> Grant | None:

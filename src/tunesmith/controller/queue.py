@@ -14,8 +14,9 @@ from collections.abc import Callable, Collection, Container, Iterator, Mapping, 
 from dataclasses import dataclass
 from functools import cached_property
 
-from tunesmith.cluster.protocol import CPU, MEMORY, Amounts, Node
+from tunesmith.cluster.protocol import CPU, MEMORY, Amounts, Coming, Node
 from tunesmith.controller.fairness import in_turn
+from tunesmith.controller.growth import Growth, Needed
 from tunesmith.controller.places import Places
 from tunesmith.controller.room import Demand, Placement, Room, demand_of
 from tunesmith.domain.devices import Device
@@ -29,6 +30,8 @@ _HOLDERS = 5
 """Most jobs that a wait names."""
 _FORESEEN = 50
 """Jobs from the first in line on whose start is foreseen."""
+_YIELDED = "It is the next; jobs of lower priority make room for it."
+"""Why a job waits for which no node needs to be added."""
 _USUAL_COST = 3600.0
 """Seconds that a run is taken to last while nothing is known of any."""
 
@@ -55,6 +58,8 @@ class Look:
     """Seconds that runs took lately; `None` where none has ended."""
     held: str | None = None
     """Why nothing is launched, whatever fits, such as a full disk; `None` where nothing is."""
+    coming: tuple[Coming, ...] = ()
+    """What may be added to the nodes."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,8 @@ class Plan:
     waits_of: Callable[[Container[str]], Iterator[Wait]]
     """Works out why those of the given ids wait, in the order of their turns: few passes need it,
     and of a long queue a part."""
+    needed: Mapping[str, int]
+    """How many nodes of each group the cluster is to be asked to add, by the group's name."""
 
     @property
     def waits(self) -> tuple[Wait, ...]:
@@ -101,10 +108,13 @@ def plan(look: Look) -> Plan:
 class _Planner:
     def __init__(self, look: Look) -> None:
         self._look = look
-        self._places = Places(look.nodes)
+        added = [node for each in look.coming for node in each.nodes]
+        self._places = Places(look.nodes, coming=added)
         self._demands: dict[str, Demand] = {}
         self._equal: dict[Demand, Demand] = {}
         self._whole = Room.whole(look.nodes)
+        self._growth = Growth(self._whole, look.coming)
+        self._needed = Needed()
         self._room = Room.whole(look.nodes)
         self._attempts = list(self._place_attempts())
         self._room.at_most(look.nodes)
@@ -129,18 +139,25 @@ class _Planner:
                 self._admitted.append(job.id)
             else:
                 self._waiting.append((job, reason))
+        lacking = (
+            (job.id, self._demand(job)) for job, reason in self._waiting if reason != _YIELDED
+        )
+        self._needed = self._growth.needed(self._room, lacking)
         return Plan(
             admitted=tuple(self._admitted),
             yielding=frozenset(attempt.job.id for attempt in self._yielding),
             waiting=tuple(job.id for job, _ in self._waiting),
             waits_of=self._waits,
+            needed=self._needed.nodes,
         )
 
     def _turn(self, job: Job, demand: Demand) -> str | None:
         """Give `job` its turn: `None` where it is launched, or why it waits."""
-        if self._places.on(Device.CPU).largest < 1:
+        if self._places.on(Device.CPU).largest < 1 and not self._look.coming:
             return "The cluster has no node with a processor yet."
         if self._cannot_hold(demand):
+            if self._growth.can_hold(demand):
+                return "No node that is there can hold it."
             # A job that never ran is refused, with the reason; one that ran waits for its node.
             return "No node that is there now can hold it." if job.attempt else None
         if self._look.held is not None:
@@ -154,7 +171,7 @@ class _Planner:
         self._promise = self._promised(demand)
         self._yielding = self._making_room(job, demand)
         if self._yielding:
-            return "It is the next; jobs of lower priority make room for it."
+            return _YIELDED
         return "It is the next, and lacks {missing}."
 
     def _behind(self, job: Job, demand: Demand, *, promise: _Promise) -> str | None:
@@ -260,7 +277,7 @@ class _Planner:
             yield Wait(
                 job_id=job.id,
                 position=position,
-                reason=reason.format(missing=words),
+                reason=reason.format(missing=words) + self._needed.words(job.id),
                 missing=missing,
                 held_by=holders,
                 expected_start=starts.get(job.id),

@@ -18,7 +18,9 @@
 
 from __future__ import annotations
 
-from tunesmith.cluster.protocol import CPU, MEMORY, Resources
+from collections.abc import Sequence
+
+from tunesmith.cluster.protocol import CPU, MEMORY, Node, Resources
 from tunesmith.controller.places import Grant, Places
 from tunesmith.controller.room import Demand, Room
 from tunesmith.domain.devices import Device
@@ -56,17 +58,20 @@ WINDOW_STEPS = 50
 def resolve_grant(request: JobRequest, resources: Resources, *, had: int | None = None) -> Grant:
     """Return what the job gets of a cluster that is free.
 
-    `had` are the processors that each worker had in an earlier attempt. Raises
-    `InvalidRequestError` if no node has the device, or so many processors as a worker needs, or
-    none of these the memory, or if not all of the fewest workers find a place.
+    Nodes that may be added count where those that are there have no place for it. `had` are the
+    processors that each worker had in an earlier attempt. Raises `InvalidRequestError` if no node
+    has the device, or so many processors as a worker needs, or none of these the memory, or if not
+    all of the fewest workers find a place.
     """
-    device, places = request.device, Places(resources.nodes)
-    nodes = [node for node in resources.nodes if node.total.get(device.resource or CPU, 0.0) >= 1]
-    if not nodes and resources.nodes and device.resource is not None:
-        raise _no_device(device, resources)
+    device = request.device
+    coming = [node for each in resources.coming for node in each.nodes]
+    places, possible = Places(resources.nodes, coming=coming), (*resources.nodes, *coming)
+    nodes = [node for node in possible if node.total.get(device.resource or CPU, 0.0) >= 1]
+    if not nodes and possible and device.resource is not None:
+        raise _no_device(device, possible)
     granted = places.grant(request, had=had)
     least = granted.cpus if granted else request.cpus or 1
-    largest = places.on(device).largest
+    largest = Places(possible).on(device).largest
     if least > largest:
         beside = "" if device.resource is None else f" beside a {device.resource}"
         raise InvalidRequestError(
@@ -82,7 +87,7 @@ def resolve_grant(request: JobRequest, resources: Resources, *, had: int | None 
             f"CPUs; the largest has {most:.0f}. Ask for less, or leave it open to claim none.",
             param="memory",
         )
-    room = Room.whole(resources.nodes)
+    room = Room.whole(possible)
     if granted is None or room.placement(Demand.of(granted, request)) is None:
         memory = f" and {request.memory} bytes of memory" if request.memory else ""
         one = "" if device.resource is None else f" and one {device.resource}"
@@ -94,8 +99,8 @@ def resolve_grant(request: JobRequest, resources: Resources, *, had: int | None 
     return granted
 
 
-def _no_device(device: Device, resources: Resources) -> InvalidRequestError:
-    largest = max(resources.nodes, key=lambda node: node.cpus)
+def _no_device(device: Device, nodes: Sequence[Node]) -> InvalidRequestError:
+    largest = max(nodes, key=lambda node: node.cpus)
     has = ", ".join(
         f"{amount:g} {name}" for name, amount in sorted(largest.total.items()) if name != MEMORY
     )

@@ -86,11 +86,17 @@ class Room:
         """Return the room of `nodes` beside what is taken by now, as they report it."""
         return cls({node.id: node.free for node in nodes})
 
-    def copy(self) -> Self:
-        """Return room that is as this is now, and changes for itself."""
+    def copy(self, *, beside: Iterable[Node] = ()) -> Self:
+        """Return room that is as this is now, and changes for itself.
+
+        It has the nodes `beside` too, of which nothing is taken.
+        """
         same = type(self)({})
         same._kinds = dict(self._kinds)
         same._alike = {kind: list(nodes) for kind, nodes in self._alike.items()}
+        for node in beside:
+            kind = same._kinds[node.id] = _kind(node.total)
+            insort(same._alike.setdefault(kind, []), node.id)
         return same
 
     def at_most(self, nodes: Iterable[Node]) -> None:

@@ -57,7 +57,8 @@ class Turns:
         `statuses` has those of the open attempts, by the job's id; `held` says why nothing is to be
         launched.
         """
-        nodes = Places(resources.nodes)
+        coming = [node for each in resources.coming for node in each.nodes]
+        nodes = Places(resources.nodes, coming=coming)
         self._look_up(now, nodes=nodes)
         holding: dict[str, float] = {}
         for job in jobs:
@@ -75,6 +76,7 @@ class Turns:
             Look(
                 now=now,
                 nodes=resources.nodes,
+                coming=resources.coming,
                 jobs=jobs,
                 places=places,
                 left=frozenset(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tunesmith.cluster.protocol import Cluster, Node, Submission
+from tunesmith.cluster.protocol import CPU, Cluster, Node, Submission
 from tunesmith.domain.errors import ClusterUnavailableError
 
 LOOK_EVERY = 2
@@ -13,6 +13,9 @@ _ROOM = "." * 80
 """An argument that says nothing: trainers' titles take no more room than the command line has."""
 _PAUSE = 30
 """Seconds after which a warm process that ended is started anew."""
+IDLE = 30
+"""Seconds after which a node that may leave when it is idle has a warm process no more, which would
+keep it."""
 
 
 @dataclass
@@ -23,6 +26,8 @@ class _Warm:
     """How many there were, with this one."""
     ended_at: int | None = None
     """When the last was seen to have ended, in unix seconds."""
+    idle_since: int | None = None
+    """Since when nothing was seen to hold a processor of the node, in unix seconds."""
 
 
 class Warmth:
@@ -44,22 +49,34 @@ class Warmth:
         known = [node_id for node_id in self._warm if any(node.id == node_id for node in homes)]
         fresh = [node.id for node in homes if node.id not in self._warm]
         chosen = (fresh + known)[0]
+        node = next(node for node in homes if node.id == chosen)
         warm = self._warm.pop(chosen, _Warm())
         self._warm = {node_id: self._warm[node_id] for node_id in known if node_id != chosen}
         self._warm[chosen] = warm
         try:
-            self._look(chosen, warm, now=now)
+            self._look(node, warm, now=now)
         except ClusterUnavailableError:
             return
 
-    def _look(self, node: str, warm: _Warm, *, now: int) -> None:
-        submission = _submission(node, warm.number)
+    def _look(self, node: Node, warm: _Warm, *, now: int) -> None:
+        submission = _submission(node.id, warm.number)
         status = self._cluster.status(submission.id)
-        if status is None:
-            if warm.ended_at is None or now >= warm.ended_at + _PAUSE:
-                self._cluster.submit(submission)
-        elif status.state.ended:
+        if status is not None and status.state.ended:
             warm.number, warm.ended_at = warm.number + 1, now
+        elif _let_go(node, warm, now=now):
+            if status is not None:
+                self._cluster.stop(submission.id)
+        elif status is None and (warm.ended_at is None or now >= warm.ended_at + _PAUSE):
+            self._cluster.submit(submission)
+
+
+def _let_go(node: Node, warm: _Warm, *, now: int) -> bool:
+    """Tell whether `node` is to leave, since nothing has run on it for a while."""
+    if not node.passing or node.free.get(CPU, 0.0) < node.cpus:
+        warm.idle_since = None
+    elif warm.idle_since is None:
+        warm.idle_since = now
+    return warm.idle_since is not None and now >= warm.idle_since + IDLE
 
 
 def _submission(node: str, number: int) -> Submission:

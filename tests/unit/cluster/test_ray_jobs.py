@@ -15,6 +15,7 @@ import pytest
 from tunesmith.cluster.protocol import Submission
 from tunesmith.cluster.ray_jobs import RayJobs
 from tunesmith.domain.errors import ClusterUnavailableError
+from tunesmith.domain.node_groups import NodeGroup
 
 
 class Dashboard:
@@ -172,16 +173,27 @@ def test_an_address_that_leads_to_no_ray_is_an_unavailable_cluster() -> None:
         RayJobs("ray-module", python="python").resources()
 
 
+LIVING = "/api/v0/nodes?limit=10000&filter_keys=state&filter_predicates=%3D&filter_values=ALIVE"
+
+
+def lists_nodes(dashboard: Dashboard, nodes: Any) -> None:
+    content = {"data": {"result": {"result": nodes}}}
+    dashboard.answers["GET", LIVING] = (200, json.dumps(content))
+
+
 def resources_answers(dashboard: Dashboard, usage: Any) -> None:
     nodes = [
         {"node_id": "a", "state": "ALIVE", "resources_total": {"CPU": 4.0, "memory": 8e9}},
         {"node_id": "b", "state": "ALIVE", "resources_total": {}},
-        {"node_id": "c", "state": "DEAD", "resources_total": {"CPU": 4.0, "memory": 8e9}},
     ]
-    content = {"data": {"result": {"result": nodes}}}
-    dashboard.answers["GET", "/api/v0/nodes"] = (200, json.dumps(content))
+    lists_nodes(dashboard, nodes)
     content = {"data": {"clusterStatus": usage}}
     dashboard.answers["GET", "/api/cluster_status"] = (200, json.dumps(content))
+
+
+def shows_usage(dashboard: Dashboard, usage: dict[str, str]) -> None:
+    content = {"data": {"nodeLogicalResources": usage}}
+    dashboard.answers["GET", "/nodes?view=summary"] = (200, json.dumps(content))
 
 
 def test_resources_are_those_of_the_living_nodes(dashboard: Dashboard, ray: RayJobs) -> None:
@@ -196,6 +208,7 @@ def test_resources_are_those_of_the_living_nodes(dashboard: Dashboard, ray: RayJ
 
 def test_a_ray_that_has_not_counted_yet_is_unavailable(dashboard: Dashboard, ray: RayJobs) -> None:
     resources_answers(dashboard, None)
+    shows_usage(dashboard, {})
     with pytest.raises(ClusterUnavailableError, match="not counted its resources yet"):
         ray.resources()
 
@@ -204,8 +217,79 @@ def test_a_list_of_nodes_that_is_none_is_an_unavailable_cluster(
     dashboard: Dashboard, ray: RayJobs
 ) -> None:
     resources_answers(dashboard, {"loadMetricsReport": {"usage": {"CPU": [1.5, 4.0]}}})
-    odd = json.dumps({"data": {"result": {"result": None}}})
-    dashboard.answers["GET", "/api/v0/nodes"] = (200, odd)
+    lists_nodes(dashboard, None)
 
     with pytest.raises(ClusterUnavailableError, match="not counted its resources yet"):
         ray.resources()
+
+
+@pytest.mark.parametrize(
+    ("told", "free"),
+    [
+        ("1.0/4.0 CPU\n0B/7.45GiB memory", {"CPU": 3.0, "memory": 8e9}),
+        ("0.0/4.0 CPU (0.0 used of 3.0 reserved in placement groups)", {"CPU": 1.0, "memory": 8e9}),
+        ("3.0/4.0 CPU (2.0 used of 2.0 reserved in placement groups)", {"CPU": 1.0, "memory": 8e9}),
+    ],
+)
+def test_rays_second_autoscaler_tells_in_lines_for_people_what_is_taken(
+    dashboard: Dashboard, ray: RayJobs, told: str, free: dict[str, float]
+) -> None:
+    resources_answers(dashboard, None)
+    shows_usage(dashboard, {"a": told, "gone": "4.0/4.0 CPU"})
+    assert [node.free for node in ray.resources().nodes] == [free, {}]
+
+
+def test_bytes_that_ray_rounded_never_leave_less_free_than_there_is(
+    dashboard: Dashboard, ray: RayJobs
+) -> None:
+    resources_answers(dashboard, None)
+    taken = 2.997 * 2**30
+    shows_usage(dashboard, {"a": "0.0/4.0 CPU\n3.00GiB/7.45GiB memory\n1.5MiB/2.0MiB other"})
+    free = ray.resources().nodes[0].free["memory"]
+    assert 8e9 - taken <= free < 8e9 - taken + 2**30 / 100
+
+
+def test_what_ray_would_tell_otherwise_is_not_taken_for_nothing(
+    dashboard: Dashboard, ray: RayJobs
+) -> None:
+    resources_answers(dashboard, None)
+    shows_usage(dashboard, {"a": "CPU: 1 of 4"})
+    with pytest.raises(ClusterUnavailableError, match="not counted its resources yet"):
+        ray.resources()
+
+
+GROUPS = {
+    "small": NodeGroup(resources={"CPU": 4.0}, most=3, least=1),
+    "cards": NodeGroup(resources={"CPU": 8.0, "GPU": 2.0, "memory": 64e9}, most=2),
+}
+
+
+def test_of_each_group_as_many_nodes_may_come_as_are_not_there(dashboard: Dashboard) -> None:
+    """A node is known by its label, and where it has none by its size."""
+    labels = {"ray.io/node-group": "cards"}
+    cards, small = {"CPU": 8.0, "GPU": 2.0, "memory": 60e9}, {"CPU": 4.0, "memory": 9e9}
+    nodes = [
+        {"node_id": "head", "is_head_node": True, "resources_total": small},
+        {"node_id": "labelled", "labels": labels, "resources_total": small},
+        {"node_id": "unlabelled", "labels": {}, "resources_total": cards},
+        {"node_id": "another", "labels": labels, "resources_total": cards},
+        {"node_id": "fixed", "resources_total": {"CPU": 64.0}},
+        {"node_id": "other", "labels": {"ray.io/node-group": "x"}, "resources_total": cards},
+        {"node_id": "lone", "resources_total": small},
+    ]
+    resources_answers(dashboard, {"loadMetricsReport": {"usage": {}}})
+    lists_nodes(dashboard, nodes)
+
+    found = RayJobs(dashboard.address, python="python", groups=GROUPS).resources()
+
+    assert [(each.name, each.more) for each in found.coming] == [("small", 2), ("cards", 0)]
+    # As many of each group as stay are there, and of the cards three, who all may leave.
+    passing = [node.id for node in found.nodes if node.passing]
+    assert passing == ["labelled", "unlabelled", "another"]
+
+
+def test_nobody_scales_a_cluster_unless_told(dashboard: Dashboard, ray: RayJobs) -> None:
+    resources_answers(dashboard, {"loadMetricsReport": {"usage": {"CPU": [1.5, 4.0]}}})
+    found = ray.resources()
+    assert found.coming == ()
+    assert not any(node.passing for node in found.nodes)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 
 from tunesmith.cluster.fake import empty_node
-from tunesmith.cluster.protocol import SubmissionState
+from tunesmith.cluster.protocol import Coming, SubmissionState
 from tunesmith.controller.estimates import PATIENCE
 from tunesmith.domain.changes import Change
 from tunesmith.domain.estimates import USUAL_FACTORS, Estimate, EstimateStatus, Measurement
@@ -57,6 +58,14 @@ def until(world: World, estimate: Estimate, status: EstimateStatus) -> Estimate:
         assert time.monotonic() < deadline, now
         world.controller.step()
     return now
+
+
+def until_true(world: World, look: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not look():
+        assert time.monotonic() < deadline
+        world.clock.advance(1)
+        world.controller.step()
 
 
 def running(world: World, estimate: Estimate) -> Estimate:
@@ -165,6 +174,29 @@ def test_an_estimate_waits_for_processors_and_for_the_one_before(world: World) -
         world.controller.step()
 
     assert world.store.estimate(second.id).status is EstimateStatus.QUEUED
+
+
+def test_what_only_a_node_to_come_could_hold_waits_for_it_and_asks_for_it(world: World) -> None:
+    world.cluster.coming = (Coming(name="large", resources={"CPU": 8.0}, more=1),)
+    estimate = ask(world, request=JobRequest(cpus=8))
+    until_true(world, lambda: bool(world.cluster.submissions))
+    [request] = world.cluster.submissions
+    assert request.command[2:] == ("tunesmith.cluster.nodes", '[[1, {"CPU": 8.0}]]')
+
+    world.cluster.nodes += (empty_node("added", cpus=8.0),)
+    world.cluster.coming = ()
+
+    running(world, estimate)
+
+
+def test_for_what_fits_on_busy_nodes_an_estimate_has_none_added(world: World) -> None:
+    world.cluster.coming = (Coming(name="large", resources={"CPU": 8.0}, more=1),)
+    world.running(world.add_job())
+    ask(world)
+    for _ in range(50):
+        world.clock.advance(1)
+        world.controller.step()
+    assert len(world.cluster.submissions) == 1
 
 
 def test_an_estimate_of_several_workers_waits_until_there_is_room_for_all_of_them(

@@ -6,7 +6,8 @@ import pytest
 
 from tunesmith.artifacts.exports import ExportDirectory
 from tunesmith.cluster.fake import empty_node
-from tunesmith.cluster.protocol import SubmissionState
+from tunesmith.cluster.protocol import Coming, SubmissionState
+from tunesmith.controller.asks import LOOK_EVERY
 from tunesmith.controller.exports import ATTEMPTS
 from tunesmith.domain.errors import ConflictError, DiskFullError
 from tunesmith.domain.exports import (
@@ -159,6 +160,24 @@ def test_an_export_waits_for_a_free_processor_and_for_the_cluster(
     world.cluster.nodes = nodes
     world.controller.step()
     assert now(world).status is ExportStatus.RUNNING
+
+
+def test_an_export_asks_for_a_node_where_none_has_a_processor(world: World, export: Export) -> None:
+    world.cluster.nodes = (empty_node("head", cpus=0.0),)
+    world.cluster.coming = (Coming(name="plain", resources={"CPU": 8.0}, more=2),)
+    world.controller.step()
+    world.clock.advance(LOOK_EVERY)
+    world.controller.step()
+    request = world.cluster.submissions[-1]
+    assert request.command[2:] == ("tunesmith.cluster.nodes", '[[1, {"CPU": 8.0}]]')
+
+    world.cluster.nodes += (empty_node("added", cpus=8.0),)
+    world.controller.step()
+
+    assert now(world).status is ExportStatus.RUNNING
+    world.clock.advance(LOOK_EVERY)
+    world.controller.step()
+    assert world.cluster.stopped == [request.id]
 
 
 def test_a_report_that_cannot_be_read_fails_the_export_alone(world: World, export: Export) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tunesmith.cluster.fake import FakeCluster, empty_node
-from tunesmith.cluster.protocol import SubmissionState
-from tunesmith.controller.warmth import LOOK_EVERY, Warmth
+from tunesmith.cluster.protocol import Node, SubmissionState
+from tunesmith.controller.warmth import IDLE, LOOK_EVERY, Warmth
 
 NODES = (
     empty_node("a", cpus=4),
@@ -66,3 +66,26 @@ def test_a_silent_cluster_is_asked_again_later() -> None:
     cluster.unavailable = False
     looks(warmth, 2, begin=now)
     assert len(cluster.submissions) == 2
+
+
+def test_on_a_node_that_leaves_when_it_is_idle_none_keeps_it() -> None:
+    cluster, now = FakeCluster(), 100
+    warmth = Warmth(cluster)
+    idle = empty_node("a", cpus=4).model_copy(update={"passing": True})
+    busy = idle.model_copy(update={"free": {"CPU": 2.0}})
+
+    def looks_at(node: Node, seconds: int) -> None:
+        nonlocal now
+        for _ in range(0, seconds, LOOK_EVERY):
+            warmth.keep((node,), now=now)
+            now += LOOK_EVERY
+
+    looks_at(busy, 5 * IDLE)
+    looks_at(idle, IDLE)
+    looks_at(busy, 5 * IDLE)
+    assert cluster.stopped == []
+    looks_at(idle, 5 * IDLE)
+    assert cluster.stopped == ["tunesmith-warm-a-1"]
+    assert len(cluster.submissions) == 1
+    looks_at(busy, IDLE)
+    assert [each.id for each in cluster.submissions] == ["tunesmith-warm-a-1", "tunesmith-warm-a-2"]

@@ -50,6 +50,8 @@ def test_both_know_the_same_database_artifacts_and_cluster() -> None:
     objects = rendered()
     api, controller = (environment(container(objects, part)) for part in ("api", "controller"))
 
+    # The controller alone asks for nodes.
+    controller.pop("TUNESMITH_NODE_GROUPS")
     own = {"TUNESMITH_PORT": "8015"}, {"TUNESMITH_CONTROLLER_METRICS_PORT": "9015"}
     assert api.items() - own[0].items() == controller.items() - own[1].items()
     assert api.items() >= own[0].items()
@@ -73,6 +75,17 @@ def test_what_hangs_is_found_by_a_probe_on_a_port_that_it_listens_on(part: str) 
     variable = "TUNESMITH_PORT" if part == "api" else "TUNESMITH_CONTROLLER_METRICS_PORT"
     assert listens[variable] == str(port["containerPort"])
     assert listens["TUNESMITH_HOST"] == "0.0.0.0"
+
+
+@pytest.mark.parametrize(
+    "ray",
+    [{"autoscaling": {"enabled": False}}, {"enabled": False, "address": "http://theirs:8265"}],
+)
+def test_a_cluster_that_the_chart_does_not_let_grow_is_asked_for_no_nodes(
+    ray: dict[str, Any],
+) -> None:
+    controller = environment(container(rendered({"ray": ray}), "controller"))
+    assert "TUNESMITH_NODE_GROUPS" not in controller
 
 
 def test_nodes_and_service_show_the_same_token() -> None:

@@ -9,9 +9,11 @@ from typing import Any
 
 import jsonschema
 import pytest
+from pydantic import TypeAdapter
 from referencing import Registry, Resource
 
 from charts import Object, one_of, plain, rendered
+from tunesmith.domain.node_groups import NodeGroup
 
 VERSIONS = ("1.27.0", "1.31.0", "1.37.0")
 """From the oldest Kubernetes that the chart takes to the newest whose schemas there are."""
@@ -89,6 +91,24 @@ def test_rays_autoscaler_reads_what_each_group_has() -> None:
     }
     assert groups["headgroup"][0]["CPU"] == 0
     assert groups["cpu"] == ({"CPU": 8, "memory": 32 * 2**30}, 1, 4)
-    assert groups["gaudi"] == ({"CPU": 64, "memory": 400 * 2**30, "HPU": 8}, 1, 1)
-    assert groups["gpu"] == ({"CPU": 8, "memory": 64 * 2**30, "GPU": 1}, 1, 1)
+    assert groups["gaudi"] == ({"CPU": 64, "memory": 400 * 2**30, "HPU": 8}, 0, 1)
+    assert groups["gpu"] == ({"CPU": 8, "memory": 64 * 2**30, "GPU": 1}, 0, 1)
     assert read["idle_timeout_minutes"] == 10.0
+
+    # The controller knows the same of them.
+    [told] = [
+        variable["value"]
+        for container in deployment_containers("controller")
+        for variable in container["env"]
+        if variable["name"] == "TUNESMITH_NODE_GROUPS"
+    ]
+    known = TypeAdapter(dict[str, NodeGroup]).validate_json(told)
+    assert groups.keys() - known.keys() == {"headgroup"}
+    for name, group in known.items():
+        assert groups[name] == (group.resources, group.least, group.most)
+
+
+def deployment_containers(component: str) -> list[dict[str, Any]]:
+    deployment = one_of(plain(), "Deployment", component)
+    containers: list[dict[str, Any]] = deployment["spec"]["template"]["spec"]["containers"]
+    return containers

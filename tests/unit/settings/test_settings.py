@@ -284,3 +284,37 @@ def test_what_is_no_bucket_alone_is_refused_and_no_secret_shown(
     with pytest.raises(SettingsError, match=rf"'artifacts_url' cannot be used: .*{why}") as told:
         load_settings({})
     assert "hunter22" not in told.value.message
+
+
+def test_groups_of_nodes_are_tables_of_the_file_or_json_in_a_variable(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    table = '[node_groups.cards]\nresources = { CPU = 16, memory = "64Gi", GPU = 2 }\nmost = 4\n'
+    (tmp_path / "settings.toml").write_text(table)
+    cards = load_settings({"data": tmp_path}).node_groups["cards"]
+    assert cards.resources == {"CPU": 16, "memory": 64 * 2**30, "GPU": 2}
+    assert (cards.most, cards.least) == (4, 0)
+
+    variable = '{"cpus": {"resources": {"CPU": "7500m", "memory": "32G"}, "most": 2, "least": 1}}'
+    monkeypatch.setenv("TUNESMITH_NODE_GROUPS", variable)
+    groups = load_settings({"data": tmp_path}).node_groups
+    assert list(groups) == ["cpus"]
+    assert groups["cpus"].resources == {"CPU": 7.5, "memory": 32e9}
+    assert groups["cpus"].least == 1
+
+
+@pytest.mark.parametrize(
+    ("table", "place"),
+    [
+        ('resources = { memory = "much" }\nmost = 1', r"node_groups\.a\.resources\.memory"),
+        ("resources = { CPU = 0 }\nmost = 1", r"node_groups\.a\.resources\.CPU"),
+        ("resources = {}\nmost = 1", r"node_groups\.a\.resources"),
+        ("resources = { CPU = 1 }", r"node_groups\.a\.most"),
+    ],
+)
+def test_a_group_of_nodes_that_says_nothing_of_use_is_named(
+    tmp_path: Path, table: str, place: str
+) -> None:
+    (tmp_path / "settings.toml").write_text(f"[node_groups.a]\n{table}\n")
+    with pytest.raises(SettingsError, match=place):
+        load_settings({"data": tmp_path})

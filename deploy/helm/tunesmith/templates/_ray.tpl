@@ -80,3 +80,22 @@ spec:
       emptyDir: {medium: HugePages-2Mi}
     {{- end }}
 {{- end -}}
+
+{{- /* What the autoscaler may add, which Ray does not tell before it is there. */ -}}
+{{- define "tunesmith.nodeGroups" -}}
+{{- if and .Values.ray.enabled .Values.ray.autoscaling.enabled }}
+{{- $groups := dict }}
+{{- range $name, $group := .Values.ray.workerGroups }}
+{{- if $group.enabled }}
+{{- $limits := $group.resources.limits }}
+{{- $resources := dict "CPU" $limits.cpu "memory" $limits.memory }}
+{{- with $group.device }}
+{{- $_ := set $resources .ray .count }}
+{{- end }}
+{{- $_ := set $groups $name (dict "resources" $resources "most" $group.maxReplicas "least" $group.minReplicas) }}
+{{- end }}
+{{- end }}
+- name: TUNESMITH_NODE_GROUPS
+  value: {{ toJson $groups | squote }}
+{{- end }}
+{{- end -}}
