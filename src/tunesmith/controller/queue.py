@@ -14,11 +14,11 @@ from collections.abc import Callable, Collection, Container, Iterator, Mapping, 
 from dataclasses import dataclass
 from functools import cached_property
 
-from tunesmith.cluster.protocol import CPU, MEMORY, Amounts, Coming, Node
+from tunesmith.cluster.protocol import Amounts, Coming, Node
 from tunesmith.controller.fairness import in_turn
 from tunesmith.controller.growth import Growth, Needed
 from tunesmith.controller.places import Places
-from tunesmith.controller.room import Demand, Placement, Room, demand_of
+from tunesmith.controller.room import Demand, Placement, Room, demand_of, in_words
 from tunesmith.domain.devices import Device
 from tunesmith.domain.jobs import Job, JobStatus
 from tunesmith.domain.queue import Holder, Wait
@@ -142,7 +142,8 @@ class _Planner:
         lacking = (
             (job.id, self._demand(job)) for job, reason in self._waiting if reason != _YIELDED
         )
-        self._needed = self._growth.needed(self._room, lacking)
+        if self._look.held is None:
+            self._needed = self._growth.needed(self._room, lacking)
         return Plan(
             admitted=tuple(self._admitted),
             yielding=frozenset(attempt.job.id for attempt in self._yielding),
@@ -157,7 +158,7 @@ class _Planner:
             return "The cluster has no node with a processor yet."
         if self._cannot_hold(demand):
             if self._growth.can_hold(demand):
-                return "No node that is there can hold it."
+                return self._look.held or "No node that is there can hold it."
             # A job that never ran is refused, with the reason; one that ran waits for its node.
             return "No node that is there now can hold it." if job.attempt else None
         if self._look.held is not None:
@@ -388,13 +389,3 @@ class _Promise:
 
     at: float
     room: Room
-
-
-def in_words(missing: Amounts) -> str:
-    """Return `missing` for people, such as "2 CPU and 1.5 GiB of memory"."""
-    if not missing:
-        return "room for all of its workers at once"
-    return " and ".join(
-        f"{amount / 2**30:.1f} GiB of memory" if name == MEMORY else f"{amount:g} {name}"
-        for name, amount in sorted(missing.items(), key=lambda each: each[0] != CPU)
-    )

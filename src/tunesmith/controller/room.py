@@ -198,3 +198,13 @@ def _idle_devices(free: Amounts, demand: Demand) -> float:
 
 def _kind(free: Amounts) -> _Kind:
     return tuple(sorted(free.items()))
+
+
+def in_words(missing: Amounts) -> str:
+    """Return `missing` for people, such as "2 CPU and 1.5 GiB of memory"."""
+    if not missing:
+        return "room for all of its workers at once"
+    return " and ".join(
+        f"{amount / 2**30:.1f} GiB of memory" if name == MEMORY else f"{amount:g} {name}"
+        for name, amount in sorted(missing.items(), key=lambda each: each[0] != CPU)
+    )

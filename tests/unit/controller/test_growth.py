@@ -27,7 +27,9 @@ def coming(*, cpus: int = 0, cards: int = 0) -> tuple[Coming, ...]:
     )
 
 
-def planned(*jobs: Job, nodes: tuple[Node, ...] = (SMALL,), **more: int) -> Plan:
+def planned(
+    *jobs: Job, nodes: tuple[Node, ...] = (SMALL,), held: str | None = None, **more: int
+) -> Plan:
     look: dict[str, Any] = {
         "now": NOW,
         "nodes": nodes,
@@ -37,6 +39,7 @@ def planned(*jobs: Job, nodes: tuple[Node, ...] = (SMALL,), **more: int) -> Plan
         "used": {},
         "shares": {},
         "usual": None,
+        "held": held,
     }
     return plan(Look(**look, coming=coming(**more)))
 
@@ -51,6 +54,12 @@ def test_what_only_a_node_to_come_can_hold_waits_for_it_and_is_not_refused() -> 
     assert found.needed == {"cpus": 1}
     assert reasons(found) == ["No node that is there can hold it. A node of 'cpus' is asked for."]
     assert found.waits[0].expected_start is None
+
+
+def test_no_node_is_asked_for_while_nothing_is_launched() -> None:
+    found = planned(waiting("large", cpus=4), waiting("small"), held="The disk is full.", cpus=1)
+    assert (found.admitted, found.needed) == ((), {})
+    assert reasons(found) == ["The disk is full.", "The disk is full."]
 
 
 def test_what_no_node_to_come_can_hold_either_is_admitted_to_be_refused() -> None:
