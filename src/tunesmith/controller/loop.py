@@ -45,7 +45,7 @@ LAUNCHES = 20
 FAULTS_BORNE = 20
 """Passes in a row, 5 s, in which a job's run directory may be unreadable before the job fails."""
 
-_NEW_OBJECTS = 50_000
+_NEW_OBJECTS = 200_000
 """Objects that are made until the young ones are looked through; Python's own number is 700."""
 
 PASS_SECONDS = Histogram(

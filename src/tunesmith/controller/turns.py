@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Container, Mapping, Sequence
+from itertools import islice
 from statistics import fmean
 
 from tunesmith.cluster.protocol import Resources, SubmissionState, SubmissionStatus
@@ -21,6 +22,9 @@ TOLD_AT_ONCE = 500
 """Jobs from the first in line on that are always told. Of those behind them as many are told each
 time, one after another, since a place in a long queue changes with each launch before it: of
 10,000 jobs, each has heard what is new within 40 seconds."""
+_UNKNOWN_AT_ONCE = 2000
+"""Of the jobs that know nothing yet, most that are told at once. There are more where a controller
+begins with a long queue that nobody has looked at, all of which within a pass would take long."""
 _LOOKED_UP_EVERY = 30
 """Seconds between two looks at the projects' shares and at what has ended."""
 _REMEMBERED = 3 * HALF_LIFE
@@ -124,14 +128,14 @@ class Turns:
     def _next_ones(self, waiting: Sequence[str], *, told: Container[str]) -> set[str]:
         """Return who is told now what is new to him.
 
-        They are the first of those who are `waiting`, whoever knows nothing yet, and of the rest
-        the next ones.
+        They are the first of those who are `waiting`, the first of those who know nothing yet, and
+        of the rest the next ones.
         """
         first = max(self._told_to, TOLD_AT_ONCE)
         last = first + TOLD_AT_ONCE
         self._told_to = last if last < len(waiting) else 0
-        unknown = {job_id for job_id in waiting if job_id not in told}
-        return {*waiting[:TOLD_AT_ONCE], *waiting[first:last], *unknown}
+        unknown = (job_id for job_id in waiting if job_id not in told)
+        return {*waiting[:TOLD_AT_ONCE], *waiting[first:last], *islice(unknown, _UNKNOWN_AT_ONCE)}
 
 
 def _has_left(job: Job, statuses: Mapping[str, SubmissionStatus | None]) -> bool:
