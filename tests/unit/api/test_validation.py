@@ -213,3 +213,17 @@ def test_a_tokenizer_that_takes_its_time_holds_up_no_other_file() -> None:
             await asyncio.gather(*waiting, return_exceptions=True)
 
     assert asyncio.run(asyncio.wait_for(ask(), 30))
+
+
+@pytest.mark.parametrize("method", ["reasoning", "pretraining", "embedding", "rerank"])
+def test_a_file_is_checked_for_our_own_objectives_as_for_openais_methods(
+    http: TestClient, upload: Upload, method: str
+) -> None:
+    file = upload(content=b'{"query": "a", "pos": ["b"], "neg": ["c"]}\n' * 12)
+
+    answer = http.post(f"/v1/files/{file['id']}/validate", json={"method": method})
+
+    assert answer.status_code == 200, answer.text
+    body = answer.json()
+    assert body["method"] == method
+    assert ("wrong_method" in body["counts"]) is (method in ("reasoning", "pretraining"))
