@@ -85,7 +85,7 @@ async def _upload(request: Request, services: Serviced) -> AsyncGenerator[Upload
         mend="bring a larger file in parts, by '/v1/uploads'",
     )
     # Nobody should send a large file to learn that there is no room for it.
-    services.disk.check(_least_size(request))
+    await run_in_threadpool(services.disk.check, _least_size(request))
     await run_in_threadpool(services.store.check_room, _least_size(request))
     async with _received(request, reader, services=services) as content:
         yield _checked_upload(reader, content)
@@ -99,7 +99,7 @@ async def _upload_part(
     request: Request, services: Serviced, *, upload_id: str
 ) -> AsyncGenerator[Content]:
     # Nobody should send 64 MiB to learn that they are not taken.
-    services.disk.check(_least_size(request))
+    await run_in_threadpool(services.disk.check, _least_size(request))
     await run_in_threadpool(services.store.pending_upload, upload_id)
     mend = "cut the file into smaller parts"
     reader = _reader(request, file="data", values=(), limit=MAX_PART_BYTES, mend=mend)

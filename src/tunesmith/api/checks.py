@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -31,6 +30,8 @@ MOST_WAITING = 16
 """Requests that may wait for their turn; one more is refused with 429."""
 
 _RETRY_AFTER = 10
+_PIECE = 4 * 2**20
+"""Bytes of a file without a descriptor that are copied at a time."""
 _REFUSED = 3
 """Exit code with which the process says on standard output why it cannot do it."""
 _DISK_FULL = 4
@@ -71,8 +72,8 @@ class FileChecks:
             async with self._turns:
                 with ExitStack() as opened:
                     task = FileTask(
-                        file=_descriptor(file, opened),
-                        held_out=_descriptor(held_out, opened) if held_out else None,
+                        file=await _descriptor(file, opened),
+                        held_out=await _descriptor(held_out, opened) if held_out else None,
                         tokenizer=folder,
                         workers=self._workers,
                         options=options,
@@ -100,7 +101,10 @@ class FileChecks:
             async with self._turns:
                 with ExitStack() as opened:
                     task = FileTask(
-                        file=_descriptor(file, opened), tokenizer=folder, options=options, row=asked
+                        file=await _descriptor(file, opened),
+                        tokenizer=folder,
+                        options=options,
+                        row=asked,
                     )
                     try:
                         return _SHOWN.validate_json(await _done(task))
@@ -120,7 +124,7 @@ class FileChecks:
             async with self._turns:
                 with ExitStack() as opened:
                     task = FileTask(
-                        file=_descriptor(file, opened),
+                        file=await _descriptor(file, opened),
                         repaired=copy.fileno(),
                         diff=diff.fileno() if diff else None,
                     )
@@ -180,13 +184,23 @@ async def _done(task: FileTask) -> bytes:
     return answer
 
 
-def _descriptor(stream: BinaryIO, opened: ExitStack) -> int:
-    """Return a descriptor of `stream`, which is copied to a file if it has none."""
+async def _descriptor(stream: BinaryIO, opened: ExitStack) -> int:
+    """Return a descriptor of `stream`, which is copied to a file if it has none.
+
+    That is so of files in a bucket, which take their time to arrive; others are answered meanwhile.
+    """
     try:
         return stream.fileno()
     except OSError:
-        file = tempfile.TemporaryFile()  # noqa: SIM115  closed by the stack
-        opened.enter_context(file)
-    shutil.copyfileobj(stream, file)
-    file.seek(0)
+        file = opened.enter_context(await asyncio.to_thread(tempfile.TemporaryFile))
+    while await asyncio.to_thread(_copy_some, stream, file):
+        pass
     return file.fileno()
+
+
+def _copy_some(stream: BinaryIO, file: BinaryIO) -> int:
+    """Copy the next bytes of `stream` to `file`; at the end rewind it, and return 0."""
+    size = file.write(stream.read(_PIECE))
+    if not size:
+        file.seek(0)
+    return size

@@ -242,7 +242,13 @@ def _row() -> FileRowObject:
         tokens=[TokenObject(id=id, text=text, learnt=learnt) for id, text, learnt in written],
     )
     return FileRowObject(
-        file_id=_FILE_ID, model=BASE, line=17, element=0, set_aside=None, texts=[text]
+        file_id=_FILE_ID,
+        model=BASE,
+        line=17,
+        element=0,
+        method="supervised",
+        set_aside=None,
+        texts=[text],
     )
 
 

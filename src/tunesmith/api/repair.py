@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, BinaryIO
 from urllib.parse import quote
@@ -51,8 +51,8 @@ Opened = Annotated[Original, Depends(_opened)]
 @router.post("/{file_id}/repair")
 async def repair_file(services: Serviced, request: Request, *, original: Opened) -> FileRepair:
     """Make a copy of a file, mended where that needs no judgement; the original stays."""
-    services.disk.check(original.file.bytes)
-    with _aside(services) as copy:
+    await asyncio.to_thread(services.disk.check, original.file.bytes)
+    async with _aside(services) as copy:
         work = asyncio.ensure_future(services.checks.repair(original.content, copy))
         report = await while_connected(request, work)
         made = None
@@ -66,9 +66,10 @@ async def download_repair_diff(
     services: Serviced, request: Request, *, original: Opened
 ) -> StreamingResponse:
     """Download the unified diff of a file and its repaired copy, which need not be made before."""
-    with ExitStack() as undo:
-        diff = undo.enter_context(_aside(services))
-        with _aside(services) as copy:
+    async with AsyncExitStack() as undo:
+        diff = await asyncio.to_thread(_new_aside, services)
+        undo.push_async_callback(asyncio.to_thread, diff.close)
+        async with _aside(services) as copy:
             work = asyncio.ensure_future(services.checks.repair(original.content, copy, diff=diff))
             report = await while_connected(request, work)
         diff.seek(0)
@@ -85,8 +86,20 @@ async def download_repair_diff(
     )
 
 
-def _aside(services: Services) -> BinaryIO:
-    """Return an empty file on the disk of the artifacts, which is gone when it is closed."""
+@asynccontextmanager
+async def _aside(services: Services) -> AsyncIterator[BinaryIO]:
+    """Yield an empty file on the disk of the artifacts, which is gone when it is closed.
+
+    A disk takes its time to make it and to free it.
+    """
+    file = await asyncio.to_thread(_new_aside, services)
+    try:
+        yield file
+    finally:
+        await asyncio.to_thread(file.close)
+
+
+def _new_aside(services: Services) -> BinaryIO:
     with services.artifacts.scratch() as folder:
         # Its name goes with the folder; open, it lives on.
         return tempfile.TemporaryFile(dir=folder)

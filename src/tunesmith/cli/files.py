@@ -11,6 +11,7 @@ from tunesmith.cli.row import row_lines
 from tunesmith.cli.service import Object, Service, asking, part
 from tunesmith.cli.shown import date, fields, size, table
 from tunesmith.domain.errors import TunesmithError
+from tunesmith.protocol.methods import AnyMethod
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -119,9 +120,7 @@ def report_file(
     model: Annotated[
         str | None, typer.Option(help="Model whose tokens and steps are counted.")
     ] = None,
-    method: Annotated[
-        Literal["supervised", "dpo"] | None, typer.Option(help="Method that the file is for.")
-    ] = None,
+    method: Annotated[AnyMethod | None, typer.Option(help="Method that the file is for.")] = None,
     validation_file: Annotated[
         str | None, typer.Option(help="Id of the file to compare with.")
     ] = None,
@@ -149,7 +148,7 @@ def show_row(
     service: Service,
     model: Annotated[str, typer.Option(help="Model that is to see it.")],
     method: Annotated[
-        Literal["supervised", "dpo", "reasoning", "pretraining", "embedding", "rerank"] | None,
+        AnyMethod | None,
         typer.Option(help="Method that the file is for."),
     ] = None,
     element: Annotated[
@@ -158,9 +157,41 @@ def show_row(
     max_length: Annotated[
         int | None, typer.Option(min=8, help="Tokens of the longest example.")
     ] = None,
+    over_length: Annotated[
+        Literal["cut", "refuse", "set_aside"] | None,
+        typer.Option(help="What a job would do with longer examples."),
+    ] = None,
+    query_max_len: Annotated[
+        int | None, typer.Option(min=8, help="Tokens of the longest query.")
+    ] = None,
+    passage_max_len: Annotated[
+        int | None, typer.Option(min=8, help="Tokens of the longest passage.")
+    ] = None,
+    query_instruction: Annotated[
+        str | None, typer.Option(help="What goes before each query.")
+    ] = None,
+    passage_instruction: Annotated[
+        str | None, typer.Option(help="What goes before each passage.")
+    ] = None,
+    think: Annotated[
+        tuple[str, str] | None,
+        typer.Option(help="What begins a thought and what ends it, without marks of the model's."),
+    ] = None,
 ) -> None:
     """Show a row as a model would see it; what would be learnt stands in ⟦ ⟧."""
-    asked = {"model": model, "method": method, "element": element, "max_length": max_length}
+    asked = {
+        "model": model,
+        "method": method,
+        "element": element,
+        "max_length": max_length,
+        "over_length": over_length,
+        "query_max_len": query_max_len,
+        "passage_max_len": passage_max_len,
+        "query_instruction": query_instruction,
+        "passage_instruction": passage_instruction,
+        "think_begin": think[0] if think else None,
+        "think_end": think[1] if think else None,
+    }
     found = service.get(f"/files/{part(file_id)}/rows/{line}", **asked)
     service.show(found, row_lines(found))
 

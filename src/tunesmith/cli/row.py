@@ -8,12 +8,16 @@ import typer
 
 from tunesmith.cli.service import Object
 
+_RANKED = ("query", "positive", "negative")
+"""Sides of queries with passages, no token of which is learnt."""
+
 
 def row_lines(found: Object) -> str:
     """Return a line of a receipt, or a row of a file, as lines for a person to read."""
     lines = [
         f"Line {found['line']}" + (f", element {found['element']}" if found["element"] else "")
     ]
+    lines += _what_is_learnt(found["texts"])
     aside = found["set_aside"]
     if aside:
         lines.append(f"set aside: {aside['rule']}: {aside['reason']}")
@@ -22,10 +26,22 @@ def row_lines(found: Object) -> str:
     return "\n".join(lines)
 
 
+def _what_is_learnt(texts: list[Object]) -> list[str]:
+    """Return a line for rows of which no token is learnt."""
+    sides = {text["side"] for text in texts}
+    if sides.isdisjoint(_RANKED):
+        return []
+    if "query" in sides:
+        return ["embedding: what is learnt is the vector of each text; no token is"]
+    return ["rerank: what is learnt is the score of query and passage; no token is"]
+
+
 def _head(text: Object) -> str:
-    words = [f"{len(text['tokens']):,} tokens, {text['tokens_learnt']:,} learnt"]
+    words = [f"{len(text['tokens']):,} tokens"]
     if text["side"]:
         words.insert(0, text["side"])
+    if text["side"] not in _RANKED:
+        words.append(f"{text['tokens_learnt']:,} learnt")
     if text["split"]:
         words.append("held out" if text["split"] == "held_out" else "trained on")
     if text["cut"]:

@@ -13,6 +13,8 @@ from urllib.parse import quote
 import openai
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
+from tunesmith.dashboard.read_aside import read_aside
+
 NO_KEY = "none"
 """What is sent for a key where nobody signed in; a service without keys admits it."""
 
@@ -85,7 +87,9 @@ class Door:
             max_retries=0,
             timeout=_PATIENCE,
             # The service is on this machine, of which no proxy knows.
-            http_client=DefaultAsyncHttpxClient(trust_env=False),
+            http_client=DefaultAsyncHttpxClient(
+                trust_env=False, event_hooks={"request": [read_aside]}
+            ),
         )
         """The official client."""
         self.closed = False
@@ -132,7 +136,10 @@ class Door:
             await self.client.delete(path, cast_to=object)
 
     async def upload(self, name: str, content: IO[bytes]) -> Thing:
-        """Upload a training file and return its object. Raises `RefusedError`."""
+        """Upload a training file, which other threads read, and return its object.
+
+        Raises `RefusedError`.
+        """
         with _told(self):
             file = await self.client.files.create(
                 file=(name, content), purpose="fine-tune", timeout=3600

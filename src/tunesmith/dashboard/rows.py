@@ -14,7 +14,22 @@ _PATIENCE = 600.0
 """Seconds that a row may take: a model's tokenizer may have to come from afar."""
 _MOST = 4000
 """Tokens of one text that are shown."""
-_SIDES = {"chosen": "The chosen answer", "rejected": "The rejected answer"}
+_SIDES = {
+    "chosen": "The chosen answer",
+    "rejected": "The rejected answer",
+    "query": "The query",
+    "positive": "A passage that answers",
+    "negative": "A passage that does not",
+}
+_RANKED = frozenset({"query", "positive", "negative"})
+"""Sides of queries with passages, no token of which is learnt."""
+
+
+_EMBEDDING = "As for embedding: what is learnt is the vector of each text; no token is."
+_RERANK = (
+    "As for rerank: each text is the query with one passage, and what is learnt is its score; no "
+    "token is."
+)
 
 
 def rows_panel(door: Door, job: Thing) -> None:
@@ -115,9 +130,14 @@ def show_line(found: Thing) -> None:
     aside = found.get("set_aside")
     if aside:
         note(f"This row is set aside: {aside.get('reason') or aside.get('rule')}", kind="warn")
+    sides = {text.get("side") for text in found["texts"]}
+    if not sides.isdisjoint(_RANKED):
+        note(_EMBEDDING if "query" in sides else _RERANK)
     for text in found["texts"]:
         tokens = text["tokens"]
-        words = [f"{number(len(tokens))} tokens", f"{number(text.get('tokens_learnt'))} learnt"]
+        words = [f"{number(len(tokens))} tokens"]
+        if text.get("side") not in _RANKED:
+            words.append(f"{number(text.get('tokens_learnt'))} learnt")
         if text.get("split"):
             words.append("held out" if text["split"] == "held_out" else "trained on")
         if text.get("cut"):

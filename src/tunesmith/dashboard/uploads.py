@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import IO
 
 from fastapi import FastAPI, Request
@@ -32,9 +33,9 @@ def add_routes(app: FastAPI, site: Site) -> None:
             # Who may not upload is told so before the file has come.
             await door.get("/files", limit=1)
             _refuse_over(_announced(request), most=most)
-            with tempfile.TemporaryFile() as content:
+            async with _spooled() as content:
                 await keep(request.stream(), content, most=most)
-                content.seek(0)
+                await asyncio.to_thread(content.seek, 0)
                 file = await door.upload(name, content)
         except RefusedError as refused:
             return JSONResponse({"message": refused.message}, refused.status or 503)
@@ -44,6 +45,16 @@ def add_routes(app: FastAPI, site: Site) -> None:
             message = "The service's disk is full. Delete what is not needed, and upload it again."
             return JSONResponse({"message": message}, 507)
         return JSONResponse({"id": file["id"]})
+
+
+@asynccontextmanager
+async def _spooled() -> AsyncIterator[IO[bytes]]:
+    """Yield an empty file without a name. A disk takes its time to make it and to free it."""
+    content = await asyncio.to_thread(tempfile.TemporaryFile)
+    try:
+        yield content
+    finally:
+        await asyncio.to_thread(content.close)
 
 
 async def keep(pieces: AsyncIterator[bytes], content: IO[bytes], *, most: int) -> None:

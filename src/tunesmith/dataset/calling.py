@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from tunesmith.dataset.rendering import ensure_template
@@ -13,6 +14,8 @@ from tunesmith.dataset.tokenizer import FolderTokenizer
 _NAME = "probe"
 _GIVEN = {"letter": "b"}
 _ASKED: dict[str, Any] = {"role": "user", "content": "question"}
+_SPOKEN: dict[str, Any] = {"role": "assistant", "content": "\N{SNOWMAN}"}
+"""Says what no mark begins with."""
 _CALLED: dict[str, Any] = {
     "role": "assistant",
     "content": "",
@@ -34,7 +37,7 @@ _ARGUMENTS = ("arguments", "parameters")
 
 @dataclass(frozen=True)
 class CallMarks:
-    """How a template writes calls: a JSON object between two marks."""
+    """How a template writes calls: a JSON object, or a list of them, between two marks."""
 
     before: str
     """What stands before the first one; may be empty."""
@@ -44,17 +47,21 @@ class CallMarks:
         """Return the marks of the model's template; `None` where it writes no such calls."""
         ensure_template(tokenizer)
         try:
-            asked = _written([_ASKED], tokenizer, prompt=True)
-            called = _written([_ASKED, _CALLED], tokenizer, prompt=False)
+            spoken = _written([_ASKED, _SPOKEN], tokenizer)
+            called = _written([_ASKED, _CALLED], tokenizer)
         except Exception:  # noqa: BLE001  a template is a program that may raise anything
             return None
-        said = called.removeprefix(asked)
+        # What begins any answer, such as a thought that is empty, is no mark of a call.
+        alike = takewhile(lambda pair: pair[0] == pair[1], zip(spoken, called, strict=False))
+        said = called[len(list(alike)) :]
         start = said.find("{")
-        if called == said or start < 0 or _read(said[start:]) is None:
+        if start < 0 or _read(said[start:]) is None:
             return None
         # Tokens that are no text are not in what the model is told to have said.
         before = tokenizer.backend.encode(said[:start], add_special_tokens=False).ids
-        return cls(str(tokenizer.backend.decode(before, skip_special_tokens=True)).strip())
+        mark = str(tokenizer.backend.decode(before, skip_special_tokens=True)).strip()
+        # Whether a list begins on the same line is the model's to say.
+        return cls(mark.removesuffix("[").strip() or mark)
 
 
 class CallReader:
@@ -112,13 +119,23 @@ def _read(text: str) -> tuple[str, dict[str, Any], int] | None:
         return None
     if not isinstance(found, dict) or not isinstance(found.get("name"), str):
         return None
-    given = next((found[key] for key in _ARGUMENTS if isinstance(found.get(key), dict)), None)
+    given = next((_given(found[key]) for key in _ARGUMENTS if key in found), None)
     return None if given is None else (found["name"], given, size)
 
 
-def _written(turns: list[dict[str, Any]], tokenizer: FolderTokenizer, *, prompt: bool) -> str:
+def _given(value: object) -> dict[str, Any] | None:
+    """Return what a tool is given; some models write the object as a text, as OpenAI does."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return None
+    return value if isinstance(value, dict) else None
+
+
+def _written(turns: list[dict[str, Any]], tokenizer: FolderTokenizer) -> str:
     return str(
         tokenizer.apply_chat_template(
-            turns, tools=[_TOOL], tokenize=False, add_generation_prompt=prompt
+            turns, tools=[_TOOL], tokenize=False, add_generation_prompt=False
         )
     )

@@ -12,7 +12,12 @@ from itertools import islice
 
 from tunesmith.dataset.counting import Counted
 from tunesmith.dataset.examples import AnyExample, Example, Pair, Ranking, Reasoning, Text
-from tunesmith.dataset.passages import PassageEncoder, longest_text, within_context
+from tunesmith.dataset.passages import (
+    PassageEncoder,
+    longest_text,
+    ranked_method,
+    within_context,
+)
 from tunesmith.dataset.problems import Problem, Rule
 from tunesmith.dataset.rendering import (
     Rendered,
@@ -25,7 +30,7 @@ from tunesmith.dataset.rendering import (
 )
 from tunesmith.dataset.texts import window_starts
 from tunesmith.dataset.tokenizer import FolderTokenizer
-from tunesmith.domain.spec import RANKED, Method, Policy
+from tunesmith.domain.spec import RANKED, Policy
 from tunesmith.domain.validation import HistogramBar, TokenReport, ValidationOptions
 
 _BATCH = 256
@@ -85,8 +90,8 @@ class Measurer:
         ensure_template(tokenizer)
         self._tokenizer = tokenizer
         self._over_length = options.over_length
-        # Rows of queries are measured as those of embedding where no method is named.
-        self._method = options.method if options.method in RANKED else Method.EMBEDDING
+        self._think = options.think
+        self._method = ranked_method(options.method, of_reranker=tokenizer.of_reranker)
         context = tokenizer.context_length
         self._ranking = within_context(options.ranking, method=self._method, context=context)
         self.max_length = min(options.max_length, context or options.max_length)
@@ -102,7 +107,7 @@ class Measurer:
             return
         texts: list[Rendered] = []
         for part in _rendered(example):
-            found = render(part, self._tokenizer)
+            found = render(part, self._tokenizer, think=self._think)
             if isinstance(found, SetAside):
                 tally.set_aside += 1
                 yield _aside(example, found)

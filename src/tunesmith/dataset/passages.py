@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from tunesmith.dataset.examples import Ranking
 from tunesmith.dataset.rendering import Encoded, SetAside, SetAsideRule
-from tunesmith.domain.spec import Method, RankingSpec
+from tunesmith.domain.spec import RANKED, Method, RankingSpec
 
 Side = Literal["query", "positive", "negative"]
 """What a text is: the query, a passage that answers it, one that does not."""
@@ -50,6 +50,17 @@ def longest_text(ranking: RankingSpec, *, method: Method) -> int:
     """Return the tokens of the longest text: of query and passage together for `rerank`."""
     both = ranking.query_max_len, ranking.passage_max_len
     return sum(both) if method is Method.RERANK else max(both)
+
+
+def ranked_method(method: Method | None, *, of_reranker: bool) -> Method:
+    """Return the method that rows of queries are seen by, where a file is for `method`.
+
+    Where that is none of theirs, it is what the model is made for: `of_reranker` says that it
+    scores texts.
+    """
+    if method in RANKED:
+        return method
+    return Method.RERANK if of_reranker else Method.EMBEDDING
 
 
 class PassageEncoder:

@@ -11,14 +11,20 @@ from tunesmith.dataset.blocks import is_json_lines
 from tunesmith.dataset.containers import read_rows
 from tunesmith.dataset.examples import AnyExample, Example, Pair, Ranking, Reasoning, Text
 from tunesmith.dataset.formats import Parser
+from tunesmith.dataset.overlong import Bound, too_long
 from tunesmith.dataset.pairing import encode_pair
-from tunesmith.dataset.passages import PassageEncoder, RankedText, within_context
+from tunesmith.dataset.passages import (
+    PassageEncoder,
+    RankedText,
+    ranked_method,
+    within_context,
+)
 from tunesmith.dataset.problems import Problem
 from tunesmith.dataset.rendering import Encoded, SetAside, encode, ensure_template
 from tunesmith.dataset.rows import MAX_ROW_SIZE, Row, read_lines
 from tunesmith.dataset.tokenizer import FolderTokenizer
 from tunesmith.domain.shown_rows import AskedRow, ShownRow, ShownText
-from tunesmith.domain.spec import RANKED, Method
+from tunesmith.domain.spec import Method, Policy
 from tunesmith.domain.validation import ValidationOptions
 
 _HEAD = 2**12
@@ -82,16 +88,34 @@ def _line_of(file: BufferedReader[RawIOBase], line: int) -> Iterator[Row | Probl
 def _shown(
     example: AnyExample, options: ValidationOptions, *, tokenizer: FolderTokenizer
 ) -> ShownRow:
-    line, element = example.line, example.element
+    method = _method(example, options, tokenizer=tokenizer)
+    seen = ShownRow(line=example.line, element=example.element, method=method)
     encoded = _encoded(example, options, tokenizer=tokenizer)
     if isinstance(encoded, SetAside):
-        return ShownRow(line=line, element=element, rule=str(encoded.rule), reason=encoded.reason)
+        return seen.model_copy(update={"rule": str(encoded.rule), "reason": encoded.reason})
     sides = ("chosen", "rejected") if isinstance(example, Pair) else (None,) * len(encoded)
     texts = tuple(
         _text(text, tokenizer, side=text.side if isinstance(text, RankedText) else side)
         for text, side in zip(encoded, sides, strict=True)
     )
-    return ShownRow(line=line, element=element, texts=texts)
+    return seen.model_copy(update={"texts": texts})
+
+
+def _method(
+    example: AnyExample, options: ValidationOptions, *, tokenizer: FolderTokenizer
+) -> Method:
+    """Return the method that `example` is seen by."""
+    match example:
+        case Ranking():
+            return ranked_method(options.method, of_reranker=tokenizer.of_reranker)
+        case Pair():
+            return Method.DPO
+        case Reasoning():
+            return Method.REASONING
+        case Text():
+            return Method.PRETRAINING
+        case Example():
+            return Method.SUPERVISED
 
 
 def _encoded(
@@ -100,18 +124,22 @@ def _encoded(
     """Return the texts that `example` is learnt as, as training encodes them."""
     context = tokenizer.context_length
     max_length = min(options.max_length, context or options.max_length)
+    method, ranking = _method(example, options, tokenizer=tokenizer), None
+    encoded: Sequence[Encoded] | SetAside
     match example:
         case Ranking():
-            # As in the report, such rows are those of embedding where no method is named.
-            method = options.method if options.method in RANKED else Method.EMBEDDING
             ranking = within_context(options.ranking, method=method, context=context)
-            return PassageEncoder(tokenizer.backend, ranking, method=method).encode(example)
+            encoded = PassageEncoder(tokenizer.backend, ranking, method=method).encode(example)
         case Pair():
             ensure_template(tokenizer)
-            return encode_pair(example, tokenizer, max_length=max_length)
+            encoded = encode_pair(example, tokenizer, max_length=max_length)
         case Example() | Reasoning() | Text():
             ensure_template(tokenizer)
-            return encode(example, tokenizer, max_length=max_length)
+            encoded = encode(example, tokenizer, max_length=max_length, think=options.think)
+    if options.over_length is Policy.CUT:
+        return encoded
+    bound = Bound.of(method, max_length=max_length, ranking=ranking)
+    return too_long(encoded, windows=isinstance(example, Text), bound=bound) or encoded
 
 
 def _text(text: Encoded, tokenizer: FolderTokenizer, *, side: str | None) -> ShownText:

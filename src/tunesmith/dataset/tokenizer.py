@@ -28,6 +28,7 @@ _TEMPLATE = "chat_template.jinja"
 _MORE_TEMPLATES = "additional_chat_templates"
 _NAMED = tuple(f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"))
 _EXTRA = ("extra_special_tokens", "additional_special_tokens")
+_SCORING = "ForSequenceClassification"
 # What configs of different families call the most tokens that a model takes at once.
 _CONTEXTS = ("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length")
 
@@ -46,8 +47,11 @@ class FolderTokenizer:
         self._counter = SpanCounter(self._backend)
         self.chat_template: str | dict[str, str] | None = _templates(folder, config)
         """The Jinja template of a conversation, or those that there are by their names."""
-        self.context_length = _context_length(_read_json(folder / "config.json"))
+        model = _read_json(folder / "config.json")
+        self.context_length = _context_length(model)
         """Most tokens that the model takes at once; `None` where its config sets none."""
+        self.of_reranker = _scores(model)
+        """Whether the model says of itself that it scores texts, as rerankers do."""
 
     def __reduce__(self) -> tuple[type[FolderTokenizer], tuple[Path], dict[str, Any]]:
         """Load it anew in the other process, which is quicker than to send all of it."""
@@ -179,6 +183,11 @@ def _templates(folder: Path, config: Mapping[str, Any]) -> str | dict[str, str] 
     elif not texts:
         return held
     return texts["default"] if texts.keys() == {"default"} else texts
+
+
+def _scores(config: Mapping[str, Any]) -> bool:
+    names = config.get("architectures")
+    return isinstance(names, list) and any(str(n).endswith(_SCORING) for n in names)
 
 
 def _context_length(config: Mapping[str, Any]) -> int | None:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from tunesmith.domain.spec import Method
 from tunesmith.domain.values import Value
 
 
@@ -43,6 +44,9 @@ class ShownRow(Value):
     """Line on which it begins, from 1."""
     element: int
     """Its number in the file's array, from 1; 0 where the file is no array."""
+    method: Method | None = None
+    """By which it is seen: the one that was named, or else the one that such rows are for, and of
+    queries with passages the one that the model is for; `None` where it was not understood."""
     rule: str | None = None
     """Why it would not be learnt from, as a stable id; `None` where it would be."""
     reason: str | None = None

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from tunesmith.domain.hyperparameters import MAX_LENGTH
 from tunesmith.domain.shown_rows import AskedRow
-from tunesmith.domain.spec import Method, Policy, RankingSpec
+from tunesmith.domain.spec import THINK_MARKS, Method, Policy, RankingSpec, ThinkMarks
 from tunesmith.domain.values import Value
 
 MINIMUM_EXAMPLES = 10
@@ -29,6 +29,8 @@ class ValidationOptions(Value):
     """Tokens of the longest example; the model's own context where that is shorter."""
     ranking: RankingSpec = RankingSpec()
     """How a job would learn from queries and passages, with their lengths."""
+    think: ThinkMarks = THINK_MARKS
+    """What would begin and end a thought, for models with no marks of their own."""
     over_length: Literal[Policy.CUT, Policy.REFUSE, Policy.SET_ASIDE] = Policy.CUT
     """What a job would do with examples of more tokens."""
     bad_rows: Literal[Policy.REFUSE, Policy.SET_ASIDE] = Policy.REFUSE

@@ -18,12 +18,12 @@ from transformers import PreTrainedModel
 from tunesmith.domain.answers import Chosen, Finish, Sampling
 from tunesmith.inference.factors import Factors
 from tunesmith.inference.sampling import Sampler
-from tunesmith.inference.slots import SLOT_ATTENTION, Pass, Slots
+from tunesmith.inference.slots import SLOT_ATTENTION, Joined, Pass, Slots
 
 _log = logging.getLogger(__name__)
 
 _AT_ONCE = 512
-"""Tokens of a prompt that go through the model together; behind them, other texts go on."""
+"""Tokens of a prompt that go through the model together, with the next ones of other texts."""
 
 
 @dataclass(frozen=True)
@@ -152,10 +152,11 @@ class Engine:
             ready = list(self._going if self._all_begun else self._going[:-1])
             if self._all_begun:
                 self._join()
-            if ready:
-                self._tell(ready, self._through([(one.last,) for one in ready], ready, first=0))
-            if not self._all_begun:
-                self._begin()
+            if self._all_begun:
+                if ready:
+                    self._tell(ready, self._through(ready))
+            else:
+                self._begin(ready)
         except Exception as error:  # noqa: BLE001  the thread's edge: whoever asked is told
             _log.exception("Texts could not be continued")
             self._fail(error)
@@ -175,30 +176,46 @@ class Engine:
                     self._going.append(_Going(text, Sampler(text.sampling)))
                     return
 
-    def _begin(self) -> None:
-        """Send the next part of the last text's prompt through the model."""
+    def _begin(self, ready: list[_Going]) -> None:
+        """Send the next part of the last text's prompt through the model.
+
+        The next tokens of those that are `ready` go along: what takes the time is to read the
+        weights, which is done once for both.
+        """
         going = self._going[-1]
         tokens = going.text.prompt[going.given : going.given + _AT_ONCE]
-        logits = self._through([tokens], [going], first=len(self._going) - 1)
+        logits = self._through(ready, going, prompt=tokens)
         going.given += len(tokens)
-        if going.begun:
-            self._tell([going], logits)
+        rows = [*ready, going] if going.begun else ready
+        self._tell(rows, logits[: len(rows)])
 
     def _through(
-        self, tokens: Sequence[Sequence[int]], rows: Sequence[_Going], *, first: int
+        self, ready: Sequence[_Going], last: _Going | None = None, *, prompt: Sequence[int] = ()
     ) -> torch.Tensor:
-        """Return the logits behind the last of each row's `tokens`, (rows, vocabulary), fp32."""
-        going = Pass(self._slots, first, len(rows), len(tokens[0]))
-        self.factors.choose([row.text.adapter for row in rows])
+        """Return the logits behind the last token of each row, (rows, vocabulary), fp32.
+
+        Rows are those that are `ready`, whose next tokens are known, and the `last` one with the
+        part `prompt` of its prompt.
+        """
+        passes = [Pass(self._slots, 0, len(ready), 1)] if ready else []
+        tokens = [one.last for one in ready]
+        adapters = [one.text.adapter for one in ready]
+        if last is not None:
+            passes.append(Pass(self._slots, len(self._going) - 1, 1, len(prompt)))
+            tokens += prompt
+            adapters += [last.text.adapter] * len(prompt)
+        going = Joined(tuple(passes))
+        lasts = going.lasts
+        self.factors.choose(adapters, kept=lasts.tolist())
         logits: torch.Tensor = self._model(
-            input_ids=torch.tensor(tokens),
+            input_ids=torch.tensor([tokens]),
             position_ids=going.positions,
             use_cache=False,
-            logits_to_keep=1,
+            logits_to_keep=lasts,
             going=going,
         ).logits
         going.done()
-        return logits[:, -1].float()
+        return logits[0].float()
 
     def _tell(self, rows: Sequence[_Going], logits: torch.Tensor) -> None:
         """Choose and tell the next token of `rows`; those that end with it leave."""

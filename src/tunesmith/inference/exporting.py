@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from sentence_transformers import CrossEncoder, SentenceTransformer
 from transformers import GenerationConfig, PreTrainedModel
 
 from tunesmith.artifacts.exports import ExportDirectory
@@ -33,13 +34,15 @@ from tunesmith.domain.exports import (
     Quantization,
 )
 from tunesmith.domain.models import WholeModel
+from tunesmith.domain.spec import Method
 from tunesmith.inference import llama_cpp, sides
 from tunesmith.inference.gguf_file import UnsupportedError, write_gguf
 from tunesmith.inference.merging import copy_beside, merged, save_merged
 from tunesmith.inference.modelfile import write_modelfile
-from tunesmith.inference.outputs import compare_outputs, outputs_of
+from tunesmith.inference.outputs import OUTPUT_BOUNDS, Wanted, asked_of, outputs_of
 from tunesmith.inference.parity import Answer, Finding, Side, compare
 from tunesmith.inference.pushing import PushError, push
+from tunesmith.inference.ranked import Ranked
 from tunesmith.inference.shelf import Shelf, Sizes
 from tunesmith.inference.source import Source, as_trained, find_source
 
@@ -90,8 +93,8 @@ class _Making:
     """Tokens that end answers."""
     answers: Sequence[Answer] = ()
     """The model's, as it was trained."""
-    outputs: Sequence[torch.Tensor] = ()
-    """The same of a model that makes no texts."""
+    outputs: Wanted | None = None
+    """The vectors or scores of a model that makes no texts."""
     sides: list[Comparison] = field(default_factory=list)
 
     @property
@@ -99,7 +102,7 @@ class _Making:
         """What was compared so far."""
         return Parity(
             measure="output" if self.outputs else "log_probability",
-            prompts=len(self.answers) or len(self.outputs),
+            prompts=len(self.outputs.asked) if self.outputs else len(self.answers),
             tokens=sum(len(answer.tokens) for answer in self.answers),
             sides=tuple(self.sides),
         )
@@ -108,9 +111,8 @@ class _Making:
         """Make the files and compare them. Raises `_NotMadeError`."""
         self.tell(0.05, "Asking the model as it was trained")
         self._ask_trained()
-        if self.source.says:
-            self.tell(0.25, "Asking the model as it is served")
-            self._ask_served()
+        self.tell(0.25, "Asking the model as it is served")
+        self._ask_served()
         if self.spec.format is ExportFormat.ADAPTER:
             copy_beside(self.source.tuned, self.folder)
             for name in ADAPTER_FILES:
@@ -122,8 +124,18 @@ class _Making:
         dtype = self._dtype()
         save_merged(merged(self.source), whole, source=self.source, dtype=dtype, ends=self.ends)
         self.tell(0.6, "Asking the merged model")
+        if self.outputs is not None:
+            self._keep_merged(self.outputs, whole, form=_NAMES[dtype])
+            return
         model = self.source.weights(whole).load()
-        self._ask_merged(model, bound=BOUNDS[_NAMES[dtype]])
+        found = compare(
+            self.answers,
+            sides.Loaded(model),
+            name="merged",
+            by="transformers",
+            bound=BOUNDS[_NAMES[dtype]],
+        )
+        self._keep(found)
         if gguf:
             self._make_gguf(model)
 
@@ -141,13 +153,16 @@ class _Making:
     def _ask_trained(self) -> None:
         model = as_trained(self.source)
         if not self.source.says:
-            self.outputs = outputs_of(model, self.tokenizer, method=self.source.spec.method)
+            spec = self.source.spec
+            asked = asked_of(spec, self.tokenizer)
+            made = outputs_of(model, self.tokenizer, spec=spec, asked=asked)
+            self.outputs = Wanted(asked, made)
             return
         room = (self.tokenizer.context_length or 4 * sides.LONGEST_PROMPT) - sides.ANSWER_TOKENS
-        asked = sides.prompts(
+        prompts = sides.prompts(
             self.tokenizer, self._held_out(), longest=min(room, sides.LONGEST_PROMPT)
         )
-        self.answers = sides.answer_all(model, asked, ends=self.ends)
+        self.answers = sides.answer_all(model, prompts, ends=self.ends)
 
     def _held_out(self) -> list[list[int]]:
         """Return the prompts of a few lines that the job held out; none where it held out none."""
@@ -168,6 +183,9 @@ class _Making:
             adapter=spec.key if source.adapted else None,
             rounded=source.quantized,
         )
+        if self.outputs is not None:
+            self._keep_served(self.outputs, asked)
+            return
         shelf = Shelf(self.artifacts, Sizes(models=1, adapters=1, texts=1))
         bound = BOUNDS[Quantization.F32]
         try:
@@ -178,14 +196,33 @@ class _Making:
             shelf.close()
         self._keep(found)
 
-    def _ask_merged(self, model: PreTrainedModel, *, bound: float) -> None:
-        if self.source.says:
-            side = sides.Loaded(model)
-            found = compare(self.answers, side, name="merged", by="transformers", bound=bound)
-        else:
-            made = outputs_of(model, self.tokenizer, method=self.source.spec.method)
-            found = compare_outputs(self.outputs, made, bound=bound)
-        self._keep(found)
+    def _keep_served(self, wanted: Wanted, asked: Answerer) -> None:
+        """Compare the vectors or scores that the service gives."""
+        ranked = Ranked(self.artifacts, most=1)
+        try:
+            model = ranked.scorer(asked) if self._scores else ranked.embedder(asked)
+        except (OSError, ValueError, KeyError) as error:
+            message = f"The model's weights cannot be loaded: {error}."
+            raise ModelUnavailableError(message) from error
+        self._keep(wanted.compare(model, name="served", bound=OUTPUT_BOUNDS[Quantization.F32]))
+
+    def _keep_merged(self, wanted: Wanted, folder: Path, *, form: Quantization) -> None:
+        """Compare the vectors or scores of the merged files, whose weights are in `form`."""
+        load: type[CrossEncoder | SentenceTransformer]
+        load = CrossEncoder if self._scores else SentenceTransformer
+        model = load(
+            str(folder),
+            device="cpu",
+            trust_remote_code=self.source.spec.base_model.trust_remote_code,
+            # Only what the weights lost is compared, not what is lost in reckoning with them.
+            model_kwargs={"dtype": torch.float32},
+        )
+        self._keep(wanted.compare(model, name="merged", bound=OUTPUT_BOUNDS[form]))
+
+    @property
+    def _scores(self) -> bool:
+        """Whether the model scores pairs, not makes vectors."""
+        return self.source.spec.method is Method.RERANK
 
     def _make_gguf(self, model: PreTrainedModel) -> None:
         self.tell(0.75, "Writing the GGUF file")

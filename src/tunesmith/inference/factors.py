@@ -1,8 +1,8 @@
 """The adapters of one base model that are in memory, all of which answer together.
 
-Rows of a batch may have different adapters, or none: a layer multiplies once with the factors of
-all of them, and each row keeps what its own adapter makes (Hu et al. 2021, arXiv:2106.09685, for
-many adapters at once). What goes beyond plain factors is merged into a model of its own instead.
+The tokens of a pass may have different adapters, or none: a layer multiplies once with the factors
+of all of them, and each token keeps what its own adapter makes (Hu et al. 2021, arXiv:2106.09685,
+for many adapters at once). What goes beyond plain factors is merged into a model of its own.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Factors:
     def __init__(self, model: PreTrainedModel, *, rows: int) -> None:
         """Stand between the linear layers of `model` and whoever calls them.
 
-        Most calls have `rows` rows. The layers lose their own weights, which are kept here in
+        Most calls have `rows` tokens. The layers lose their own weights, which are kept here in
         another order, unless the embedding has the same.
         """
         self._layers: dict[str, Any] = {
@@ -100,8 +100,9 @@ class Factors:
         self._count = rows
         self._adapters: dict[int, Adapter] = {}
         self._joined: dict[str, _Joined] = {}
-        self._rows: tuple[int | None, ...] = ()
-        self._masks: dict[tuple[int, ...], torch.Tensor] = {}
+        self._tokens: tuple[int | None, ...] = ()
+        self._kept: tuple[int | None, ...] = ()
+        self._masks: dict[tuple[int, tuple[int, ...]], torch.Tensor] = {}
         words = model.get_input_embeddings().weight
         for path, module in self._layers.items():
             weight = module.weight.t() if isinstance(module, Conv1D) else module.weight
@@ -111,7 +112,7 @@ class Factors:
                 module.weight = nn.Parameter(weight.new_empty(0), requires_grad=False)
 
     def put(self, place: int, adapter: Adapter) -> None:
-        """Let rows with the number `place` have `adapter`, in place of another one's.
+        """Let tokens with the number `place` have `adapter`, in place of another one's.
 
         Raises `NotPlainError` where the model lacks a layer that the adapter has factors of.
         """
@@ -121,11 +122,14 @@ class Factors:
         self._adapters[place] = adapter
         self._join()
 
-    def choose(self, rows: Sequence[int | None]) -> None:
-        """Let each row of the next batch have the adapter at its place, or none."""
-        chosen = tuple(rows)
-        if chosen != self._rows:
-            self._rows, self._masks = chosen, {}
+    def choose(self, tokens: Sequence[int | None], *, kept: Sequence[int]) -> None:
+        """Let each token of the next pass have the adapter at its place, or none.
+
+        Those numbered in `kept` alone go through the model's head.
+        """
+        chosen = tuple(tokens), tuple(tokens[at] for at in kept)
+        if chosen != (self._tokens, self._kept):
+            (self._tokens, self._kept), self._masks = chosen, {}
 
     def _join(self) -> None:
         self._joined, self._masks = {}, {}
@@ -149,18 +153,24 @@ class Factors:
     def _forward(self, path: str, states: torch.Tensor, *, own: Product) -> torch.Tensor:
         made = own(states)
         joined = self._joined.get(path)
-        if joined is None or not any(row is not None for row in self._rows):
+        if joined is None or not any(each is not None for each in self._tokens):
             return made
-        # Some models have the tokens of all rows one behind another here.
-        by_row = states.reshape(len(self._rows), -1, states.shape[-1])
-        inner = joined.first(by_row).mul_(self._mask(joined.places, dtype=made.dtype))
+        # Some models leave out the dimension of the batch here.
+        by_token = states.reshape(-1, states.shape[-1])
+        mask = self._mask(len(by_token), joined.places, dtype=made.dtype)
+        inner = joined.first(by_token).mul_(mask)
         return joined.second.added(made, inner.view(*made.shape[:-1], -1))
 
-    def _mask(self, places: tuple[int, ...], *, dtype: torch.dtype) -> torch.Tensor:
-        """Return 1 where a rank is of the row's adapter, else 0, (rows, 1, ranks)."""
-        mask = self._masks.get(places)
+    def _mask(self, count: int, places: tuple[int, ...], *, dtype: torch.dtype) -> torch.Tensor:
+        """Return 1 where a rank is of the adapter of one of `count` tokens, else 0.
+
+        It is (tokens, ranks).
+        """
+        mask = self._masks.get((count, places))
         if mask is None:
-            rows = torch.tensor([-1 if row is None else row for row in self._rows])
-            mask = (rows[:, None] == torch.tensor(places)).to(dtype)[:, None]
-            self._masks[places] = mask
+            # Where each text has one token, all are kept.
+            chosen = self._tokens if count == len(self._tokens) else self._kept
+            tokens = torch.tensor([-1 if each is None else each for each in chosen])
+            mask = (tokens[:, None] == torch.tensor(places)).to(dtype)
+            self._masks[count, places] = mask
         return mask

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from peft import PeftModel
 from sentence_transformers import CrossEncoder, SentenceTransformer
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig
 
 from tunesmith.artifacts.protocol import Artifacts
 from tunesmith.domain.answers import Answerer, Passages, Piece, Texts
 from tunesmith.domain.errors import InvalidRequestError, ModelUnavailableError
 from tunesmith.domain.spec import Method
+from tunesmith.inference.merging import copy_beside
 from tunesmith.inference.source import Weights
 from tunesmith.models import bringing
 
@@ -43,7 +45,7 @@ class Ranked:
     def vectors(self, answerer: Answerer, asked: Texts) -> Piece:
         """Return the vectors of texts. Raises `ModelUnavailableError`."""
         with self._turn:
-            model = self._kept(self._embedders, answerer, load=self._embedder)
+            model = self._kept(self._embedders, answerer, load=self.embedder)
             texts = [
                 text if isinstance(text, str) else str(model.tokenizer.decode(list(text)))
                 for text in asked.texts
@@ -64,7 +66,7 @@ class Ranked:
         Raises `ModelUnavailableError`, and `InvalidRequestError` where the model scores nothing.
         """
         with self._turn:
-            model = self._kept(self._scorers, answerer, load=self._scorer)
+            model = self._kept(self._scorers, answerer, load=self.scorer)
             pairs = [(asked.query, passage) for passage in asked.passages]
             found = model.predict(pairs, batch_size=_BATCH, show_progress_bar=False)
             queries, passages = zip(*pairs, strict=True)
@@ -90,11 +92,19 @@ class Ranked:
         there.move_to_end(answerer)
         return there[answerer]
 
-    def _embedder(self, answerer: Answerer) -> SentenceTransformer:
-        folder = self._base(answerer) if answerer.adapter is None else self._tuned(answerer.adapter)
-        return SentenceTransformer(str(folder), device="cpu")
+    def embedder(self, answerer: Answerer) -> SentenceTransformer:
+        """Load the model that makes vectors. Raises `ModelUnavailableError`."""
+        if answerer.adapter is None:
+            return SentenceTransformer(str(self._base(answerer)), device="cpu")
+        with self._merged(answerer, answerer.adapter, method=Method.EMBEDDING) as folder:
+            # transformers itself reads factors alone, and drops the magnitudes of DoRA.
+            return SentenceTransformer(str(folder), device="cpu")
 
-    def _scorer(self, answerer: Answerer) -> CrossEncoder:
+    def scorer(self, answerer: Answerer) -> CrossEncoder:
+        """Load the model that scores passages.
+
+        Raises `ModelUnavailableError`, and `InvalidRequestError` where it scores nothing.
+        """
         base = self._base(answerer)
         if answerer.adapter is None:
             kinds: Sequence[str] = AutoConfig.from_pretrained(base).architectures or ()
@@ -106,14 +116,19 @@ class Ranked:
                     code="wrong_kind_of_model",
                 )
             return CrossEncoder(str(base), device="cpu")
-        tuned = self._tuned(answerer.adapter)
-        weights = Weights(base, Method.RERANK)
+        with self._merged(answerer, answerer.adapter, method=Method.RERANK) as folder:
+            return CrossEncoder(str(folder), device="cpu")
+
+    @contextmanager
+    def _merged(self, answerer: Answerer, adapter: str, *, method: Method) -> Iterator[Path]:
+        """Yield a folder of a whole model in place of `answerer`, whose adapter goes into it."""
+        tuned = self._tuned(adapter)
+        weights = Weights(self._base(answerer), method)
         model = weights.rounded() if answerer.rounded else weights.load()
-        with TemporaryDirectory() as merged:
-            # A cross-encoder is loaded from a whole model alone.
-            PeftModel.from_pretrained(model, str(tuned)).merge_and_unload().save_pretrained(merged)
-            AutoTokenizer.from_pretrained(tuned).save_pretrained(merged)
-            return CrossEncoder(merged, device="cpu")
+        with TemporaryDirectory() as name:
+            PeftModel.from_pretrained(model, str(tuned)).merge_and_unload().save_pretrained(name)
+            copy_beside(tuned, Path(name))
+            yield Path(name)
 
     def _base(self, answerer: Answerer) -> Path:
         if answerer.whole is not None:

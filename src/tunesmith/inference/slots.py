@@ -6,8 +6,9 @@ to is looked at where it lies.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -72,7 +73,7 @@ class Slots:
 
 @dataclass(frozen=True, eq=False)
 class Pass:
-    """What goes through the model at once: some new tokens of each of some slots."""
+    """Some new tokens of each of some slots, as many of each."""
 
     of: Slots
     """The slots."""
@@ -129,6 +130,54 @@ class Pass:
             self.of.lengths[slot] += self.tokens
 
 
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """Passes that go through the model as one: all tokens stand in one row, none for padding."""
+
+    passes: tuple[Pass, ...]
+    """One behind the other; of each, all tokens of a slot stand before those of the next."""
+
+    @property
+    def positions(self) -> torch.Tensor:
+        """Where each new token stands in its text, (1, tokens), int64."""
+        return torch.cat([each.positions.view(1, -1) for each in self.passes], dim=1)
+
+    @property
+    def lasts(self) -> torch.Tensor:
+        """Which tokens are the last ones of their slots, int64."""
+        slots = [each.tokens for each in self.passes for _ in range(each.count)]
+        return torch.tensor(slots).cumsum(0) - 1
+
+    def attended(
+        self,
+        by: Callable[[Pass, torch.Tensor, Kept], torch.Tensor],
+        *,
+        asked: torch.Tensor,
+        new: Kept,
+    ) -> torch.Tensor:
+        """Return what `by` makes of each pass, (1, tokens, heads, width).
+
+        `asked` and `new` are (1, heads, tokens, width).
+        """
+        made, begin = [], 0
+        for each in self.passes:
+            end = begin + each.count * each.tokens
+            query, key, value = (
+                states[0, :, begin:end]
+                .reshape(-1, each.count, each.tokens, states.shape[-1])
+                .transpose(0, 1)
+                for states in (asked, *new)
+            )
+            made.append(by(each, query, (key, value)).flatten(0, 1)[None])
+            begin = end
+        return torch.cat(made, dim=1)
+
+    def done(self) -> None:
+        """Count the new tokens, once they went through all layers."""
+        for each in self.passes:
+            each.done()
+
+
 def attend(  # noqa: PLR0913, PLR0917  transformers decides what attention is given
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -140,19 +189,37 @@ def attend(  # noqa: PLR0913, PLR0917  transformers decides what attention is gi
     dropout: float = 0.0,
     sliding_window: int | None = None,
     softcap: float | None = None,
-    going: Pass,
+    going: Joined,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Return the attention of new tokens, as `AttentionInterface` of transformers wants it.
 
-    `query` is (slots, heads, tokens, width), `key` and `value` have as many heads or a part of
-    them; the result is (slots, tokens, heads, width). Raises `ValueError` for what is not computed
-    here.
+    `query` is (1, heads, tokens, width), of all slots; `key` and `value` have as many heads or a
+    part of them; the result is (1, tokens, heads, width). Raises `ValueError` for what is not
+    computed here.
     """
     layer = getattr(module, "layer_idx", None)
     if attention_mask is not None or dropout or not isinstance(layer, int):
         raise ValueError("Attention over slots knows no other mask, no dropout and no lone layer.")
-    keys, values = going.of.take(layer, (key, value), going=going)
+    by = partial(_attended, layer, scaling=scaling, window=sliding_window, softcap=softcap)
+    return going.attended(by, asked=query, new=(key, value)), None
+
+
+def _attended(  # noqa: PLR0913, PLR0917  it takes what `attend` takes
+    layer: int,
+    going: Pass,
+    query: torch.Tensor,
+    new: Kept,
+    *,
+    scaling: float | None,
+    window: int | None,
+    softcap: float | None,
+) -> torch.Tensor:
+    """Return the attention of the new tokens of one pass, (slots, tokens, heads, width).
+
+    `query` and `new` are (slots, heads, tokens, width).
+    """
+    keys, values = going.of.take(layer, new, going=going)
     count, heads, tokens, width = query.shape
     groups = keys.shape[1]
     scale = width**-0.5 if scaling is None else scaling
@@ -161,10 +228,10 @@ def attend(  # noqa: PLR0913, PLR0917  transformers decides what attention is gi
     if softcap:
         scores = scores.div_(softcap).tanh_().mul_(softcap)
     apart = scores.view(count, groups, heads // groups, tokens, -1)
-    apart.masked_fill_(going.hidden(sliding_window)[:, None, None], -torch.inf)
+    apart.masked_fill_(going.hidden(window)[:, None, None], -torch.inf)
     weights = torch.softmax(scores, dim=-1).to(values.dtype)
     attended = (weights @ values).view(count, heads, tokens, values.shape[-1])
-    return attended.transpose(1, 2), None
+    return attended.transpose(1, 2)
 
 
 AttentionInterface.register(SLOT_ATTENTION, attend)

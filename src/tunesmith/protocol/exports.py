@@ -126,7 +126,8 @@ class ComparisonObject(Wire):
     read_by: str
     """The program that answered."""
     bound: float
-    """The largest difference that is taken, in nats; of vectors and scores, as a share."""
+    """The largest difference that is taken, in nats; of vectors, as a share of the largest number;
+    of scores, before they are brought between 0 and 1."""
     largest_difference: float
     """The largest difference that was found."""
     mean_difference: float

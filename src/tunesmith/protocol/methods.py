@@ -19,6 +19,9 @@ from tunesmith.protocol.wire import Only, Wire
 
 _SUPPORTED = "this version tunes by the methods 'supervised' and 'dpo'; use one of them"
 
+AnyMethod = Literal["supervised", "dpo", "reasoning", "pretraining", "embedding", "rerank"]
+"""OpenAI's methods and our own objectives, where both are given by one name."""
+
 
 class SupervisedRequest(Wire):
     """Supervised fine-tuning."""

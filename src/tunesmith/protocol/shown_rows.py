@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, Self
 
 from tunesmith.domain.shown_rows import ShownRow, ShownText
+from tunesmith.protocol.methods import AnyMethod
 from tunesmith.protocol.receipts import ReceiptTextObject, SetAsideObject, TokenObject
 from tunesmith.protocol.wire import Wire
 
@@ -22,6 +23,10 @@ class FileRowObject(Wire):
     """Line of the file, from 1."""
     element: int
     """Number of the row in the file's array, from 1; 0 where the file is no array."""
+    method: AnyMethod | None
+    """The method by which it is seen: the one asked for, or else the one that such rows are for
+    (of queries with passages, that of the tuned model or what the base model is made for); null
+    where the row was not understood."""
     set_aside: SetAsideObject | None
     """Why it would not be learnt from; null where it would be."""
     texts: list[ReceiptTextObject]
@@ -36,6 +41,7 @@ class FileRowObject(Wire):
             model=model,
             line=row.line,
             element=row.element,
+            method=row.method.value if row.method else None,
             set_aside=SetAsideObject(rule=row.rule, reason=row.reason) if aside else None,
             texts=[_text(text) for text in row.texts],
         )

@@ -6,8 +6,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
-from tunesmith.domain.spec import Method, Policy
+from tunesmith.domain.spec import Method, Policy, ThinkMark
 from tunesmith.domain.validation import ValidationOptions, ValidationReport
+from tunesmith.protocol.methods import AnyMethod
 from tunesmith.protocol.ranking import RankingRequest
 from tunesmith.protocol.tuning import Length
 from tunesmith.protocol.wire import Wire
@@ -18,9 +19,7 @@ class ValidateFile(Wire):
 
     model: Annotated[str, Field(min_length=1)] | None = None
     """A base model, tuned model or checkpoint whose tokenizer counts tokens; null counts none."""
-    method: (
-        Literal["supervised", "dpo", "reasoning", "pretraining", "embedding", "rerank"] | None
-    ) = None
+    method: AnyMethod | None = None
     """The method, or our objective, that the file is for; null takes the files of any."""
     validation_file: str | None = None
     """Id of the validation file that goes with it; what both have is reported.
@@ -29,6 +28,9 @@ class ValidateFile(Wire):
     """Tokens of the longest example; null means what a job would take."""
     ranking: RankingRequest | None = None
     """How a job would learn from queries and passages; null means its defaults."""
+    think: Annotated[list[ThinkMark], Field(min_length=2, max_length=2)] | None = None
+    """What would begin and end a thought, for models with no marks of their own; null means
+    `<think>` and `</think>`."""
     over_length: Literal["cut", "refuse", "set_aside"] = "cut"
     """What a job would do with longer examples."""
     bad_rows: Literal["refuse", "set_aside"] = "refuse"
@@ -48,6 +50,7 @@ class ValidateFile(Wire):
                 "method": Method(self.method) if self.method else None,
                 "max_length": self.max_length or plain.max_length,
                 "ranking": self.ranking.to_spec() if self.ranking else plain.ranking,
+                "think": tuple(self.think) if self.think else plain.think,
                 "over_length": Policy(self.over_length),
                 "bad_rows": Policy(self.bad_rows),
                 "bad_rows_share": self.bad_rows_share,
@@ -130,8 +133,8 @@ class FileValidation(Wire):
     """Whether a job with the same options would take it."""
     format: str | None
     """Format of the examples, told from the content; null where no row was of a known one."""
-    method: Literal["supervised", "dpo"] | None
-    """The method that the file was checked for; null for any."""
+    method: AnyMethod | None
+    """The method, or our objective, that the file was checked for; null for any."""
     examples: int
     """Examples that can be learnt from."""
     bad_rows: int

@@ -6,6 +6,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -13,7 +14,8 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from tunesmith.dataset.examples import AnyExample, Example, Pair, Ranking, Reasoning, Text
-from tunesmith.dataset.pairing import encode_pair, is_of_length
+from tunesmith.dataset.overlong import Bound, too_long
+from tunesmith.dataset.pairing import encode_pair
 from tunesmith.dataset.passages import PassageEncoder, RankedText
 from tunesmith.dataset.problems import place
 from tunesmith.dataset.reading import SetAsideRow, read_examples
@@ -151,41 +153,16 @@ def _encode(
             raise TypeError(f"No method learns from {type(row).__name__} rows.")
 
 
-def _bound(spec: TrainSpec) -> tuple[str, str]:
-    """Return the greatest length in words, and what the request calls it."""
-    if spec.ranking is None:
-        return f"{spec.max_length} tokens", "max_length"
-    query, passage = spec.ranking.query_max_len, spec.ranking.passage_max_len
-    if spec.method is Method.EMBEDDING:
-        words = f"{query} tokens in the query or {passage} in a passage"
-    else:
-        words = f"{query} tokens in the query or {query + passage} in query and passage"
-    return words, "query_max_len or passage_max_len"
+def _bound(spec: TrainSpec) -> Bound:
+    return Bound.of(spec.method, max_length=spec.max_length, ranking=spec.ranking)
 
 
 def _none_cut(
     texts: list[Texts] | SetAside, spec: TrainSpec, *, windows: bool
 ) -> list[Texts] | SetAside:
-    """Return `texts`, or in their place that something of them was cut, or all.
-
-    Where they are `windows`, more than one tells that the whole is too long.
-    """
-    if isinstance(texts, SetAside):
-        if not is_of_length(texts):
-            return texts
-        line, element = texts.line, texts.element
-    elif (windows and len(texts) > 1) or any(text.cut for example in texts for text in example):
-        line, element = texts[0][0].line, texts[0][0].element
-    else:
-        return texts
-    where = place(line, element)
-    bound, key = _bound(spec)
-    return SetAside(
-        line=line,
-        element=element,
-        rule=SetAsideRule.OVER_LENGTH,
-        reason=f"{where}: it has more than {bound}. Shorten it, or raise {key}.",
-    )
+    """Return `texts`, or in their place that something of them was cut, or all."""
+    flat = texts if isinstance(texts, SetAside) else list(chain.from_iterable(texts))
+    return too_long(flat, windows=windows, bound=_bound(spec)) or texts
 
 
 def _refuse_long(set_aside: Sequence[SetAside], spec: TrainSpec) -> None:
@@ -194,9 +171,9 @@ def _refuse_long(set_aside: Sequence[SetAside], spec: TrainSpec) -> None:
     if places:
         named = ", ".join(places[:_PLACES_NAMED])
         more = f" and {len(places) - _PLACES_NAMED} more" if len(places) > _PLACES_NAMED else ""
-        bound, key = _bound(spec)
+        bound = _bound(spec)
         raise InvalidRequestError(
-            f"More than {bound}: {named}{more}. Shorten them, raise {key}, or "
+            f"More than {bound.words}: {named}{more}. Shorten them, raise {bound.key}, or "
             "let what is too long be cut or set aside (over_length).",
             code=SetAsideRule.OVER_LENGTH,
         )

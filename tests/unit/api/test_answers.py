@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -191,6 +192,37 @@ def test_a_tool_that_was_called_is_named_where_its_answer_stands(
     assert (asked[0].turns[2].name, asked[0].turns[2].call_id) == ("weather", "call_1")
     assert asked[0].turns[1].calls[0].arguments == '{"city": "Oslo"}'
     assert [len(each.tools) for each in asked] == [1, 0]
+
+
+def test_several_calls_behind_words_are_streamed_each_by_its_number(
+    client: openai.OpenAI, world: World
+) -> None:
+    calls = [
+        {"id": f"call_{city}", "name": "weather", "arguments": json.dumps({"city": city})}
+        for city in ("Oslo", "Rome")
+    ]
+    world.answering.answer = lambda _: (
+        Piece(prompt_tokens=1),
+        Piece(text="Let me "),
+        Piece(text="see."),
+        Piece.model_validate({"calls": calls, "finish": "tool_calls", "tokens": 9}),
+    )
+
+    answer = client.chat.completions.create(model=BASE, messages=ASK)
+    with client.chat.completions.stream(model=BASE, messages=ASK) as stream:
+        told = stream.get_final_completion()
+
+    for choice in (answer.choices[0], told.choices[0]):
+        assert choice.message.content == "Let me see."
+        assert choice.finish_reason == "tool_calls"
+        assert [
+            (each.id, each.type, each.function.name, each.function.arguments)
+            for each in choice.message.tool_calls or ()
+            if each.type == "function"
+        ] == [
+            ("call_Oslo", "function", "weather", '{"city": "Oslo"}'),
+            ("call_Rome", "function", "weather", '{"city": "Rome"}'),
+        ]
 
 
 def test_calls_of_tools_are_told_whole_and_streamed(client: openai.OpenAI, world: World) -> None:

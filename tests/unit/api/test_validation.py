@@ -21,7 +21,7 @@ from tunesmith.api.app import create_app
 from tunesmith.api.checks import AT_ONCE, FileChecks
 from tunesmith.domain.errors import RateLimitError, TokenizerMissingError
 from tunesmith.domain.models import CatalogueEntry, FolderSource
-from tunesmith.domain.validation import ValidationOptions
+from tunesmith.domain.validation import ValidationOptions, ValidationReport
 
 if TYPE_CHECKING:
     from unit.api.conftest import World
@@ -213,3 +213,52 @@ def test_a_tokenizer_that_takes_its_time_holds_up_no_other_file() -> None:
             await asyncio.gather(*waiting, return_exceptions=True)
 
     assert asyncio.run(asyncio.wait_for(ask(), 30))
+
+
+@pytest.mark.parametrize("method", ["reasoning", "pretraining", "embedding", "rerank"])
+def test_a_file_is_checked_for_our_own_objectives_as_for_openais_methods(
+    http: TestClient, upload: Upload, method: str
+) -> None:
+    file = upload(content=b'{"query": "a", "pos": ["b"], "neg": ["c"]}\n' * 12)
+
+    answer = http.post(f"/v1/files/{file['id']}/validate", json={"method": method})
+
+    assert answer.status_code == 200, answer.text
+    body = answer.json()
+    assert body["method"] == method
+    assert ("wrong_method" in body["counts"]) is (method in ("reasoning", "pretraining"))
+
+
+class Distant(BytesIO):
+    """A file in a bucket, which gives nothing until something else was answered."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self.asked = threading.Event()
+        self.other_answered = threading.Event()
+        self.waited_in_vain = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.asked.set()
+        self.waited_in_vain |= not self.other_answered.wait(20)
+        return super().read(size)
+
+
+def test_others_are_answered_while_a_file_comes_from_a_bucket(tmp_path: Path) -> None:
+    file, held_out = Distant(GOOD), Distant(GOOD.splitlines()[5] + b"\n")
+    checking = FileChecks(lambda _: tmp_path, workers=1)
+
+    async def both() -> ValidationReport:
+        check = asyncio.ensure_future(
+            checking.validate(file, ValidationOptions(), held_out=held_out)
+        )
+        for stream in (file, held_out):
+            await asyncio.to_thread(stream.asked.wait, 20)
+            stream.other_answered.set()
+        return await check
+
+    report = asyncio.run(both())
+
+    assert not file.waited_in_vain
+    assert not held_out.waited_in_vain
+    assert (report.examples, report.counts["overlap"]) == (12, 1)

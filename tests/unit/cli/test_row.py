@@ -67,6 +67,54 @@ def test_a_row_that_is_set_aside_says_why() -> None:
     ]
 
 
+def ranked(*sides: str) -> dict[str, object]:
+    token = {"id": 1, "text": "x", "learnt": False}
+    fields = {"split": None, "cut": False, "tokens_learnt": 0, "tokens": [token]}
+    return {
+        "line": 1,
+        "element": 0,
+        "set_aside": None,
+        "texts": [{"side": side, **fields} for side in sides],
+    }
+
+
+@pytest.mark.parametrize(
+    ("sides", "method", "learnt"),
+    [
+        (["query", "positive", "negative"], "embedding", "vector"),
+        (["positive", "negative"], "rerank", "score"),
+    ],
+)
+def test_of_a_query_with_passages_it_is_told_what_is_learnt_in_place_of_tokens(
+    sides: list[str], method: str, learnt: str
+) -> None:
+    head, *texts = row_lines(ranked(*sides)).split("\n\n")
+
+    assert head.splitlines()[1].startswith(f"{method}: what is learnt is the {learnt}")
+    assert texts == [f"{side}, 1 tokens:\nx" for side in sides]
+
+
+def test_a_row_of_a_file_is_seen_as_a_job_would_with_the_same_settings(
+    ask: Ask, tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(
+        '{"query": "a", "pos": ["b"], "neg": ["c"]}\n'
+        '{"Question": "1+1?", "Complex_CoT": "Hm.", "Response": "2"}\n'
+    )
+    file_id = ask("files", "upload", str(rows)).stdout.strip()
+
+    def row(line: int, *options: str) -> str:
+        return ask("files", "row", file_id, str(line), "--model", BASE, *options).stdout
+
+    assert "positive, 2 tokens:\nab" in row(1, "--method", "rerank")
+    assert "query, 4 tokens:\nQ: a" in row(1, "--query-instruction", "Q: ")
+    assert "positive, 4 tokens:\nP: b" in row(1, "--passage-instruction", "P: ")
+    assert "cut at its end" in row(1, "--query-max-len", "8", "--query-instruction", "Look for ")
+    assert "⟦[t]\nHm.\n[/t]\n\n2<|im_end|>⟧" in row(2, "--think", "[t]", "[/t]")
+    assert "set aside: over_length" in row(2, "--max-length", "8", "--over-length", "refuse")
+
+
 def test_a_row_of_a_file_is_shown_before_any_job(ask: Ask, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"prompt": "2+2", "completion": "4"}\n')

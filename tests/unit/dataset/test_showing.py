@@ -14,7 +14,7 @@ from models.tiny import bert_tokenizer, byte_tokenizer
 from tunesmith.dataset.showing import show_row
 from tunesmith.dataset.tokenizer import FolderTokenizer
 from tunesmith.domain.shown_rows import AskedRow, ShownRow, ShownText
-from tunesmith.domain.spec import Method
+from tunesmith.domain.spec import Method, Policy, RankingSpec
 from tunesmith.domain.validation import ValidationOptions
 
 ROWS = [{"prompt": f"What is {n} + 1?", "completion": f"It is {n + 1}."} for n in range(5)]
@@ -142,18 +142,145 @@ def test_a_row_of_another_method_says_so(tiny: FolderTokenizer) -> None:
     assert row.rule == "wrong_method"
 
 
-def test_a_query_is_shown_with_its_passages_of_which_nothing_is_learnt(tmp_path: Path) -> None:
-    bert_tokenizer().save_pretrained(tmp_path)
-    query = json.dumps({"query": "a", "pos": ["b"], "neg": ["c", "d"]}).encode()
+QUERY = json.dumps({"query": "a", "pos": ["b"], "neg": ["c", "dd"]}).encode()
 
-    for method, sides in (
-        (Method.EMBEDDING, ["query", "positive", "negative", "negative"]),
-        (Method.RERANK, ["positive", "negative", "negative"]),
+
+def bert(folder: Path, **config: Any) -> FolderTokenizer:
+    bert_tokenizer().save_pretrained(folder)
+    (folder / "config.json").write_text(json.dumps(config))
+    return FolderTokenizer(folder)
+
+
+def seen(row: ShownRow | None) -> list[tuple[str | None, str]]:
+    assert row is not None
+    return [(text.side, "".join(text.pieces)) for text in row.texts]
+
+
+EMBEDDED = [
+    ("query", "[CLS]a[SEP]"),
+    ("positive", "[CLS]b[SEP]"),
+    ("negative", "[CLS]c[SEP]"),
+    ("negative", "[CLS]dd[SEP]"),
+]
+SCORED = [
+    ("positive", "[CLS]a[SEP]b[SEP]"),
+    ("negative", "[CLS]a[SEP]c[SEP]"),
+    ("negative", "[CLS]a[SEP]dd[SEP]"),
+]
+
+
+@pytest.mark.parametrize(
+    ("method", "texts"), [(Method.EMBEDDING, EMBEDDED), (Method.RERANK, SCORED)]
+)
+def test_a_query_is_shown_with_its_passages_of_which_nothing_is_learnt(
+    tmp_path: Path, method: Method, texts: list[tuple[str, str]]
+) -> None:
+    row = show(QUERY, bert(tmp_path), 1, method=method)
+
+    assert seen(row) == texts
+    assert row is not None
+    assert row.method is method
+    assert not any(learnt for text in row.texts for learnt in text.learnt)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "method", "texts"),
+    [
+        ("BertModel", Method.EMBEDDING, EMBEDDED),
+        ("XLMRobertaForSequenceClassification", Method.RERANK, SCORED),
+    ],
+)
+def test_where_no_method_is_named_a_query_is_shown_as_what_the_model_is_made_for(
+    tmp_path: Path, architecture: str, method: Method, texts: list[tuple[str, str]]
+) -> None:
+    row = show(QUERY, bert(tmp_path, architectures=[architecture]), 1)
+
+    assert seen(row) == texts
+    assert row is not None
+    assert row.method is method
+
+
+def test_queries_and_passages_are_shown_with_a_jobs_lengths_and_instructions(
+    tmp_path: Path,
+) -> None:
+    long = json.dumps({"query": "q" * 20, "pos": ["p" * 20], "neg": ["n"]}).encode()
+    ranking = RankingSpec(
+        query_max_len=8, passage_max_len=9, query_instruction="Q:", passage_instruction="P:"
+    )
+
+    row = show(long, bert(tmp_path), 1, method=Method.EMBEDDING, ranking=ranking)
+
+    assert seen(row) == [
+        ("query", "[CLS]Q:qqqq[SEP]"),
+        ("positive", "[CLS]P:ppppp[SEP]"),
+        ("negative", "[CLS]P:n[SEP]"),
+    ]
+    assert row is not None
+    assert [text.cut for text in row.texts] == [True, True, False]
+
+
+def test_a_query_without_negatives_is_set_aside_where_a_job_would_need_some(
+    tmp_path: Path,
+) -> None:
+    bare = json.dumps({"query": "q", "pos": ["p"], "neg": []}).encode()
+    tokenizer = bert(tmp_path)
+
+    assert seen(show(bare, tokenizer, 1, method=Method.EMBEDDING))
+    for given in (
+        {"method": Method.RERANK},
+        {"method": Method.EMBEDDING, "ranking": RankingSpec(in_batch_negatives=False)},
     ):
-        row = show(query, FolderTokenizer(tmp_path), 1, method=method)
+        row = show(bare, tokenizer, 1, **given)
         assert row is not None
-        assert [text.side for text in row.texts] == sides
-        assert not any(learnt for text in row.texts for learnt in text.learnt)
+        assert row.rule == "no_negatives"
+
+
+@pytest.mark.parametrize("policy", [Policy.REFUSE, Policy.SET_ASIDE])
+def test_what_is_too_long_is_not_shown_where_a_job_would_not_cut_it(
+    tiny: FolderTokenizer, tmp_path: Path, policy: Policy
+) -> None:
+    long = json.dumps({"prompt": "Go.", "completion": "on and on " * 20}).encode()
+    plain = json.dumps({"text": "abc" * 30}).encode()
+    short = RankingSpec(query_max_len=8, passage_max_len=8)
+    query = json.dumps({"query": "q" * 20, "pos": ["p"], "neg": ["n"]}).encode()
+
+    rows = [
+        show(long, tiny, 1, max_length=64, over_length=policy),
+        show(long, tiny, 1, max_length=16, over_length=policy),
+        show(plain, tiny, 1, max_length=64, over_length=policy),
+        show(query, bert(tmp_path), 1, ranking=short, over_length=policy),
+    ]
+
+    for row, key in zip(rows, ["max_length"] * 3 + ["query_max_len"], strict=True):
+        assert row is not None
+        assert (row.rule, row.texts) == ("over_length", ())
+        assert key in (row.reason or "")
+    fits = show(LINES, tiny, 1, max_length=64, over_length=policy)
+    assert only_text(fits).end_learnt
+
+
+def test_turns_of_weight_0_are_read_and_not_learnt(tiny: FolderTokenizer) -> None:
+    messages = [
+        {"role": "user", "content": "One?"},
+        {"role": "assistant", "content": "No.", "weight": 0},
+        {"role": "user", "content": "Two?"},
+        {"role": "assistant", "content": "Yes."},
+    ]
+
+    text = only_text(show(json.dumps({"messages": messages}).encode(), tiny, 1))
+
+    assert said(text, learnt=True) == "Yes.<|im_end|>"
+    assert "No." in said(text, learnt=False)
+
+
+def test_a_thought_stands_between_the_marks_that_a_job_would_have(tiny: FolderTokenizer) -> None:
+    row = json.dumps({"Question": "1+1?", "Complex_CoT": "Hm.", "Response": "2"}).encode()
+
+    usual = only_text(show(row, tiny, 1))
+    other = only_text(show(row, tiny, 1, think=("[t]", "[/t]")))
+
+    assert said(usual, learnt=True) == "<think>\nHm.\n</think>\n\n2<|im_end|>"
+    assert said(other, learnt=True) == "[t]\nHm.\n[/t]\n\n2<|im_end|>"
 
 
 def test_a_plain_text_is_learnt_in_windows_but_for_its_first_token(tiny: FolderTokenizer) -> None:

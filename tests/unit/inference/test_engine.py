@@ -152,6 +152,27 @@ def test_rows_with_different_adapters_answer_together_as_peft_does_with_each(
     assert said[2] != alone(model, asked[2])
 
 
+def test_an_adapter_of_the_head_is_that_of_each_text(folder: Path, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    tuned = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(folder),
+        LoraConfig(r=2, target_modules=["q_proj", "lm_head"], init_lora_weights=False),
+    )
+    tuned.save_pretrained(tmp_path, save_embedding_layers=False)
+    engine = Engine(AutoModelForCausalLM.from_pretrained(folder), slots=3, longest=LONGEST)
+    engine.factors.put(0, Adapter.read(tmp_path, dtype=torch.float32))
+    places = [0, None, 0, None]
+    asked = prompts(len(places))
+
+    heard = [ask(engine, prompt, adapter=at) for prompt, at in zip(asked, places, strict=True)]
+
+    plain = AutoModelForCausalLM.from_pretrained(folder)
+    tuned.eval()
+    for one, prompt, place in zip(heard, asked, places, strict=True):
+        assert one.tokens == alone(plain if place is None else tuned, prompt)
+    engine.close()
+
+
 def test_a_long_prompt_goes_through_in_parts(folder: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(folder)
     prompt = torch.randint(250, (700,), generator=torch.Generator().manual_seed(3)).tolist()
@@ -161,6 +182,47 @@ def test_a_long_prompt_goes_through_in_parts(folder: Path) -> None:
     heard = ask(engine, prompt, sampling=Sampling(temperature=0, max_tokens=4))
 
     assert heard.tokens == wanted
+    engine.close()
+
+
+def test_those_that_go_on_go_along_with_each_part_of_a_long_prompt(
+    folder: Path, adapters: list[Path]
+) -> None:
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    long = torch.randint(250, (1100,), generator=torch.Generator().manual_seed(3)).tolist()
+    short = prompts(3)
+    wanted = [alone(model, short[0], tokens=40), alone(model, long, tokens=4)]
+    tuned = PeftModel.from_pretrained(model, adapters[1])
+    wanted.append(alone(tuned, short[2], tokens=40))
+    engine = Engine(AutoModelForCausalLM.from_pretrained(folder), slots=3, longest=1200)
+    engine.factors.put(0, Adapter.read(adapters[1], dtype=torch.float32))
+    passes: list[list[int]] = []
+
+    def watch(_: object, given: Any, kwargs: dict[str, Any]) -> None:
+        passes.append([each.count * each.tokens for each in kwargs["going"].passes])
+
+    engine._model.register_forward_pre_hook(watch, with_kwargs=True)
+
+    def all_at_once() -> None:
+        heard.append(ask(engine, short[0], sampling=Sampling(temperature=0, max_tokens=40)))
+        heard.append(
+            ask(engine, short[2], adapter=0, sampling=Sampling(temperature=0, max_tokens=40))
+        )
+        heard.append(ask(engine, long, sampling=Sampling(temperature=0, max_tokens=4)))
+
+    heard: list[Heard] = []
+    engine.between(all_at_once)
+
+    assert [heard[0].tokens, heard[2].tokens, heard[1].tokens] == wanted
+    # The first prompt alone, then each part of another with the next tokens of those before.
+    assert passes[:6] == [
+        [len(short[0])],
+        [1, len(short[2])],
+        [2, 512],
+        [2, 512],
+        [2, 76],
+        [3],
+    ]
     engine.close()
 
 

@@ -14,7 +14,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from models.families import save_family
-from models.tiny import save_tiny_bert, save_tiny_llama
+from models.tiny import save_tiny_llama
 from tunesmith.artifacts.exports import ExportDirectory
 from tunesmith.artifacts.local import LocalArtifacts
 from tunesmith.artifacts.runs import RunDirectory
@@ -27,11 +27,10 @@ from tunesmith.domain.exports import (
     Quantization,
 )
 from tunesmith.domain.models import WholeModel
-from tunesmith.domain.spec import LoraSpec, Method, RankingSpec, WholeLayer
+from tunesmith.domain.spec import LoraSpec, WholeLayer
 from tunesmith.inference import exporting, llama_cpp, merging
 from tunesmith.inference.exporting import export
 from unit.training.conftest import JOB, Bench, rows
-from unit.training.ranking import ranking_rows
 
 SMALL = LoraSpec(rank=4, alpha=16.0)
 KINDS = {
@@ -172,30 +171,6 @@ def test_an_adapter_on_a_tuned_model_is_merged_into_that(exports: Exports) -> No
     beneath = AutoModelForCausalLM.from_pretrained(exports.root / "data" / "output" / "whole")
     tuned = PeftModel.from_pretrained(beneath, exports.root / "data" / "output" / JOB)
     assert answers(made) == answers(tuned)
-
-
-@pytest.mark.parametrize(
-    ("method", "save"), [(Method.EMBEDDING, save_tiny_bert), (Method.RERANK, save_tiny_bert)]
-)
-def test_models_of_vectors_and_scores_are_merged_and_are_no_gguf(
-    tmp_path: Path, method: Method, save: Callable[[Path], None]
-) -> None:
-    exports = Exports(tmp_path, save)
-    ranking = RankingSpec(group_size=2, query_max_len=32, passage_max_len=32)
-    exports.tune(rows=ranking_rows(12), method=method, ranking=ranking, lora=SMALL)
-
-    outcome = exports.make(ExportFormat.MERGED)
-
-    assert outcome.error is None
-    assert outcome.parity is not None
-    assert outcome.parity.measure == "output"
-    assert outcome.parity.sides[0].largest_difference < 1e-4
-    names = {each.name for each in outcome.files}
-    assert ("modules.json" in names) is (method is Method.EMBEDDING)
-    refused = exports.make(ExportFormat.GGUF).error
-    assert refused is not None
-    assert refused.code is ExportFailure.FORMAT_UNSUPPORTED
-    assert "makes no texts" in refused.message
 
 
 @pytest.mark.parametrize("form", Quantization)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import aclosing
+from collections.abc import Callable, Iterator
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from models.tiny import save_tiny_bert, save_tiny_llama
+from models.tiny import byte_tokenizer, save_tiny_bert, save_tiny_llama
 from tunesmith.artifacts.local import LocalArtifacts
+from tunesmith.dataset.prompting import end_tokens
+from tunesmith.dataset.tokenizer import FolderTokenizer
 from tunesmith.domain.answers import (
     Answerer,
     Chat,
+    Chosen,
     Finish,
     Passages,
     Piece,
@@ -28,8 +31,11 @@ from tunesmith.domain.answers import (
     Turn,
 )
 from tunesmith.domain.models import CatalogueEntry, FolderSource
-from tunesmith.inference.engine import Engine
+from tunesmith.inference.engine import Engine, Text
+from tunesmith.inference.ranked import Ranked
+from tunesmith.inference.shelf import Ready
 from tunesmith.inference.telling import Memory, memory, pieces
+from unit.dataset.test_calling import LIST, LLAMA, OPENED, QWEN, THINKING
 
 sentence_transformers = pytest.importorskip("sentence_transformers")
 
@@ -190,3 +196,109 @@ def test_a_model_that_scores_nothing_says_so(root: Path, held: Memory) -> None:
 
     assert only.fault is not None
     assert only.fault.code == "wrong_kind_of_model"
+
+
+class Scripted:
+    """Stands for an engine and the shelf that it is on: says what is written, byte by byte."""
+
+    longest, vocabulary = 4096, 300
+
+    def __init__(self, folder: Path, script: str) -> None:
+        self.tokenizer = FolderTokenizer(folder)
+        self.script = script
+
+    @contextmanager
+    def asking(self, answerer: Answerer) -> Iterator[Ready]:
+        yield Ready(self, None, self.tokenizer, end_tokens(self.tokenizer))
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def say(self, text: Text) -> None:
+        for token in self.tokenizer.encode([self.script])[0].ids:
+            if token in text.ends or not text.listener.said(Chosen(token=token)):
+                break
+        text.listener.ended(Finish.STOP)
+
+    def cancel(self, text: Text) -> None:
+        """It has ended."""
+
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "Tells the weather.",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+    },
+}
+CALLS = """<tool_call>
+{"name": "weather", "arguments": {"city": "Zürich"}}
+</tool_call>
+<tool_call>
+{"name": "weather", "arguments": {"city": "Oslo"}}
+</tool_call><|im_end|>"""
+LISTED = """<tool_call>[
+{"name": "weather", "arguments": {"city": "Zürich"}},
+{"name": "weather", "arguments": {"city": "Oslo"}}
+]</tool_call><|im_end|>"""
+
+
+@pytest.fixture
+def ask_scripted(root: Path, tmp_path: Path) -> Callable[[str, str], list[Piece]]:
+    """Asks a model with a template, which says what is written."""
+
+    def ask(template: str, script: str) -> list[Piece]:
+        tokenizer = byte_tokenizer()
+        tokenizer.chat_template = template
+        tokenizer.save_pretrained(tmp_path / "scripted")
+        scripted = Scripted(tmp_path / "scripted", script)
+        held = Memory(scripted, Ranked(LocalArtifacts(tmp_path), most=1))
+        turns = (Turn(role="user", content="Is it warm in Zürich and Oslo?"),)
+        return told(question(root, Chat(turns=turns, tools=(WEATHER,))), held)
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("template", "calls"), [(QWEN, CALLS), (THINKING, CALLS), (OPENED, CALLS), (LIST, LISTED)]
+)
+@pytest.mark.parametrize("words", ["", "<think>\nI look: {warm?}\n</think>\n\n", "Let me see.\n"])
+def test_words_come_as_they_are_said_and_calls_as_calls(
+    ask_scripted: Callable[[str, str], list[Piece]], template: str, calls: str, words: str
+) -> None:
+    found = ask_scripted(template, words + calls)
+
+    assert said(found) == words
+    assert [(call.name, call.arguments) for call in found[-1].calls] == [
+        ("weather", '{"city": "Zürich"}'),
+        ("weather", '{"city": "Oslo"}'),
+    ]
+    assert len({call.id for call in found[-1].calls}) == 2
+    assert found[-1].finish is Finish.TOOL_CALLS
+    # The words did not wait for the calls.
+    assert "".join(piece.text for piece in found[:-1]) == words
+
+
+def test_a_bare_call_is_a_call_where_it_begins_the_answer(
+    ask_scripted: Callable[[str, str], list[Piece]],
+) -> None:
+    bare = '{"name": "weather", "parameters": {"city": "Oslo"}}'
+
+    called = ask_scripted(LLAMA, f"{bare}<|im_end|>")
+    told_of = ask_scripted(LLAMA, f"Such is a call: {bare}<|im_end|>")
+
+    assert [call.arguments for call in called[-1].calls] == ['{"city": "Oslo"}']
+    assert (said(called), said(told_of)) == ("", f"Such is a call: {bare}")
+    assert told_of[-1].finish is Finish.STOP
+
+
+def test_what_no_tool_is_called_by_is_said(
+    ask_scripted: Callable[[str, str], list[Piece]],
+) -> None:
+    unknown = CALLS.replace("weather", "stocks")
+
+    found = ask_scripted(QWEN, unknown)
+
+    assert said(found) == unknown.removesuffix("<|im_end|>")
+    assert (found[-1].calls, found[-1].finish) == ((), Finish.STOP)
