@@ -21,6 +21,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from base_models import smollm2
@@ -35,6 +36,10 @@ from tunesmith.domain.spec import Precision
 from tunesmith.training.devices import PROCESSOR
 
 BASE, BATCH, ROWS = "smollm2-135m-instruct", 4, 16
+LOOK = 0.1
+"""Seconds between two looks at a job's events, each of which takes the service some time."""
+SETTLE = 5
+"""Seconds before each job, in which the processes of the one before it leave."""
 WARM = 120
 """Seconds in which a warm process must have come up."""
 
@@ -69,10 +74,13 @@ class Bench:
         )
         took = None
         while job.status not in {"succeeded", "failed", "cancelled"}:
-            events = self._client.fine_tuning.jobs.list_events(job.id, limit=20).data
-            if took is None and any(event.message.startswith("Step 1/") for event in events):
-                took = time.time() - began
-            time.sleep(0.05)
+            time.sleep(LOOK)
+            if took is None:
+                events = self._client.fine_tuning.jobs.list_events(job.id, limit=20).data
+                if any(event.message.startswith("Step 1/") for event in events):
+                    took = time.time() - began
+                elif all(event.level != "error" for event in events):
+                    continue
             job = self._client.fine_tuning.jobs.retrieve(job.id)
         if took is None:
             raise SystemExit(f"The job took no step: {job.error}")
@@ -138,14 +146,16 @@ def main() -> dict[str, float]:
             cold = bench.ours()
             print(f"ours, before a process was warm: {cold:.1f} s", flush=True)
             bench.wait_until_warm()
-            found: dict[str, list[float]] = {"ours": [], "cold Ray Train": []}
+            measures: dict[str, Callable[[], float]] = {
+                "ours": bench.ours,
+                "cold Ray Train": lambda: bench.peer(model),
+            }
+            found: dict[str, list[float]] = {name: [] for name in measures}
             for _ in range(arguments.rounds):
-                for name, taken in (
-                    ("ours", bench.ours()),
-                    ("cold Ray Train", bench.peer(model)),
-                ):
-                    found[name].append(taken)
-                    print(f"{name}: {taken:.1f} s", flush=True)
+                for name, measure in measures.items():
+                    time.sleep(SETTLE)
+                    found[name].append(measure())
+                    print(f"{name}: {found[name][-1]:.1f} s", flush=True)
     ours, theirs = (statistics.median(found[name]) for name in found)
     figures = {
         "first_step_s": ours,

@@ -39,6 +39,10 @@ from tunesmith.domain.log_context import marked_logs
 PAUSE = 0.25
 """Seconds between two passes; with Ray's own second or so, a cancelled job ends within 5 s."""
 
+SHORT_PAUSE = 0.02
+"""Seconds to the next pass where something has changed: what follows from it waits for that one.
+Then each pause is twice as long as the one before, up to `PAUSE`."""
+
 LAUNCHES = 20
 """Most jobs that a pass launches, so that no other job waits long for its turn to be cared for."""
 
@@ -86,14 +90,19 @@ class Controller:
         self._faults: dict[str, int] = {}
         self._sign: SignOfLife | None = None
         self._last_held: str | None = None
+        self._pause = PAUSE
 
     def run(self, stop: threading.Event, *, beat: Callable[[], None] = lambda: None) -> None:
         """Work until `stop` is set, or another leads by now; call `beat` before each pass.
 
         A fault in one pass is logged, and the next pass tries anew.
         """
-        while not stop.wait(PAUSE):
+        took = 0.0
+        # A long pass is followed by a pause, so that no more than half of the time goes to passes.
+        while not stop.wait(min(max(self._pause, took), PAUSE)):
             beat()
+            self._pause = min(2 * self._pause, PAUSE)
+            began = time.monotonic()
             try:
                 with PASS_SECONDS.time():
                     self.step()
@@ -103,6 +112,7 @@ class Controller:
             except Exception:
                 PASS_FAULTS.inc()
                 logger.exception("A pass of the controller failed; the next one tries again.")
+            took = time.monotonic() - began
         self._actor.close()
         self._estimator.close()
 
@@ -248,6 +258,7 @@ class Controller:
         if self._reasons[job.id] != decision.reason:
             logger.info("Job %s: %s (%s)", job.id, decision.verb, decision.reason)
             self._reasons[job.id] = decision.reason
+            self._pause = SHORT_PAUSE
         self._actor.act(seen, decision)
 
 

@@ -8,7 +8,7 @@ unless both ways agree, the model is not used packed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,7 @@ from tunesmith.training.products import ADAPTER, Part, SharedProduct
 
 _LINEAR = (nn.Linear, Conv1D)
 """Linear layers; those in 4 bits are of the first kind too."""
-_TEXTS = (7, 4, 6)
+_TEXTS = (7, 6)
 """Tokens of the texts that both ways are compared on."""
 _ALIKE = 3
 """Tokens that the last of them begins with as the first does."""
@@ -73,9 +73,8 @@ def pack(
         raise NotPackableError("its attention goes by chunks of a text")
     training, texts = model.training, probe(inner)
     model.eval()
-    wanted = torch.cat([_logits(Network(model, place=place), text) for text in texts.alone])
     try:
-        shared = _sharing(model, texts.alone[0], place=place)
+        shared, wanted = _sharing(model, texts.alone, place=place)
         inner.set_attn_implementation(PACKED_ATTENTION if place.is_cpu else MASKED_ATTENTION)
         _keep_sums(inner, dtype)
         products = [SharedProduct(parts, dtype) for parts in shared]
@@ -169,26 +168,33 @@ def _is_plain(layer: LoraLayer) -> bool:
     return isinstance(layer.lora_dropout[ADAPTER], nn.Identity)
 
 
-def _sharing(model: PeftModel, text: MicroBatch, *, place: Place) -> list[list[Part]]:
-    """Return the linear layers of `model`, those with the same input together."""
-    parts = list(_parts(model.get_base_model()))
-    calls = _calls(Network(model, place=place), parts, text=text)
+def _sharing(
+    model: PeftModel, alone: Sequence[MicroBatch], *, place: Place
+) -> tuple[list[list[Part]], torch.Tensor]:
+    """Return the linear layers of `model`, those with the same input together.
+
+    They are seen at work on the first text of `alone`. With them come the logits of all texts,
+    (tokens, vocabulary).
+    """
+    parts, network = list(_parts(model.get_base_model())), Network(model, place=place)
+    with _watched(parts) as calls:
+        logits = [_logits(network, alone[0])]
+    logits += [_logits(network, text) for text in alone[1:]]
     shared: list[list[Part]] = []
     before: torch.Tensor | None = None
-    for number, states in calls:
+    for number, states in calls.items():
         if states is before:
             shared[-1].append(parts[number])
         else:
             shared.append([parts[number]])
         before = states
-    seen = {number for number, _ in calls}
-    return shared + [[part] for number, part in enumerate(parts) if number not in seen]
+    uncalled = [[part] for number, part in enumerate(parts) if number not in calls]
+    return shared + uncalled, torch.cat(logits)
 
 
-def _calls(
-    network: Network, parts: Sequence[Part], *, text: MicroBatch
-) -> list[tuple[int, torch.Tensor]]:
-    """Return which of `parts` is called with what, in order; the first time of each counts."""
+@contextmanager
+def _watched(parts: Sequence[Part]) -> Iterator[dict[int, torch.Tensor]]:
+    """Note which of `parts` is called with what, in order; the first time of each counts."""
     calls: dict[int, torch.Tensor] = {}
     with ExitStack() as hooks:
         for number, part in enumerate(parts):
@@ -197,8 +203,7 @@ def _calls(
                 calls.setdefault(number, given[0])
 
             hooks.callback(part.called.register_forward_pre_hook(note).remove)
-        _logits(network, text)
-    return list(calls.items())
+        yield calls
 
 
 def _keep_sums(inner: PreTrainedModel, dtype: torch.dtype) -> None:

@@ -37,8 +37,7 @@ def main() -> int:
     parent = os.getppid()
     # Threads of a library would not survive a fork.
     os.environ.update(ENVIRONMENT | {"OPENBLAS_NUM_THREADS": "1"})
-    for module in IMPORTED:
-        importlib.import_module(module)
+    warm_up()
     gc.collect()
     # Pages that the collector does not touch stay shared with the trainers.
     gc.freeze()
@@ -47,6 +46,17 @@ def main() -> int:
     with listening(address()) as listener:
         taken = None if listener is None else Server(listener, parent=parent).run()
     return 0 if taken is None else _train(*taken)
+
+
+def warm_up() -> None:
+    """Import what a run needs, and have libraries make what they make once and then keep."""
+    for module in IMPORTED:
+        importlib.import_module(module)
+    # The first text that pyarrow takes makes it look for pandas; the first model that is loaded
+    # makes transformers compile how weights of all models were renamed: 0.2 s each.
+    importlib.import_module("pyarrow").array([""])
+    mapping = importlib.import_module("transformers.conversion_mapping")
+    mapping.get_checkpoint_conversion_mapping("llama")
 
 
 class Server:

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from tunesmith.controller.loop import PAUSE
 from tunesmith.controller.pulse import STANDSTILL, Pulse
 from unit.controller.world import World
 
@@ -53,3 +54,32 @@ def test_each_pass_is_a_round_also_one_that_fails(
     monkeypatch.setattr(world.controller, "step", fail)
     world.controller.run(stop, beat=lambda: beats.append(1))
     assert len(beats) == 3
+
+
+class Pauses(threading.Event):
+    """Notes how long the controller waits between passes; set after so many of them."""
+
+    def __init__(self, most: int, world: World) -> None:
+        super().__init__()
+        self.lengths: list[float] = []
+        self._most, self._world = most, world
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout is not None
+        self.lengths.append(timeout)
+        if len(self.lengths) == 8:
+            self._world.add_job()
+        return len(self.lengths) > self._most
+
+
+def test_a_pass_follows_soon_on_one_that_found_something_new_and_seldom_while_all_is_quiet(
+    world: World,
+) -> None:
+    pauses = Pauses(400, world)
+    world.controller.run(pauses)
+
+    before, after = pauses.lengths[:8], pauses.lengths[8:]
+    assert before == [PAUSE] * 8
+    assert after[0] < PAUSE / 2
+    assert after[-1] == PAUSE
+    assert [job.attempt for job in world.store.open_jobs()] == [1]
