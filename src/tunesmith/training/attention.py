@@ -16,6 +16,7 @@ from typing import Any, Self
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 
+from tunesmith.training.kernels import LANES, kernels
 from tunesmith.training.prefixes import Prefixes
 from tunesmith.training.room import Use, room
 
@@ -30,6 +31,9 @@ _LONGEST_KEPT = 512
 
 Beyond, they would take more memory than all else, and are computed a second time.
 """
+
+_LONGEST_ROW = 2**15
+"""Keys of a query up to which kernels make its weights, which they keep on a thread's stack."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,9 +104,14 @@ class Layout:
     @cached_property
     def absent(self) -> torch.Tensor:
         """Places of the padded texts that are no token's in `flat`, (places,), int64."""
-        there = torch.zeros(len(self.padded), dtype=torch.bool)
-        there[self.flat] = True
-        return (~there).nonzero().squeeze(1)
+        return self.nothing.nonzero().squeeze(1)
+
+    @cached_property
+    def nothing(self) -> torch.Tensor:
+        """Whether a place of the padded texts is no token's in `flat`, (texts * longest,), bool."""
+        nothing = torch.ones(len(self.padded), dtype=torch.bool)
+        nothing[self.flat] = False
+        return nothing
 
     @cached_property
     def groups(self) -> list[Group]:
@@ -254,6 +263,12 @@ def _weights(q: torch.Tensor, k: torch.Tensor, *, options: _Options, number: int
     size = len(q), asked.shape[1] * queries, end
     scores = room(Use.SCORES, *size, dtype=q.dtype, device=q.device)
     torch.bmm(asked.flatten(1, 2), k[:, :end].transpose(1, 2), out=scores)
+    fast = kernels(q.dtype, q.device)
+    if fast is not None and end <= _LONGEST_ROW:
+        made, block = torch.empty_like(scores), (end - queries, end)
+        window = options.window
+        fast.weigh(scores, made, scale=options.scale, queries=block, window=window)
+        return made
     apart = *asked.shape[:3], end
     seen = room(Use.WEIGHTS, *apart, dtype=torch.float32, device=q.device)
     torch.add(mask, scores.view(apart), alpha=options.scale, out=seen)
@@ -270,12 +285,19 @@ def _aside(
     """
     heads, width = states.shape[1:]
     texts = len(layout.lengths)
+    shape = texts * groups, heads // groups, layout.longest, width
+    fast = kernels(layout.dtype, states.device)
+    if fast is not None and states.stride(-1) == 1 and width % LANES == 0:
+        made = states.new_empty(texts, heads, layout.longest, width, dtype=layout.dtype)
+        nothing = None if absent is None else layout.nothing
+        fast.aside(states, tokens=layout.padded, into=made, absent=nothing)
+        return made.view(shape)
     padded = states.index_select(0, layout.padded)
     if absent is not None:
         padded.index_fill_(0, layout.absent, absent)
     apart = padded.view(texts, layout.longest, heads, width).transpose(1, 2)
     aside = apart.to(layout.dtype, memory_format=torch.contiguous_format, copy=True)
-    return aside.view(texts * groups, heads // groups, layout.longest, width)
+    return aside.view(shape)
 
 
 def _gather(padded: torch.Tensor, layout: Layout) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tunesmith.training.kernels import kernels
 from tunesmith.training.pieces import CACHED, Pieces
 
 
@@ -111,12 +112,9 @@ class _FrozenHead(torch.autograd.Function):
         learning = ctx.needs_input_grad[0]
         gradient = torch.empty_like(states) if learning else states.new_empty(0)
         for some in _parts(states, head):
-            made, right = head.make(states[some]), wanted[some, None]
-            for few in head.few(len(made)):
-                measured = _measured(head.complete(made[few]), right[few])
-                losses[some][few], foreseen[some][few], shares = measured
-                if learning:
-                    made[few] = _slopes(shares, right[few])
+            made = head.make(states[some])
+            measured = _measured_by(head, made, wanted=wanted[some], learning=learning)
+            losses[some], foreseen[some] = measured
             if learning:
                 gradient[some] = head.back(made)
         ctx.save_for_backward(gradient)
@@ -127,6 +125,25 @@ class _FrozenHead(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> Any:
         (gradient,) = ctx.saved_tensors
         return gradient * gradients[0].unsqueeze(1), None, None
+
+
+def _measured_by(
+    head: Head, made: torch.Tensor, *, wanted: torch.Tensor, learning: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return losses and what was foreseen by the logits that `head` has `made` of some tokens.
+
+    With `learning`, their gradient takes the place of the logits.
+    """
+    fast = kernels(made.dtype, made.device)
+    if fast is not None:
+        return fast.losses(made, wanted, bias=head.bias, learning=learning)
+    losses, foreseen = _room(wanted)
+    for few in head.few(len(made)):
+        right = wanted[few, None]
+        losses[few], foreseen[few], shares = _measured(head.complete(made[few]), right)
+        if learning:
+            made[few] = _slopes(shares, right)
+    return losses, foreseen
 
 
 class _TrainedHead(torch.autograd.Function):
@@ -169,8 +186,10 @@ class _TrainedHead(torch.autograd.Function):
         return gradient, None, None, weight, *bias
 
 
-def _room(states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    return states.new_empty(len(states)), states.new_empty(len(states), dtype=torch.bool)
+def _room(tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    kinds = torch.float32, torch.bool
+    losses, foreseen = (tokens.new_empty(len(tokens), dtype=kind) for kind in kinds)
+    return losses, foreseen
 
 
 def _parts(states: torch.Tensor, head: Head) -> Iterator[slice]:

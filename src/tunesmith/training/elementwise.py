@@ -13,14 +13,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from tunesmith.training.kernels import LANES, Kernels
+
 _SAME = 1e-5
 """Largest difference, of values near 1, by which two computations may differ."""
 _ROTATION = "apply_rotary_pos_emb"
 """What transformers calls the function in the code of each model that turns by positions."""
 
 
-def replace_norms(model: nn.Module) -> None:
-    """Let each frozen root mean square norm of `model` be computed by `_Norm`."""
+def replace_norms(model: nn.Module, fast: Kernels | None) -> None:
+    """Let each frozen root mean square norm of `model` be computed by `_Norm`, `fast` if given."""
     for module in model.modules():
         weight, epsilon = getattr(module, "weight", None), _epsilon(module)
         if epsilon is None or not isinstance(weight, nn.Parameter) or weight.requires_grad:
@@ -28,19 +30,27 @@ def replace_norms(model: nn.Module) -> None:
         sample = _sample(2, *weight.shape).to(weight.device)
         # Gemma's norms keep the difference to 1.
         for scale in (weight.data.float(), weight.data.float() + 1):
-            norm = partial(_normed, scale=scale, epsilon=epsilon)
+            even = scale.numel() % LANES == 0
+            norm = partial(_normed, scale=scale, epsilon=epsilon, fast=fast if even else None)
             if _same(module(sample), norm(sample)):
                 module.forward = norm
                 break
 
 
-def replace_rotations(model: nn.Module) -> None:
-    """Let the code of `model` turn queries and keys by `_Rotation`, where it turns halves."""
+def replace_rotations(model: nn.Module, fast: Kernels | None) -> None:
+    """Let the code of `model` turn queries and keys by `_Rotation`, where it turns halves.
+
+    It is done by `fast`, if given.
+    """
     for name in {type(module).__module__ for module in model.modules()}:
         code = sys.modules[name]
         own = getattr(code, _ROTATION, None)
-        if own is not None and own is not _rotated and _turns_halves(own):
-            setattr(code, _ROTATION, _rotated)
+        if own is not None and (_is_ours(own) or _turns_halves(own)):
+            setattr(code, _ROTATION, partial(_rotated, fast=fast))
+
+
+def _is_ours(own: Callable[..., Any]) -> bool:
+    return isinstance(own, partial) and own.func is _rotated
 
 
 def _turns_halves(own: Callable[..., Any]) -> bool:
@@ -70,18 +80,41 @@ def _same(theirs: torch.Tensor, ours: torch.Tensor) -> bool:
     return theirs.shape == ours.shape and torch.allclose(theirs.float(), ours, atol=_SAME)
 
 
-def _normed(states: torch.Tensor, *, scale: torch.Tensor, epsilon: float) -> torch.Tensor:
-    result: torch.Tensor = _Norm.apply(states, scale, epsilon)  # type: ignore[no-untyped-call]
+def _normed(
+    states: torch.Tensor, *, scale: torch.Tensor, epsilon: float, fast: Kernels | None = None
+) -> torch.Tensor:
+    if fast is not None and states.dtype is torch.float32:
+        result: torch.Tensor = _FastNorm.apply(  # type: ignore[no-untyped-call]
+            states.contiguous(), scale, epsilon, fast
+        )
+    else:
+        result = _Norm.apply(states, scale, epsilon)  # type: ignore[no-untyped-call]
     return result
 
 
 def _rotated(
-    query: torch.Tensor, key: torch.Tensor, *angles: torch.Tensor, **_: Any
+    query: torch.Tensor,
+    key: torch.Tensor,
+    *angles: torch.Tensor,
+    fast: Kernels | None = None,
+    **_: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Turn `query` and `key`, (1, heads, tokens, width), by the cosine and sine in `angles`."""
-    cos, sin = (angle.unsqueeze(1) for angle in angles[:2])
-    turned = (_Rotation.apply(each, cos, sin) for each in (query, key))  # type: ignore[no-untyped-call]
+    cos, sin = angles[:2]
+    if fast is not None and _suits(query, cos) and _suits(key, cos):
+        angle = cos[0].contiguous(), sin[0].contiguous()
+        turned = (_FastRotation.apply(each, *angle, fast) for each in (query, key))  # type: ignore[no-untyped-call]
+    else:
+        angle = cos.unsqueeze(1), sin.unsqueeze(1)
+        turned = (_Rotation.apply(each, *angle) for each in (query, key))  # type: ignore[no-untyped-call]
     return next(turned), next(turned)
+
+
+def _suits(states: torch.Tensor, cos: torch.Tensor) -> bool:
+    """Whether `Kernels.turn` takes both."""
+    plain = states.dtype is cos.dtype is torch.float32 and states.stride(-1) == 1
+    one_text = len(states) == len(cos) == 1
+    return plain and one_text and states.shape[-1] == cos.shape[-1] and cos.shape[-1] % 32 == 0
 
 
 class _Norm(torch.autograd.Function):
@@ -102,6 +135,45 @@ class _Norm(torch.autograd.Function):
         along = torch.linalg.vecdot(gradient, states).unsqueeze(-1)
         along.mul_(inverse.pow(3)).div_(-states.shape[-1])
         return gradient.mul_(inverse).addcmul_(states, along), None, None
+
+
+class _FastNorm(torch.autograd.Function):
+    """The same as `_Norm` by kernels, of rows in one piece."""
+
+    @staticmethod
+    def forward(ctx: Any, *given: Any) -> torch.Tensor:
+        states, scale, epsilon, fast = given
+        made: torch.Tensor
+        made, inverse = fast.norm(states, scale=scale, epsilon=epsilon)
+        ctx.save_for_backward(states, inverse, scale)
+        ctx.fast = fast
+        return made
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        states, inverse, scale = ctx.saved_tensors
+        gradient = gradients[0].contiguous()
+        found = ctx.fast.norm_back(gradient, states, scale=scale, inverse=inverse)
+        return found, None, None, None
+
+
+class _FastRotation(torch.autograd.Function):
+    """The same as `_Rotation` by kernels, of one text."""
+
+    @staticmethod
+    def forward(ctx: Any, *given: Any) -> torch.Tensor:
+        states, cos, sin, fast = given
+        ctx.save_for_backward(cos, sin)
+        ctx.fast = fast
+        made: torch.Tensor = fast.turn(states, cos=cos, sin=sin, sign=1.0)
+        return made
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        cos, sin = ctx.saved_tensors
+        gradient = gradients[0]
+        gradient = gradient if gradient.stride(-1) == 1 else gradient.contiguous()
+        return ctx.fast.turn(gradient, cos=cos, sin=sin, sign=-1.0), None, None, None
 
 
 class _Rotation(torch.autograd.Function):

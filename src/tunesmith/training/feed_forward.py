@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 
+from tunesmith.training.kernels import LANES, Kernels, Results
 from tunesmith.training.products import SharedProduct
 from tunesmith.training.room import Use, room
 
@@ -78,6 +81,22 @@ class FeedForward:
     def width(self) -> int:
         """Numbers of a token that the last product takes."""
         return self.last.shape[1]
+
+    @cached_property
+    def kernels(self) -> Kernels | None:
+        """What does all between both products in one go; `None` where torch does."""
+        width, gated = self.width, self.first.outputs == 2 * self.width
+        apart = all(each in {width, 2 * width} for each in self.first.widths)
+        sample = torch.linspace(-8.0, 8.0, 64)
+        silu = torch.allclose(self.activation(sample), functional.silu(sample), atol=1e-6)
+        return self.first.kernels if gated and apart and silu and width % LANES == 0 else None
+
+    def gate_and_up(self, product: torch.Tensor) -> tuple[Results, Results]:
+        """Return what the first product has made for both."""
+        width = self.width
+        both = slice(0, width), slice(width, 2 * width)
+        gate, up = (self.first.results(product, some) for some in both)
+        return gate, up
 
     @property
     def fits(self) -> bool:
@@ -145,8 +164,11 @@ class _Through(torch.autograd.Function):
         product = taken.new_empty(len(taken), first.shape[0])
         first.multiply(taken, product)
         between = last.room(Use.BETWEEN, len(taken), block.width)
-        for some in block.some(len(taken)):
-            block.activate(block.complete(product[some]), between[some])
+        if block.kernels is not None:
+            block.kernels.gated(*block.gate_and_up(product), between=between)
+        else:
+            for some in block.some(len(taken)):
+                block.activate(block.complete(product[some]), between[some])
         second = last.room(Use.PRODUCT, len(taken), last.shape[0])
         last.multiply(between, second)
         made = last.complete(second, taken.new_empty(len(taken), last.outputs, dtype=torch.float32))
@@ -164,10 +186,15 @@ class _Through(torch.autograd.Function):
         assert behind.states is not None  # noqa: S101
         between = last.room(Use.BETWEEN, len(taken), block.width)
         outputs = first.room_for_gradient(len(taken))
-        for some in block.some(len(taken)):
-            made = block.complete(product[some])
-            block.activate_back(made, between[some], gradient=behind.states[some].float())
-            outputs[some] = made
+        if block.kernels is not None:
+            block.kernels.gated_back(
+                *block.gate_and_up(product), between=between, gradient=behind.states, into=outputs
+            )
+        else:
+            for some in block.some(len(taken)):
+                made = block.complete(product[some])
+                block.activate_back(made, between[some], gradient=behind.states[some].float())
+                outputs[some] = made
         factors = last.of_factors(behind, between)
         before = first.back(product[:, first.outputs :], states=ctx.needs_input_grad[0])
         states = None if before.states is None else before.states.to(torch.float32, copy=True)

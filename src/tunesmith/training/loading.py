@@ -10,6 +10,7 @@ from tunesmith.models.bringing import BaseModel
 from tunesmith.training.adapter import DTYPES, load_model
 from tunesmith.training.devices import Place
 from tunesmith.training.encoders import pack_encoder
+from tunesmith.training.kernels import found
 from tunesmith.training.network import Network
 from tunesmith.training.packed import ALL_TRAINED, SCALED, NotPackableError, pack
 from tunesmith.training.preferences import needs_reference
@@ -53,11 +54,21 @@ def _packed(
     if why is None:
         model = load_model(spec, base, precision=precision, padded=vectors, place=place)
         try:
-            return (pack_encoder if vectors else pack)(model, DTYPES[precision], place=place)
+            network = (pack_encoder if vectors else pack)(model, DTYPES[precision], place=place)
         except NotPackableError as error:
             why = str(error)
+        else:
+            _tell_lacking(precision, place, events=events)
+            return network
     events.message(f"Texts are padded, which is slower: packed, {why}", level=EventLevel.WARN)
     return None
+
+
+def _tell_lacking(precision: Precision, place: Place, *, events: EventLog) -> None:
+    """Tell of kernels that this machine could have."""
+    if precision is Precision.BF16 and place.is_cpu and found().lacking:
+        slower = f"Training is slower than it could be: {found().lacking}"
+        events.message(slower, level=EventLevel.WARN)
 
 
 def _never_packed(lora: LoraSpec | None) -> str | None:

@@ -25,6 +25,7 @@ from tunesmith.training.elementwise import replace_norms, replace_rotations
 from tunesmith.training.examples import MicroBatch, micro_batch_of
 from tunesmith.training.failures import is_memory
 from tunesmith.training.feed_forward import replace_feed_forwards
+from tunesmith.training.kernels import kernels
 from tunesmith.training.masked_attention import MASKED_ATTENTION
 from tunesmith.training.network import Network
 from tunesmith.training.products import ADAPTER, Part, SharedProduct
@@ -79,8 +80,9 @@ def pack(
         _keep_sums(inner, dtype)
         products = [SharedProduct(parts, dtype) for parts in shared]
         replace_feed_forwards(inner, products, at_once=place.rules.pieces.numbers)
-        replace_norms(inner)
-        replace_rotations(inner)
+        fast = kernels(dtype, place.name)
+        replace_norms(inner, fast)
+        replace_rotations(inner, fast)
         network = Network(
             model,
             packed=dtype,

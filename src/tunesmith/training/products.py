@@ -20,6 +20,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from tunesmith.models.quantization import dequantize, is_quantized
+from tunesmith.training.kernels import LANES, Results, kernels
 from tunesmith.training.room import Use, room
 
 ADAPTER = "default"
@@ -113,6 +114,9 @@ class SharedProduct:
         """Precision of the products."""
         self.device = self.parts[0].frozen.weight.device
         """Where they are taken."""
+        even = all(width % LANES == 0 for width in self.widths)
+        self.kernels = kernels(dtype, self.device) if even else None
+        """What completes products in one go; `None` where torch does."""
         ranks = self.adapters[-1].ranks.stop if self.adapters else 0
         self.shape = (self.outputs + ranks, self.parts[0].shape[1])
         """All that the input is multiplied by: frozen weights and below them first factors."""
@@ -145,6 +149,10 @@ class SharedProduct:
 
         `product` is what `multiply` has written, or some rows of it.
         """
+        if self.kernels is not None:
+            for outputs in _slices(self.widths):
+                self.kernels.complete(self.results(product, outputs), into=made[:, outputs])
+            return made
         made.copy_(product[:, : self.outputs])
         if self._bias is not None:
             made += self._bias
@@ -154,6 +162,17 @@ class SharedProduct:
                 inner[:, one.ranks], one.second.detach().t(), alpha=one.scale
             )
         return made
+
+    def results(self, product: torch.Tensor, some: slice) -> Results:
+        """Return `some` outputs of one layer, as `multiply` has written them to `product`."""
+        inner = second = None
+        for one in self.adapters:
+            if one.outputs.start <= some.start < one.outputs.stop:
+                rows = slice(some.start - one.outputs.start, some.stop - one.outputs.start)
+                inner = product[:, self.outputs :][:, one.ranks]
+                second = one.second.detach()[rows].t().contiguous().mul_(one.scale)
+        bias = None if self._bias is None else self._bias[some]
+        return Results(product[:, some], inner, second, bias)
 
     def room_for_gradient(self, tokens: int) -> torch.Tensor:
         """Return where the gradient of the outputs is written, (tokens, outputs), of `dtype`.

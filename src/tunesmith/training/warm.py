@@ -57,6 +57,7 @@ def warm_up() -> None:
     importlib.import_module("pyarrow").array([""])
     mapping = importlib.import_module("transformers.conversion_mapping")
     mapping.get_checkpoint_conversion_mapping("llama")
+    importlib.import_module("tunesmith.training.kernels").found()
 
 
 class Server:
