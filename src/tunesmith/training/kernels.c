@@ -1,9 +1,11 @@
 /* What stands between the products of bf16: each function goes over memory once.
 
    Sixteen numbers are worked on together, by the vector types of GCC and Clang; so widths are
-   multiples of 16. Numbers of bf16 are the upper halves of fp32, and are rounded to the nearest,
-   ties to even. Rows are divided among OpenMP's threads; no sum hangs on how many there are. */
+   multiples of 16. Numbers of bf16 are the upper halves of fp32; what rounds and multiplies them
+   are AVX-512's own instructions for them. Rows are divided among OpenMP's threads; no sum hangs on
+   how many there are. */
 
+#include <immintrin.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -24,11 +26,8 @@ static inline floats wide(const bf16 *from) {
 }
 
 static inline void narrow(floats x, bf16 *to) {
-  words bits = (words)x;
-  words rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-  words odd = (words)(x != x); /* Rounding would carry some NaN over into a number. */
-  rounded = (rounded & ~odd) | (odd & 0x7fc0);
-  *(halves *)to = __builtin_convertvector(rounded, halves);
+  __m256bh rounded = _mm512_cvtneps_pbh((__m512)x);
+  memcpy(to, &rounded, sizeof rounded);
 }
 
 static inline floats at(const float *from) { return *(const floats *)from; }
@@ -71,8 +70,8 @@ typedef struct {
   const bf16 *frozen;  /* Of the first row. */
   const bf16 *inner;   /* What the adapter's first factor made of the first row. */
   size_t stride;       /* From row to row, of both. */
-  const float *second; /* (ranks, width): the second factor, scaled and transposed. */
-  size_t ranks;        /* 0 without an adapter. */
+  const bf16 *second;  /* (ranks / 2, width, 2): the second factor, scaled, ranks by pairs. */
+  size_t ranks;        /* Even; 0 without an adapter. */
   size_t width;
   const float *bias;   /* (width), or null. */
 } Part;
@@ -86,13 +85,15 @@ results(const Part *part, size_t row, int rows, size_t o, floats found[ROWS]) {
     if (part->bias) found[k] += at(part->bias + o);
   }
   const bf16 *inner = part->inner + row * part->stride;
-  for (size_t rank = 0; rank < part->ranks; rank++) {
-    floats second = at(part->second + rank * part->width + o);
+  for (size_t rank = 0; rank < part->ranks; rank += 2) {
+    __m512bh second, made;
+    memcpy(&second, part->second + rank * part->width + 2 * o, sizeof second);
     for (int k = 0; k < rows; k++) {
-      uint32_t bits = (uint32_t)inner[k * part->stride + rank] << 16;
-      float made;
-      memcpy(&made, &bits, sizeof made);
-      found[k] += made * second;
+      int32_t pair;
+      memcpy(&pair, inner + k * part->stride + rank, sizeof pair);
+      __m512i pairs = _mm512_set1_epi32(pair);
+      memcpy(&made, &pairs, sizeof made);
+      found[k] = (floats)_mm512_dpbf16_ps((__m512)found[k], made, second);
     }
   }
 }

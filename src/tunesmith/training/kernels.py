@@ -29,13 +29,13 @@ LANES = 16
 """Numbers that are worked on together: widths are multiples of it."""
 
 _SOURCE = Path(__file__).with_suffix(".c")
-_MACHINE = "x86-64-v4"
-"""The processors that the code is for, those with AVX-512, as compilers call them: the same on all
-nodes of a cluster, whichever compiles it."""
+_MACHINE = ("-march=x86-64-v4", "-mavx512bf16")
+"""The processors that the code is for, those with AVX-512 and its instructions for bf16: the same
+on all nodes of a cluster, whichever compiles it."""
 _FLAGS = (
     "-std=gnu11",
     "-O3",
-    f"-march={_MACHINE}",
+    *_MACHINE,
     "-mprefer-vector-width=512",
     "-fno-math-errno",
     "-fno-trapping-math",
@@ -68,12 +68,12 @@ class Results:
     inner: torch.Tensor | None
     """What the adapter's first factor has made, (tokens, ranks), bf16, of the same rows."""
     second: torch.Tensor | None
-    """The adapter's second factor with its scale, (ranks, width), fp32; `None` without one."""
+    """The adapter's second factor, as `paired` makes it; `None` without one."""
     bias: torch.Tensor | None
     """(width,), fp32; `None` for none."""
 
     def _part(self) -> _Part:
-        ranks = 0 if self.second is None else len(self.second)
+        ranks = 0 if self.second is None else 2 * len(self.second)
         frozen = self.frozen
         return _Part(
             frozen.data_ptr(),
@@ -84,6 +84,15 @@ class Results:
             frozen.shape[1],
             _address(self.bias),
         )
+
+
+def paired(second: torch.Tensor, scale: float) -> torch.Tensor:
+    """Return an adapter's second factor, (width, ranks), as products take it.
+
+    It is (ranks / 2, width, 2), bf16, with its `scale`: ranks are even.
+    """
+    scaled = (second * scale).to(torch.bfloat16)
+    return scaled.view(len(second), -1, 2).transpose(0, 1).contiguous()
 
 
 class Kernels:
@@ -232,7 +241,7 @@ class Found:
 @cache
 def found() -> Found:
     """Return the functions for this processor, which are compiled at the machine's first call."""
-    if platform.machine() != "x86_64" or torch.backends.cpu.get_cpu_capability() != "AVX512":
+    if platform.machine() != "x86_64" or not torch.cpu._is_avx512_bf16_supported():
         return Found()
     try:
         return Found(Kernels(_library()))

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from tunesmith.training import kernels as compiled
 from tunesmith.training.attention import blocks
-from tunesmith.training.kernels import Found, Kernels, Results
+from tunesmith.training.kernels import Found, Kernels, Results, paired
 
 CPU = torch.device("cpu")
 TOKENS, WIDTH, RANKS = 13, 64, 6
@@ -28,7 +28,7 @@ def seeded() -> None:
 def fast() -> Kernels:
     found = compiled.found()
     if found == Found():
-        pytest.skip("this processor has no AVX-512")
+        pytest.skip("this processor has no AVX-512 for bf16")
     assert found.kernels is not None, found.lacking
     return found.kernels
 
@@ -49,12 +49,15 @@ class Layers:
 
     def __init__(self) -> None:
         self.rows = rounded(torch.randn(TOKENS, 2 * WIDTH + 2 * RANKS))
-        self.seconds = torch.randn(2, RANKS, WIDTH)
+        self.seconds = rounded(torch.randn(2, RANKS, WIDTH)).float()
         self.bias = torch.randn(WIDTH)
         inner = self.rows[:, 2 * WIDTH :]
-        self.gate = Results(self.rows[:, :WIDTH], inner[:, :RANKS], self.seconds[0], self.bias)
+        self.gate = Results(self.rows[:, :WIDTH], inner[:, :RANKS], self._second(0), self.bias)
         up = self.rows[:, WIDTH : 2 * WIDTH]
-        self.up = Results(up, inner[:, RANKS:], self.seconds[1], bias=None)
+        self.up = Results(up, inner[:, RANKS:], self._second(1), bias=None)
+
+    def _second(self, number: int) -> torch.Tensor:
+        return paired(self.seconds[number].t() / 2, 2.0)
 
     def plain(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return both in fp32, as torch makes them."""
@@ -239,7 +242,7 @@ class TestCompiling:
     @pytest.fixture(autouse=True)
     def own_cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         if compiled.found() == Found():
-            pytest.skip("this processor has no AVX-512")
+            pytest.skip("this processor has no AVX-512 for bf16")
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
         compiled.found.cache_clear()
         yield
