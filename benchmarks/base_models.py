@@ -53,12 +53,15 @@ class Cost:
     A product counts two for each multiplication. Each weight is multiplied once on the way
     forward and once back, for the gradient of its input: 4 for each weight and token. Attention
     has two products forward and, since neither factor is frozen, four back, each over the tokens
-    seen: (length + 1) / 2 on average. The adapter's own products, 1 to 2 % of the whole, are left
-    out, as is all that is computed element by element.
+    seen: (length + 1) / 2 on average. An adapter's factors are multiplied once forward and, since
+    both are trained, twice back: 6 for each of their numbers. What is computed element by element
+    is left out.
     """
 
     linear: int
     """Weights of the linear layers but for the head."""
+    edges: int
+    """Inputs and outputs of these layers together: numbers of adapters of rank 1 on all of them."""
     head: int
     """Weights of the head."""
     attention: int
@@ -69,24 +72,30 @@ class Cost:
         """Return the cost of the model in `folder`."""
         model = AutoModelForCausalLM.from_pretrained(folder)
         head = model.get_output_embeddings().weight
-        linear = sum(
-            module.weight.numel()
+        layers = [
+            module.weight
             for module in model.modules()
             if isinstance(module, torch.nn.Linear) and module.weight is not head
-        )
+        ]
+        linear = sum(weight.numel() for weight in layers)
+        edges = sum(sum(weight.shape) for weight in layers)
         config = model.config
         width = getattr(config, "head_dim", None) or (
             config.hidden_size // config.num_attention_heads
         )
         attention = config.num_hidden_layers * config.num_attention_heads * width
-        return cls(linear, head.numel(), attention)
+        return cls(linear, edges, head.numel(), attention)
 
     def products(self, learnt: float) -> float:
-        """Return the operations of a token in all products but attention's.
+        """Return the operations of a token in all products but attention's and the adapter's.
 
         `learnt` is the share of the tokens that go through the head.
         """
         return 4 * self.linear + 4 * self.head * learnt
+
+    def adapted(self, rank: int) -> float:
+        """Return the operations of a token in the products of an adapter on all linear layers."""
+        return 6 * self.edges * rank
 
     def attended(self, length: int) -> float:
         """Return the operations of attention for a token of a text of `length` tokens."""
