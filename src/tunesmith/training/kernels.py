@@ -245,9 +245,10 @@ def found() -> Found:
         return Found()
     try:
         return Found(Kernels(_library()))
-    except (OSError, subprocess.SubprocessError) as error:
+    # The last of them where the user has no home.
+    except (OSError, subprocess.SubprocessError, RuntimeError) as error:
         what = f"kernels.c could not be compiled ({_reason(error)})"
-        mend = "install a C compiler, such as gcc, and its library's headers"
+        mend = "install gcc and libc6-dev, and let XDG_CACHE_HOME name a folder that can be written"
         return Found(lacking=f"{what}; {mend}")
 
 

@@ -279,3 +279,16 @@ class TestCompiling:
         with pytest.raises(subprocess.CalledProcessError):
             compiled.compile_into(tmp_path)
         assert [each.name for each in tmp_path.glob("*.so")] == []
+
+    def test_a_user_without_a_home_is_told_where_to_write(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("XDG_CACHE_HOME")
+
+        def homeless() -> Path:
+            raise RuntimeError("Could not determine home directory.")
+
+        monkeypatch.setattr(Path, "home", homeless)
+        found = compiled.found()
+        assert found.kernels is None
+        assert "XDG_CACHE_HOME" in (found.lacking or "")
