@@ -71,6 +71,24 @@ FAMILIES: dict[str, Callable[[int], PretrainedConfig]] = {
 """Configs by family, of a vocabulary of so many tokens."""
 
 
+_WIDTHS = (
+    "hidden_size",
+    "intermediate_size",
+    "head_dim",
+    "n_embd",
+    "ffn_dim",
+    "word_embed_proj_dim",
+)
+"""What configs call their widths."""
+
+
+def wide(config: PretrainedConfig) -> PretrainedConfig:
+    """Return `config` with all widths four times as large."""
+    known = config.to_dict()
+    wider = {name: 4 * known[name] for name in _WIDTHS if known.get(name)}
+    return type(config)(**known | wider)
+
+
 def save_family(name: str, folder: Path) -> None:
     """Write a random model of the family `name`, with its tokenizer, to `folder`."""
     tokenizer = byte_tokenizer()
@@ -85,11 +103,11 @@ def save_family(name: str, folder: Path) -> None:
     model.save_pretrained(folder)
 
 
-def adapted(model: PreTrainedModel) -> PeftModel:
+def adapted(model: PreTrainedModel, *, rank: int = 3) -> PeftModel:
     """Return `model` with an adapter that already changes what it says."""
     leave_out_dropout(model)
     torch.manual_seed(1)
-    config = LoraConfig(task_type="CAUSAL_LM", r=3, target_modules="all-linear")
+    config = LoraConfig(task_type="CAUSAL_LM", r=rank, target_modules="all-linear")
     made = get_peft_model(model, config)
     for name, weight in made.named_parameters():
         if "lora_B" in name:
