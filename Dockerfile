@@ -72,7 +72,7 @@ RUN /opt/uv/bin/uv pip install --constraint constraints.txt ${TORCH_FROM} torch=
 COPY . .
 # What is compiled once needs no compiler in the image.
 RUN /opt/uv/bin/uv pip install --no-deps . \
-  && /opt/tunesmith/bin/python -m tunesmith.training.kernels
+  && /opt/tunesmith/bin/python -m tunesmith.training.compiling
 
 FROM served AS cpu
 COPY --from=cpu-build /opt/tunesmith /opt/tunesmith
@@ -87,7 +87,7 @@ RUN /opt/uv/bin/uv pip install --constraint constraints.txt ${TORCH_FROM} torch=
 COPY . .
 # What is compiled once needs no compiler in the image.
 RUN /opt/uv/bin/uv pip install --no-deps . \
-  && /opt/tunesmith/bin/python -m tunesmith.training.kernels
+  && /opt/tunesmith/bin/python -m tunesmith.training.compiling
 
 FROM served AS cuda
 COPY --from=cuda-build /opt/tunesmith /opt/tunesmith

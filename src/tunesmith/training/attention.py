@@ -287,7 +287,8 @@ def _aside(
     texts = len(layout.lengths)
     shape = texts * groups, heads // groups, layout.longest, width
     fast = kernels(layout.dtype, states.device)
-    if fast is not None and states.stride(-1) == 1 and width % LANES == 0:
+    plain = states.dtype is torch.float32 and states.stride(-1) == 1
+    if fast is not None and plain and width % LANES == 0:
         made = states.new_empty(texts, heads, layout.longest, width, dtype=layout.dtype)
         nothing = None if absent is None else layout.nothing
         fast.aside(states, tokens=layout.padded, into=made, absent=nothing)

@@ -6,8 +6,9 @@ Each takes the place of the model's own code only where it gives the same.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -37,16 +38,31 @@ def replace_norms(model: nn.Module, fast: Kernels | None) -> None:
                 break
 
 
-def replace_rotations(model: nn.Module, fast: Kernels | None) -> None:
+def replace_rotations(model: nn.Module, fast: Kernels | None) -> Callable[[], None]:
     """Let the code of `model` turn queries and keys by `_Rotation`, where it turns halves.
 
-    It is done by `fast`, if given.
+    It is done by `fast`, if given. The code is that of all such models in this process: what is
+    returned makes it again what it was.
     """
+    own = dict(_rotations(model))
+    for code, turning in own.items():
+        if _is_ours(turning) or _turns_halves(turning):
+            setattr(code, _ROTATION, partial(_rotated, fast=fast))
+
+    def undo() -> None:
+        for code, turning in own.items():
+            setattr(code, _ROTATION, turning)
+
+    return undo
+
+
+def _rotations(model: nn.Module) -> Iterator[tuple[ModuleType, Callable[..., Any]]]:
+    """Yield the code of `model` that turns, with what it turns by."""
     for name in {type(module).__module__ for module in model.modules()}:
         code = sys.modules[name]
         own = getattr(code, _ROTATION, None)
-        if own is not None and (_is_ours(own) or _turns_halves(own)):
-            setattr(code, _ROTATION, partial(_rotated, fast=fast))
+        if own is not None:
+            yield code, own
 
 
 def _is_ours(own: Callable[..., Any]) -> bool:
@@ -96,16 +112,20 @@ def _rotated(
     query: torch.Tensor,
     key: torch.Tensor,
     *angles: torch.Tensor,
+    unsqueeze_dim: int = 1,
     fast: Kernels | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Turn `query` and `key`, (1, heads, tokens, width), by the cosine and sine in `angles`."""
+    """Turn `query` and `key`, (1, heads, tokens, width), by the cosine and sine in `angles`.
+
+    With an `unsqueeze_dim` of 2 they are (1, tokens, heads, width).
+    """
     cos, sin = angles[:2]
-    if fast is not None and _suits(query, cos) and _suits(key, cos):
+    if fast is not None and unsqueeze_dim == 1 and _suits(query, cos) and _suits(key, cos):
         angle = cos[0].contiguous(), sin[0].contiguous()
         turned = (_FastRotation.apply(each, *angle, fast) for each in (query, key))  # type: ignore[no-untyped-call]
     else:
-        angle = cos.unsqueeze(1), sin.unsqueeze(1)
+        angle = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
         turned = (_Rotation.apply(each, *angle) for each in (query, key))  # type: ignore[no-untyped-call]
     return next(turned), next(turned)
 
@@ -113,8 +133,8 @@ def _rotated(
 def _suits(states: torch.Tensor, cos: torch.Tensor) -> bool:
     """Whether `Kernels.turn` takes both."""
     plain = states.dtype is cos.dtype is torch.float32 and states.stride(-1) == 1
-    one_text = len(states) == len(cos) == 1
-    return plain and one_text and states.shape[-1] == cos.shape[-1] and cos.shape[-1] % 32 == 0
+    alike = cos.shape == (1, *states.shape[-2:]) and states.shape[:-3] == (1,)
+    return plain and alike and states.device.type == "cpu" and cos.shape[-1] % (2 * LANES) == 0
 
 
 class _Norm(torch.autograd.Function):

@@ -3,48 +3,23 @@
 Torch takes one operation after another, each of which goes over memory once more. Each function
 here goes over it once. Where there is no C compiler, or the processor is another
 one, torch does it: the same but for rounding, and slower.
-
-`python -m tunesmith.training.kernels` compiles them beside their source, for images of machines
-without a compiler.
 """
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import os
 import platform
-import shutil
 import subprocess
-import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from tunesmith.training.compiling import load
+
 LANES = 16
 """Numbers that are worked on together: widths are multiples of it."""
-
-_SOURCE = Path(__file__).with_suffix(".c")
-_MACHINE = ("-march=x86-64-v4", "-mavx512bf16")
-"""The processors that the code is for, those with AVX-512 and its instructions for bf16: the same
-on all nodes of a cluster, whichever compiles it."""
-_FLAGS = (
-    "-std=gnu11",
-    "-O3",
-    *_MACHINE,
-    "-mprefer-vector-width=512",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-ffp-contract=fast",
-    "-fPIC",
-    "-fopenmp",
-)
-_PATIENCE = 60
-"""Seconds that the compiler is waited for."""
 
 
 class _Part(ctypes.Structure):
@@ -98,9 +73,9 @@ def paired(second: torch.Tensor, scale: float) -> torch.Tensor:
 class Kernels:
     """The compiled functions. All tensors lie in the processor's memory, rows in one piece."""
 
-    def __init__(self, library: Path) -> None:
-        """Load `library`. Raises `OSError` where it cannot be loaded."""
-        self._library = ctypes.CDLL(str(library))
+    def __init__(self, library: ctypes.CDLL) -> None:
+        """Call the functions of `library`, as `compiling.load` returns it."""
+        self._library = library
 
     def complete(self, results: Results, *, into: torch.Tensor) -> None:
         """Write to `into`, (tokens, width), fp32, what the layer gives."""
@@ -209,8 +184,11 @@ class Kernels:
         """Return the cross-entropy of the tokens `wanted` and whether each was foreseen, (tokens,).
 
         `logits` is (tokens, words), bf16, and `bias`, (words,), is added. With `learning`, the
-        gradient of the losses takes the place of the logits.
+        gradient of the losses takes the place of the logits. Raises `IndexError` where there is no
+        such word.
         """
+        if len(wanted) and not 0 <= int(wanted.min()) <= int(wanted.max()) < logits.shape[1]:
+            raise IndexError(f"The head has {logits.shape[1]} words, not {int(wanted.max()) + 1}.")
         found = wanted.new_empty(len(wanted), dtype=torch.float32)
         foreseen = wanted.new_empty(len(wanted), dtype=torch.bool)
         flag = ctypes.c_bool(learning)
@@ -244,51 +222,11 @@ def found() -> Found:
     if platform.machine() != "x86_64" or not torch.cpu._is_avx512_bf16_supported():
         return Found()
     try:
-        return Found(Kernels(_library()))
-    # The last of them where the user has no home.
+        return Found(Kernels(load()))
     except (OSError, subprocess.SubprocessError, RuntimeError) as error:
-        what = f"kernels.c could not be compiled ({_reason(error)})"
-        mend = "install gcc and libc6-dev, and let XDG_CACHE_HOME name a folder that can be written"
+        what = f"kernels.c could not be compiled or loaded ({_reason(error)})"
+        mend = "install gcc and libc6-dev, and let XDG_CACHE_HOME name a folder that is yours alone"
         return Found(lacking=f"{what}; {mend}")
-
-
-def _library() -> Path:
-    """Return the compiled functions: those that came with the package, or else made here."""
-    shipped = _SOURCE.with_name(_name())
-    if shipped.exists():
-        return shipped
-    kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tunesmith"
-    if not (kept / _name()).exists():
-        kept.mkdir(mode=0o700, parents=True, exist_ok=True)
-        compile_into(kept)
-    return kept / _name()
-
-
-def compile_into(folder: Path) -> None:
-    """Compile the functions into `folder`.
-
-    Raises `OSError` where there is no compiler, `subprocess.SubprocessError` where it fails.
-    """
-    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or "cc"
-    with tempfile.TemporaryDirectory(dir=folder) as made:
-        parts, whole = Path(made) / "kernels.o", Path(made) / "kernels.so"
-        _run([compiler, *_FLAGS, "-c", str(_SOURCE), "-o", str(parts)])
-        # OpenMP's functions are those that torch has loaded: two pools of threads would wait for
-        # each other's processors.
-        _run([compiler, "-shared", str(parts), "-o", str(whole), "-lm"])
-        # Another process may be at it too; both make the same.
-        whole.replace(folder / _name())
-
-
-def _run(command: Sequence[str]) -> None:
-    subprocess.run(  # noqa: S603  the compiler, and our own source
-        command, check=True, capture_output=True, text=True, timeout=_PATIENCE
-    )
-
-
-def _name() -> str:
-    told = hashlib.sha256(_SOURCE.read_bytes() + " ".join(_FLAGS).encode()).hexdigest()
-    return f"kernels-{told[:16]}.so"
 
 
 def _reason(error: Exception) -> str:
@@ -306,8 +244,3 @@ def _passed(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return ctypes.c_void_p(value.data_ptr())
     return ctypes.c_size_t(value) if isinstance(value, int) else value
-
-
-if __name__ == "__main__":
-    if platform.machine() == "x86_64":
-        compile_into(_SOURCE.parent)

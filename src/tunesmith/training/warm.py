@@ -55,9 +55,14 @@ def warm_up() -> None:
     # The first text that pyarrow takes makes it look for pandas; the first model that is loaded
     # makes transformers compile how weights of all models were renamed: 0.2 s each.
     importlib.import_module("pyarrow").array([""])
-    mapping = importlib.import_module("transformers.conversion_mapping")
-    mapping.get_checkpoint_conversion_mapping("llama")
-    importlib.import_module("tunesmith.training.kernels").found()
+    with suppress(ImportError, AttributeError):
+        # Nobody promises that it stays there, and nothing hangs on it.
+        mapping = importlib.import_module("transformers.conversion_mapping")
+        mapping.get_checkpoint_conversion_mapping("llama")
+    found = importlib.import_module("tunesmith.training.kernels").found
+    if found().lacking:
+        # Whoever mends it is not to start this process anew.
+        found.cache_clear()
 
 
 class Server:

@@ -7,11 +7,13 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest.mock import Mock
 
 import pytest
 import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
+from transformers.models.llama import modeling_llama
 
 from models.families import FAMILIES, adapted
 from tunesmith.domain.models import CatalogueEntry, FolderSource
@@ -208,3 +210,33 @@ def alike() -> list[torch.Tensor]:
 
 def spelt() -> list[list[int]]:
     return [text.tolist() for text in alike()]
+
+
+def test_a_model_that_cannot_be_packed_turns_by_its_own_code_again(
+    folder_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = modeling_llama.apply_rotary_pos_emb
+    monkeypatch.setattr(modeling_llama, "apply_rotary_pos_emb", own)
+    monkeypatch.setattr(
+        "tunesmith.training.packed.check_same", Mock(side_effect=NotPackableError("it differs"))
+    )
+    with pytest.raises(NotPackableError):
+        pack(with_adapter(folder_of("llama")), torch.float32)
+    assert modeling_llama.apply_rotary_pos_emb is own
+
+
+def test_heads_behind_their_tokens_are_turned_too(folder_of: Callable[[str], Path]) -> None:
+    original = modeling_llama.apply_rotary_pos_emb
+    try:
+        pack(with_adapter(folder_of("llama")), torch.bfloat16)
+        query, key = torch.randn(1, 5, 64, 32), torch.randn(1, 5, 2, 32)
+        angles = torch.randn(1, 5, 16).repeat(1, 1, 2)
+        given = query, key, angles.cos(), angles.sin()
+        found = modeling_llama.apply_rotary_pos_emb(*given, unsqueeze_dim=2)
+    finally:
+        modeling_llama.apply_rotary_pos_emb = original
+    low, high = query.chunk(2, dim=-1)
+    wanted = (
+        query * angles.cos()[:, :, None] + torch.cat([-high, low], -1) * angles.sin()[:, :, None]
+    )
+    assert torch.allclose(found[0], wanted, atol=1e-6)

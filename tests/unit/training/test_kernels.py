@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 from models.families import FAMILIES, adapted, wide
 from tunesmith.training import kernels as compiled
 from tunesmith.training.attention import blocks
+from tunesmith.training.compiling import compile_into
 from tunesmith.training.examples import micro_batch_of
 from tunesmith.training.kernels import Found, Kernels, Results, paired
 from tunesmith.training.packed import pack
@@ -216,6 +217,11 @@ def test_losses_and_their_gradients_are_torchs(fast: Kernels, words: int, *, bia
     assert_rounded(made, slopes)
 
 
+def test_a_word_that_the_head_has_not_is_refused(fast: Kernels) -> None:
+    with pytest.raises(IndexError, match="40 words, not 41"):
+        fast.losses(rounded(torch.zeros(1, 40)), torch.tensor([40]), bias=None, learning=False)
+
+
 def test_of_words_with_the_same_logit_the_first_was_foreseen(fast: Kernels) -> None:
     logits = rounded(torch.zeros(2, 40))
     logits[:, [7, 30]] = 5.0
@@ -274,6 +280,8 @@ def learnt(name: str, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
     network = pack(model, dtype)
     drawn = torch.Generator().manual_seed(3)
     texts = [torch.randint(300, (length,), generator=drawn) for length in (19, 3, 11, 1, 140)]
+    # They begin alike, so that some places of the texts are no token's own.
+    texts[2][:8] = texts[4][:8] = texts[0][:8]
     batch = micro_batch_of(texts)
     losses = network.losses(batch, batch.learn.nonzero().squeeze(1))[0]
     torch.autograd.backward(losses.mean())
@@ -292,6 +300,8 @@ def test_models_learn_with_kernels_as_exactly_as_without(
         call(self, function, *given)
 
     monkeypatch.setattr(Kernels, "_call", noting)
+    # The weights of the longest text are made anew on the way back.
+    monkeypatch.setattr("tunesmith.training.attention._LONGEST_KEPT", 100)
     losses, gradient = learnt(name, torch.bfloat16)
     assert used == USED[name]
     monkeypatch.setattr(compiled, "found", Found)
@@ -327,9 +337,32 @@ class TestCompiling:
         monkeypatch.setenv("CC", "/nowhere/cc")
         assert compiled.found().kernels is not None
 
+    def test_what_cannot_be_loaded_any_more_is_compiled_anew(self, tmp_path: Path) -> None:
+        (tmp_path / "tunesmith").mkdir(mode=0o700)
+        compile_into(tmp_path / "tunesmith")
+        (kept,) = (tmp_path / "tunesmith").iterdir()
+        kept.write_bytes(b"")
+        assert compiled.found().kernels is not None
+        assert kept.stat().st_size > 0
+
+    def test_what_others_may_have_put_there_is_not_loaded(self, tmp_path: Path) -> None:
+        (tmp_path / "tunesmith").mkdir()
+        (tmp_path / "tunesmith").chmod(0o777)
+        found = compiled.found()
+        assert found.kernels is None
+        assert "is not this user's alone" in (found.lacking or "")
+
+    @pytest.mark.parametrize("own", ["/nowhere/cc", "cc -pipe", "nothing that is one"])
+    def test_cc_names_a_compiler_with_its_options_and_others_are_tried_behind_it(
+        self, own: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("CC", own)
+        assert compiled.found().kernels is not None
+
     def test_without_a_compiler_it_is_told_what_to_install(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setenv("PATH", "/nowhere")
         monkeypatch.setenv("CC", "/nowhere/cc")
         found = compiled.found()
         assert found.kernels is None
@@ -344,9 +377,10 @@ class TestCompiling:
         compiler.write_text("#!/bin/sh\necho no such header >&2\nexit 1\n")
         compiler.chmod(0o755)
         monkeypatch.setenv("CC", str(compiler))
+        monkeypatch.setattr("shutil.which", lambda _: None)
         assert "no such header" in (compiled.found().lacking or "")
         with pytest.raises(subprocess.CalledProcessError):
-            compiled.compile_into(tmp_path)
+            compile_into(tmp_path)
         assert [each.name for each in tmp_path.glob("*.so")] == []
 
     def test_a_user_without_a_home_is_told_where_to_write(
