@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -87,9 +87,17 @@ class FeedForward:
         """What does all between both products in one go; `None` where torch does."""
         width, gated = self.width, self.first.outputs == 2 * self.width
         apart = all(each in {width, 2 * width} for each in self.first.widths)
+        known = apart and (self.gelu or self._activates_as(functional.silu))
+        return self.first.kernels if gated and known and width % LANES == 0 else None
+
+    @cached_property
+    def gelu(self) -> bool:
+        """Whether the activation is gelu as tanh comes near it, which kernels know beside silu."""
+        return self._activates_as(partial(functional.gelu, approximate="tanh"))
+
+    def _activates_as(self, known: Callable[[torch.Tensor], torch.Tensor]) -> bool:
         sample = torch.linspace(-8.0, 8.0, 64)
-        silu = torch.allclose(self.activation(sample), functional.silu(sample), atol=1e-6)
-        return self.first.kernels if gated and apart and silu and width % LANES == 0 else None
+        return torch.allclose(self.activation(sample), known(sample), atol=1e-6)
 
     def gate_and_up(self, product: torch.Tensor) -> tuple[Results, Results]:
         """Return what the first product has made for both."""
@@ -165,7 +173,7 @@ class _Through(torch.autograd.Function):
         first.multiply(taken, product)
         between = last.room(Use.BETWEEN, len(taken), block.width)
         if block.kernels is not None:
-            block.kernels.gated(*block.gate_and_up(product), between=between)
+            block.kernels.gated(*block.gate_and_up(product), gelu=block.gelu, between=between)
         else:
             for some in block.some(len(taken)):
                 block.activate(block.complete(product[some]), between[some])
@@ -188,7 +196,11 @@ class _Through(torch.autograd.Function):
         outputs = first.room_for_gradient(len(taken))
         if block.kernels is not None:
             block.kernels.gated_back(
-                *block.gate_and_up(product), between=between, gradient=behind.states, into=outputs
+                *block.gate_and_up(product),
+                gelu=block.gelu,
+                between=between,
+                gradient=behind.states,
+                into=outputs,
             )
         else:
             for some in block.some(len(taken)):

@@ -81,15 +81,19 @@ class Kernels:
         """Write to `into`, (tokens, width), fp32, what the layer gives."""
         self._call("complete", results, len(into), into, into.stride(0))
 
-    def gated(self, gate: Results, up: Results, *, between: torch.Tensor) -> None:
-        """Write silu(gate) up to `between`, (tokens, width), bf16."""
-        self._call("gated", gate, up, len(between), between)
+    def gated(self, gate: Results, up: Results, *, gelu: bool, between: torch.Tensor) -> None:
+        """Write act(gate) up to `between`, (tokens, width), bf16.
+
+        What is taken of the gate is silu, or gelu as tanh comes near it.
+        """
+        self._call("gated", gate, up, len(between), ctypes.c_bool(gelu), between)
 
     def gated_back(
         self,
         gate: Results,
         up: Results,
         *,
+        gelu: bool,
         between: torch.Tensor,
         gradient: torch.Tensor,
         into: torch.Tensor,
@@ -98,8 +102,8 @@ class Kernels:
 
         `gradient` is that of `between`; both are bf16.
         """
-        given = gate, up, len(between), between, gradient, into, into.stride(0)
-        self._call("gated_back", *given)
+        given = ctypes.c_bool(gelu), between, gradient, into, into.stride(0)
+        self._call("gated_back", gate, up, len(between), *given)
 
     def norm(
         self, states: torch.Tensor, *, scale: torch.Tensor, epsilon: float
