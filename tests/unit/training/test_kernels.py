@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -14,12 +14,16 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
 from models.families import FAMILIES, adapted, wide
+from tunesmith.domain.spec import Precision
 from tunesmith.training import kernels as compiled
 from tunesmith.training.attention import blocks
 from tunesmith.training.compiling import compile_into
 from tunesmith.training.examples import micro_batch_of
 from tunesmith.training.kernels import Found, Kernels, Results, paired
 from tunesmith.training.packed import pack
+
+if TYPE_CHECKING:
+    from unit.training.conftest import Bench, Rows
 
 CPU = torch.device("cpu")
 TOKENS, WIDTH, RANKS = 13, 64, 6
@@ -402,3 +406,23 @@ class TestCompiling:
         found = compiled.found()
         assert found.kernels is None
         assert "XDG_CACHE_HOME" in (found.lacking or "")
+
+
+@pytest.mark.parametrize(("precision", "told"), [(Precision.BF16, 1), (Precision.FP32, 0)])
+def test_a_run_that_could_be_quicker_says_how(
+    bench: Bench,
+    rows: Callable[[int], Rows],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    precision: Precision,
+    told: int,
+) -> None:
+    lacking = Found(lacking="there is no compiler; install one")
+    for module in ("kernels", "loading"):
+        monkeypatch.setattr(f"tunesmith.training.{module}.found", lambda: lacking)
+    bench.write_spec(rows(4), precision=precision, max_steps=1)
+
+    assert bench.train().error is None
+
+    slower = "Training is slower than it could be: there is no compiler; install one"
+    assert bench.messages().count(slower) == told
