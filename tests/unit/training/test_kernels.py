@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import torch
@@ -16,9 +16,6 @@ from tunesmith.training.attention import blocks
 from tunesmith.training.examples import micro_batch_of
 from tunesmith.training.kernels import Found, Kernels, Results, paired
 from tunesmith.training.packed import pack
-
-if TYPE_CHECKING:
-    pass
 
 CPU = torch.device("cpu")
 TOKENS, WIDTH, RANKS = 13, 64, 6
