@@ -1,8 +1,8 @@
 """Feed-forward blocks: of what stands between their two products, only the first one is kept.
 
 The widest states of a model stand there. Left to autograd, several of them are kept in fp32, and
-each operation is one more pass over memory. Here they are worked out some tokens at a time, which
-stay in the processor's cache, and anew in the backward pass.
+each operation is one more pass over memory. Here they are worked out anew in the backward pass: by
+kernels in one go, or else some tokens at a time, which stay in the processor's cache.
 """
 
 from __future__ import annotations

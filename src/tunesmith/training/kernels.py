@@ -1,8 +1,8 @@
 """What stands between products of bf16, in C: `kernels.c`, compiled once on each machine.
 
 Torch takes one operation after another, each of which goes over memory once more. Each function
-here goes over it once. Where there is no C compiler, or the processor is another
-one, torch does it: the same but for rounding, and slower.
+here goes over it once. Where there is no C compiler, or the processor is another one, torch does
+it: the same but for rounding, and slower.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def warm_up() -> None:
         mapping.get_checkpoint_conversion_mapping("llama")
     found = importlib.import_module("tunesmith.training.kernels").found
     if found().lacking:
-        # Whoever mends it is not to start this process anew.
+        # Each run looks again, so that who mends it need not start this process anew.
         found.cache_clear()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -67,6 +68,8 @@ class Pauses(threading.Event):
     def wait(self, timeout: float | None = None) -> bool:
         assert timeout is not None
         self.lengths.append(timeout)
+        # Files are checked in a thread of its own, which must come to its turn.
+        time.sleep(0.002)
         if len(self.lengths) == 8:
             self._world.add_job()
         return len(self.lengths) > self._most
